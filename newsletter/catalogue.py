@@ -1,0 +1,302 @@
+"""What the publication is, as data: ``publication.toml`` and one ``newsletter.toml`` a newsletter."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date, time
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from newsletter.articles import Kind, Region, Rights, Topic
+from newsletter.errors import CatalogueError, NotFound
+
+PlanClass = Literal["free", "paying"]
+Model = TypeVar("Model", bound=BaseModel)
+CLASSES: tuple[PlanClass, ...] = ("free", "paying")
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is not a time zone; write for example Europe/Paris") from error
+    return name
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        raise ValueError("must be a single line")
+    return text
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+Line = Annotated[str, AfterValidator(_one_line)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+
+class _Value(BaseModel):
+    """Frozen, and strict about names: a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Address(_Value):
+    """A mailbox with its display name."""
+
+    name: Line
+    email: Line
+
+
+class Source(_Value):
+    """A feed we read. *rights* must be declared to be more than ``excerpt``."""
+
+    id: Slug
+    url: str
+    name: str = ""
+    rights: Rights = Rights.EXCERPT
+    language: str = ""
+    country: str = ""
+    region: Region | None = None
+    topics: tuple[Topic, ...] = ()
+    weight: float = Field(1.0, ge=0, le=10)
+
+
+class Plan(_Value):
+    """A plan readers are on; its class decides which variant they get."""
+
+    id: Slug
+    name: str
+    plan_class: PlanClass = Field(alias="class")
+    price: str = ""
+    days: int = 0
+
+
+class TopicRule(_Value):
+    """Words by which categories, URL sections and headlines are mapped to a topic, in any language."""
+
+    topic: Topic
+    categories: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
+
+
+class KindRule(_Value):
+    """Words by which a kind is recognised."""
+
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
+
+
+class Theme(_Value):
+    """Colours of a newsletter; dark values are used where the client allows."""
+
+    accent: Colour = "#1f3a5f"
+    accent_dark: Colour = "#8fb4e3"
+    tint: Colour = "#eef3f9"
+    tint_dark: Colour = "#1b2430"
+
+
+class Offer(_Value):
+    """What free readers are offered."""
+
+    kicker: Line = ""
+    headline: Line
+    text: str
+    button: Line
+    url: str
+
+
+class Advert(_Value):
+    """An advert for free readers; labelled as one."""
+
+    label: Line = "Advertisement"
+    headline: Line
+    text: str
+    url: str
+    sponsor: Line = ""
+
+
+class Publication(_Value):
+    """The publisher: everything the newsletters share."""
+
+    name: Line
+    tagline: Line = ""
+    url: str
+    postal_address: Line
+    sender: Address
+    reply_to: Address | None = None
+    timezone: Zone
+    language: str = "en"
+    collect_every_minutes: int = Field(15, ge=1)
+    feeds: tuple[Source, ...] = ()
+    plans: tuple[Plan, ...] = Field(min_length=1)
+    topics: tuple[TopicRule, ...] = ()
+    kinds: tuple[KindRule, ...] = ()
+    offer: Offer | None = None
+    adverts: tuple[Advert, ...] = ()
+    theme: Theme = Theme()
+
+    def class_of(self, plan: str) -> PlanClass:
+        """Return the class of a plan id; a plan we do not know is never a paying one."""
+        return next((p.plan_class for p in self.plans if p.id == plan), "free")
+
+    @property
+    def paying_plans(self) -> tuple[str, ...]:
+        """Ids of the plans of class ``paying``."""
+        return tuple(p.id for p in self.plans if p.plan_class == "paying")
+
+
+class Schedule(_Value):
+    """When a newsletter is due: weekdays and a wall-clock time in its zone."""
+
+    days: tuple[Weekday, ...] = Field(min_length=1)
+    at: time
+    max_lateness_hours: float = Field(3.0, gt=0, le=24)
+
+
+class Segment(_Value):
+    """Who gets a newsletter, of those subscribed to it; all conditions must hold; empty means any."""
+
+    classes: tuple[PlanClass, ...] = CLASSES
+    plans: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    without_tags: tuple[str, ...] = ()
+    joined_after: date | None = None
+    joined_before: date | None = None
+
+
+class Section(_Value):
+    """A headed group of an edition and the rule that fills it; empty lists mean any."""
+
+    id: Slug
+    heading: Line = ""
+    intro: Line = ""
+    block: Slug
+    topics: tuple[Topic, ...] = ()
+    without_topics: tuple[Topic, ...] = ()
+    regions: tuple[Region, ...] = ()
+    languages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    rights: tuple[Rights, ...] = ()
+    categories: tuple[str, ...] = ()
+    with_picture: bool = False
+    translated: bool | None = None
+    min: int = Field(0, ge=0)
+    max: int = Field(ge=1, le=50)
+    max_age_hours: float | None = Field(None, gt=0)
+    per_source: int | None = Field(None, ge=1)
+    per_country: int | None = Field(None, ge=1)
+    full: bool = False
+
+    @model_validator(mode="after")
+    def _min_fits(self) -> Section:
+        if self.min > self.max:
+            raise ValueError("min is greater than max")
+        return self
+
+
+class Newsletter(_Value):
+    """One newsletter; the folder's name is its slug, which never changes and is never reused."""
+
+    slug: Slug
+    name: Line
+    tagline: Line = ""
+    description: Line = ""
+    language: str = "en"
+    timezone: Zone | None = None
+    schedule: Schedule
+    audience: Segment = Segment()
+    sender: Address | None = None
+    subject: Line
+    preheader: Line
+    greeting: str = ""
+    intro: str = ""
+    sign_off: str = ""
+    makers: tuple[str, ...] = ()
+    window_hours: float = Field(gt=0)
+    min_stories: int = Field(ge=1)
+    thin_day: Literal["hold", "skip", "send"] = "hold"
+    approval: Literal["auto", "editor"] = "auto"
+    on_unknown: Literal["hold"] = "hold"
+    kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
+    languages_preferred: tuple[str, ...] = ()
+    full_text_bytes: int = Field(24_000, ge=1_000)
+    theme: Theme | None = None
+    sections: tuple[Section, ...] = Field(min_length=1)
+    sources: tuple[str, ...] = ()
+    without_sources: tuple[str, ...] = ()
+
+    def zone(self, publication: Publication) -> str:
+        """The newsletter's time zone: its own, else the publication's."""
+        return self.timezone or publication.timezone
+
+    @model_validator(mode="after")
+    def _sections_differ(self) -> Newsletter:
+        ids = [section.id for section in self.sections]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two sections have the same id")
+        return self
+
+
+class Catalogue(_Value):
+    """The publication and its newsletters, by slug, in the order of their folders' names."""
+
+    publication: Publication
+    newsletters: tuple[Newsletter, ...]
+    root: Path
+
+    def __getitem__(self, slug: str) -> Newsletter:
+        """
+        Return the newsletter of that slug.
+
+        Raises:
+            NotFound: names what there is.
+        """
+        for newsletter in self.newsletters:
+            if newsletter.slug == slug:
+                return newsletter
+        known = ", ".join(newsletter.slug for newsletter in self.newsletters)
+        raise NotFound(f"There is no newsletter {slug!r}. There are: {known}.")
+
+
+def load_catalogue(root: Path) -> Catalogue:
+    """
+    Read ``publication.toml`` and every ``<slug>/newsletter.toml`` under *root*.
+
+    Raises:
+        CatalogueError: a file is missing or wrong; the message names file, field and the fault.
+    """
+    publication = _read(root / "publication.toml", Publication)
+    folders = sorted(path.parent for path in root.glob("*/newsletter.toml") if not path.parent.name.startswith("_"))
+    if not folders:
+        raise CatalogueError(
+            f"There is no newsletter under {root}: each is a folder with a newsletter.toml.", file=str(root)
+        )
+    newsletters = tuple(_read(folder / "newsletter.toml", Newsletter, slug=folder.name) for folder in folders)
+    return Catalogue(publication=publication, newsletters=newsletters, root=root)
+
+
+def _read(path: Path, model: type[Model], **given: str) -> Model:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CatalogueError(f"{path} is missing.", file=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path} is not readable TOML: {error}.", file=str(path)) from error
+    try:
+        return model.model_validate({**data, **given})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        more = "" if error.error_count() == 1 else f" ({error.error_count() - 1} more)"
+        raise CatalogueError(f"{path}: {field}: {problem['msg']}{more}.", file=str(path), field=field) from error

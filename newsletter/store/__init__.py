@@ -1,0 +1,1 @@
+"""Records: the schema on one page (``tables``), connections and migrations (``session``)."""

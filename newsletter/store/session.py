@@ -1,0 +1,114 @@
+"""
+Connections and transactions, the same words for SQLite and PostgreSQL.
+
+``writing`` opens a transaction that may change rows: on SQLite it takes the write lock at once
+(``BEGIN IMMEDIATE``), so that a read followed by a write can never fail half-way with a stale
+snapshot. ``reading`` never takes that lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from newsletter.errors import StoreError
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+def open_store(url: str, *, migrate: bool = True) -> Engine:
+    """
+    Open the database at *url* and bring its schema up to date.
+
+    Raises:
+        StoreError: it cannot be opened, migrated, or was written by a newer version.
+    """
+    try:
+        engine = create_engine(url, **_options(url))
+    except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
+        raise StoreError(
+            f"DATABASE_URL cannot be used ({type(error).__name__}); write sqlite:///subscribers.db "
+            "or postgresql+psycopg://user@host/database (with the [postgres] extra installed)."
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    if migrate:
+        try:
+            _migrate(engine)
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreError(
+                f"The database cannot be opened or migrated: {_reason(error)}. Check DATABASE_URL, "
+                "that its folder is writable and that the disk is not full."
+            ) from error
+    return engine
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}}
+    return {"pool_pre_ping": True, "pool_size": 20}
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a claim must outlive a power cut: DELIVERY §1e
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """Open a transaction that may change rows; commits at the end, rolls back on an error."""
+    with Session(engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Open a transaction that only reads."""
+    with Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision; cheap when it is there already."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with engine.execution_options(writes=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two processes may start at once: only one migrates, the others wait and find it done.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(719203417)")
+        current = MigrationContext.configure(connection).get_current_revision()
+        script = ScriptDirectory.from_config(config)
+        if current == script.get_current_head():
+            return
+        if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+            raise StoreError(
+                f"The database was written by a newer version (schema {current}); update this program."
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,310 @@
+"""
+The whole schema on one page. Only Alembic changes it (``store/migrations``).
+
+Instants are aware UTC. JSON columns hold what is never searched. The same models serve SQLite and
+PostgreSQL. No row but ``subscriber`` holds an address: suppression, events and everything written
+about a reader use ids or ``address_hash``, the keyed hash of the normalised address.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlmodel import Field, SQLModel
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases (SQLite has no zone of its own)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime reached the store")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _instant(**options: Any) -> Any:
+    nullable = options.pop("nullable", False)
+    return Field(sa_type=Instant, nullable=nullable, **options)  # type: ignore[call-overload]  # SQLModel types sa_type as a class
+
+
+def _text(**options: Any) -> Any:
+    return Field(default="", sa_type=Text, nullable=False, **options)
+
+
+def _json(**options: Any) -> Any:
+    return Field(sa_type=JSON, nullable=False, **options)
+
+
+class Installation(SQLModel, table=True):
+    """One fact about this installation, such as the check value of the suppression key."""
+
+    __tablename__ = "installation"
+    name: str = Field(primary_key=True)
+    value: str = _text()
+
+
+class SourceState(SQLModel, table=True):
+    """What is remembered of a source between two fetches."""
+
+    __tablename__ = "source_state"
+    source: str = Field(primary_key=True)
+    location: str = _text()
+    kind: str = _text()
+    etag: str = _text()
+    last_modified: str = _text()
+    first_fetched_at: datetime = _instant()
+    last_success_at: datetime | None = _instant(default=None, nullable=True)
+    failures: int = 0
+    last_error: str = _text()
+
+
+class ArticleRow(SQLModel, table=True):
+    """A story as one source tells it; see ``articles.Article`` for the fields."""
+
+    __tablename__ = "article"
+    id: int | None = Field(default=None, primary_key=True)
+    url: str = Field(sa_column=Column(Text, unique=True, nullable=False))
+    source: str = Field(index=True)
+    source_name: str = _text()
+    headline: str = _text()
+    kicker: str = _text()
+    standfirst: str = _text()
+    byline: str = _text()
+    dateline: str = _text()
+    body: str = _text()
+    image: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)
+    language: str = "und"
+    countries: list[str] = _json(default_factory=list)
+    region: str = "Global"
+    topics: list[str] = _json(default_factory=list)
+    kind: str = "news"
+    categories: list[str] = _json(default_factory=list)
+    translated_from: str = ""
+    published_at: datetime = _instant(index=True)
+    paywalled: bool = False
+    rights: str = "excerpt"
+    flags: list[str] = _json(default_factory=list)
+    story: str = ""
+    fingerprint: str = ""
+    first_seen_at: datetime = _instant()
+    last_seen_at: datetime = _instant()
+
+
+class Slot(SQLModel, table=True):
+    """A newsletter's local date on which it was due, and what became of it."""
+
+    __tablename__ = "slot"
+    __table_args__ = (UniqueConstraint("newsletter", "local_date"),)
+    id: int | None = Field(default=None, primary_key=True)
+    newsletter: str
+    local_date: date
+    due_at: datetime = _instant()
+    state: str  # made | missed | skipped
+    reason: str = _text()
+    recorded_at: datetime = _instant()
+
+
+class EditionRow(SQLModel, table=True):
+    """A newsletter on a date; a correction is a further revision that names its original."""
+
+    __tablename__ = "edition"
+    __table_args__ = (UniqueConstraint("newsletter", "edition_date", "revision"),)
+    id: int | None = Field(default=None, primary_key=True)
+    newsletter: str
+    edition_date: date
+    revision: int = 1
+    corrects_id: int | None = Field(default=None, foreign_key="edition.id")
+    status: str = "draft"
+    reason: str = _text()
+    snapshot: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)
+    findings: list[dict[str, Any]] = _json(default_factory=list)
+    template_hash: str = ""
+    content_hash: str = ""
+    made_at: datetime = _instant()
+    approved_at: datetime | None = _instant(default=None, nullable=True)
+    approved_by: str = ""
+    frozen_at: datetime | None = _instant(default=None, nullable=True)
+    submitted_at: datetime | None = _instant(default=None, nullable=True)
+    audience: int = 0
+
+
+class Rendering(SQLModel, table=True):
+    """The very bytes of one variant of an edition (zlib), as proofed and as sent; tags unfilled."""
+
+    __tablename__ = "rendering"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    variant: str = Field(primary_key=True)
+    subject: str = _text()
+    preheader: str = _text()
+    html: bytes = Field(sa_type=LargeBinary, nullable=False)
+    text: bytes = Field(sa_type=LargeBinary, nullable=False)
+
+
+class EditionStory(SQLModel, table=True):
+    """That an edition ran a story: what keeps it from running again."""
+
+    __tablename__ = "edition_story"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    url: str = Field(sa_column=Column(Text, primary_key=True))
+    headline_key: str = _text()
+
+
+class EditorOrder(SQLModel, table=True):
+    """An editor's pin, drop, move, edit or words: survives re-picking and feed updates."""
+
+    __tablename__ = "editor_order"
+    id: int | None = Field(default=None, primary_key=True)
+    newsletter: str = Field(index=True)
+    edition_date: date
+    verb: str
+    url: str = _text()
+    detail: dict[str, Any] = _json(default_factory=dict)
+    reason: str = _text()
+    actor: str = ""
+    given_at: datetime = _instant()
+
+
+class Subscriber(SQLModel, table=True):
+    """An address. *email* as given; *email_key* normalised and unique; *reader* opaque and public."""
+
+    __tablename__ = "subscriber"
+    id: int | None = Field(default=None, primary_key=True)
+    reader: str = Field(unique=True)
+    email: str = _text()
+    email_key: str = Field(sa_column=Column(Text, unique=True, nullable=False))
+    address_hash: str = Field(index=True)
+    name: str = _text()
+    language: str = ""
+    country: str = ""
+    timezone: str = ""
+    plan: str = "free"
+    plan_until: datetime | None = _instant(default=None, nullable=True)
+    status: str = "active"  # active | pending | unsubscribed | bounced | complained
+    attributes: dict[str, Any] = _json(default_factory=dict)
+    joined_at: datetime = _instant()
+    updated_at: datetime = _instant()
+
+
+class SubscriberTag(SQLModel, table=True):
+    """A tag on a subscriber, in a table so that segments are plain SQL."""
+
+    __tablename__ = "subscriber_tag"
+    subscriber_id: int = Field(primary_key=True, foreign_key="subscriber.id")
+    tag: str = Field(primary_key=True)
+
+
+class Subscription(SQLModel, table=True):
+    """A subscriber's relation to one newsletter, with the consent it rests on."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (Index("ix_subscription_newsletter", "newsletter", "state", "subscriber_id"),)
+    subscriber_id: int = Field(primary_key=True, foreign_key="subscriber.id")
+    newsletter: str = Field(primary_key=True)
+    state: str = "active"  # active | pending | left
+    since: datetime = _instant()
+    consent_source: str = _text()
+    consent_words: str = _text()
+    consented_at: datetime | None = _instant(default=None, nullable=True)
+    confirmed_at: datetime | None = _instant(default=None, nullable=True)
+    left_at: datetime | None = _instant(default=None, nullable=True)
+    left_reason: str = _text()
+
+
+class Suppression(SQLModel, table=True):
+    """An address that must not be mailed, by its keyed hash. *scope* is ``all`` or a slug."""
+
+    __tablename__ = "suppression"
+    address_hash: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    reason: str  # unsubscribed | bounced | complained | manual | erased
+    source: str = _text()
+    suppressed_at: datetime = _instant()
+
+
+class Batch(SQLModel, table=True):
+    """
+    At most 1,000 readers of one edition with the same variant, as frozen ids.
+
+    *ids* is ``outbox.ids.pack``; *n* = readers frozen in it; the readers that do not go out with it
+    are counted in *skipped_n*, *failed_n*, *moved_n* and each has a row in ``exception``. The
+    others share the batch's *state*. *trailing* batches collect moved readers.
+    """
+
+    __tablename__ = "batch"
+    __table_args__ = (
+        UniqueConstraint("edition_id", "seq"),
+        Index("ix_batch_state", "edition_id", "state"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    edition_id: int = Field(foreign_key="edition.id")
+    seq: int
+    variant: str
+    trailing: bool = False
+    ids: bytes = Field(sa_type=LargeBinary, nullable=False)
+    lo_id: int
+    hi_id: int
+    n: int
+    state: str = "pending"
+    attempt: int = 0
+    owner: str = ""
+    lease_until: datetime | None = _instant(default=None, nullable=True)
+    not_before: datetime | None = _instant(default=None, nullable=True)
+    provider_id: str = _text()
+    skipped_n: int = 0
+    failed_n: int = 0
+    moved_n: int = 0
+    error: str = _text()
+    changed_at: datetime = _instant()
+
+
+class ReaderException(SQLModel, table=True):
+    """A reader who did not go out with their batch: skipped, failed or moved, and why."""
+
+    __tablename__ = "exception"
+    batch_id: int = Field(primary_key=True, foreign_key="batch.id")
+    subscriber_id: int = Field(primary_key=True)
+    edition_id: int = Field(foreign_key="edition.id", index=True)
+    verdict: str  # skipped | failed | moved
+    reason: str = _text()
+    recorded_at: datetime = _instant()
+
+
+class Event(SQLModel, table=True):
+    """What the provider told us of one message; *raw* is kept without the address."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        UniqueConstraint("event_id", "address_hash", "kind"),
+        Index("ix_event_batch", "batch"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    event_id: str = _text()
+    address_hash: str = ""
+    kind: str = "unknown"
+    edition: str = ""
+    batch: str = ""
+    reader: str = ""
+    occurred_at: datetime = _instant()
+    raw: dict[str, Any] = _json(default_factory=dict)
+
+
+class Lease(SQLModel, table=True):
+    """Who is the scheduler now; a convenience, never what correctness rests on."""
+
+    __tablename__ = "lease"
+    name: str = Field(primary_key=True)
+    owner: str
+    heartbeat_at: datetime = _instant()
