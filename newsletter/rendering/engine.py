@@ -1,0 +1,237 @@
+"""
+Snapshot + templates → HTML and text of one variant; the only render path there is.
+
+Each newsletter sees its own folder first and ``_shared`` behind it, so a folder holds only what
+differs. HTML: Jinja (autoescape on) → MJML → HTML. Text: a Jinja template of its own (autoescape
+off) over the same gated snapshot. What differs between two readers stays a personal tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import textwrap
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import jinja2
+import mjml
+import nh3
+from babel.dates import format_date, format_datetime
+from markupsafe import Markup
+
+from newsletter.catalogue import CLASSES, Catalogue, PlanClass
+from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_class
+from newsletter.errors import TemplateError
+from newsletter.rendering.origins import OriginExtension, locate_fault
+
+BODY_HTML = "body.mjml.j2"
+BODY_TEXT = "body.txt.j2"
+TEXT_COLUMNS = 72
+
+
+class Renderer:
+    """Renders the newsletters of one catalogue. Compiled templates are kept; not for many threads."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._environments: dict[str, jinja2.Environment] = {}
+        self._bytecode = _MemoryBytecode()
+
+    def render(self, snapshot: Snapshot, variant: PlanClass) -> Rendered:
+        """
+        Render one variant; personal tags stay unfilled.
+
+        Raises:
+            TemplateError: names the template and the line at fault.
+        """
+        gated = for_class(snapshot, variant)
+        context = self._context(gated, variant)
+        environment = self._environment(snapshot.newsletter)
+        source = _jinja(environment, BODY_HTML, context)
+        try:
+            page = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
+        except (ValueError, UnicodeEncodeError) as error:
+            raise self._explain(snapshot.newsletter, context, error) from error
+        text = _tidy(_jinja(environment, BODY_TEXT, context))
+        return Rendered(
+            variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text
+        )
+
+    def render_all(self, snapshot: Snapshot) -> tuple[Rendered, ...]:
+        """Render every variant, free first."""
+        return tuple(self.render(snapshot, variant) for variant in CLASSES)
+
+    def template_hash(self, slug: str) -> str:
+        """Return a hash of everything but the snapshot that a rendering of *slug* depends on."""
+        digest = hashlib.sha256()
+        root = self.catalogue.root
+        paths = [root / "publication.toml", *(root / "_shared").rglob("*.j2"), *(root / slug).rglob("*")]
+        for path in sorted(path for path in paths if path.is_file()):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def _context(self, gated: Snapshot, variant: PlanClass) -> dict[str, Any]:
+        newsletter = self.catalogue[gated.newsletter]
+        publication = self.catalogue.publication
+        return {
+            "publication": publication,
+            "newsletter": newsletter,
+            "edition": gated,
+            "variant": variant,
+            "paying": variant == "paying",
+            "theme": newsletter.theme or publication.theme,
+            "zone": newsletter.zone(publication),
+            **PERSONAL_TAGS,
+        }
+
+    def _environment(self, slug: str) -> jinja2.Environment:
+        if slug not in self._environments:
+            self._environments[slug] = self._make_environment(slug)
+        return self._environments[slug]
+
+    def _make_environment(self, slug: str, extensions: Iterable[Any] = ()) -> jinja2.Environment:
+        root = self.catalogue.root
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader([root / slug, root / "_shared"]),
+            undefined=jinja2.StrictUndefined,
+            autoescape=lambda name: name is None or not name.endswith(".txt.j2"),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=False,
+            bytecode_cache=None if extensions else self._bytecode,
+            extensions=list(extensions),
+        )
+        environment.filters.update(FILTERS)
+        return environment
+
+    def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
+        """Render once more with every line marked by its origin, and say where the fault lies."""
+        marked = _jinja(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
+        where = locate_fault(marked, str(error))
+        return TemplateError(
+            f"{slug}: {where.template}, line {where.line}: MJML does not accept this: {where.excerpt!r} ({error}).",
+            template=where.template,
+            line=where.line,
+        )
+
+
+class _MemoryBytecode(jinja2.BytecodeCache):
+    """Shares compiled ``_shared`` templates between the newsletters' environments."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+def _jinja(environment: jinja2.Environment, name: str, context: Mapping[str, Any]) -> str:
+    try:
+        return environment.get_template(name).render(context)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(
+            f"{error.filename or error.name}, line {error.lineno}: {error.message}",
+            template=str(error.filename or error.name),
+            line=error.lineno,
+        ) from error
+    except jinja2.TemplateNotFound as error:
+        raise TemplateError(
+            f"The template {error.name} is missing: a section names a block that neither the newsletter's "
+            "folder nor _shared has.",
+            template=str(error.name),
+        ) from error
+    except jinja2.UndefinedError as error:
+        template, line = _frame(error)
+        raise TemplateError(f"{template}, line {line}: {error.message}", template=template, line=line) from error
+
+
+def _frame(error: BaseException) -> tuple[str, int]:
+    """The template and line in which *error* rose: Jinja rewrites tracebacks to template lines."""
+    found = ("?", 0)
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename.endswith(".j2"):
+            found = (step.tb_frame.f_code.co_filename, step.tb_lineno)
+        step = step.tb_next
+    return found
+
+
+def content_hash(renderings: Iterable[Rendered]) -> str:
+    """
+    Return the SHA-256 (hex) over subject, preheader, HTML and text of each variant, tags unfilled.
+
+    The same hash is shown in preview, proof, approval, send and status.
+    """
+    digest = hashlib.sha256()
+    for rendered in sorted(renderings, key=lambda one: one.variant):
+        for part in (rendered.variant, rendered.subject, rendered.preheader, rendered.html, rendered.text):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "big"))
+            digest.update(encoded)
+    return digest.hexdigest()
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Fill personal tags by plain replacement, as a provider's substitutions do. Values are URLs."""
+    for tag, value in values.items():
+        text = text.replace(tag, value)
+    return text
+
+
+def _tidy(text: str) -> str:
+    """At most one empty line in a row, no trailing spaces, one final newline."""
+    lines: list[str] = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        line = line.rstrip()
+        if line or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _html(fragment: str) -> Markup:
+    """A fragment that was sanitised when the edition was made up: set as it is."""
+    return Markup(fragment)  # noqa: S704  # nh3-cleaned in desk.make_up; the only way HTML gets in
+
+
+def _plain(fragment: str) -> str:
+    """An HTML fragment as plain text on one line."""
+    return " ".join(html.unescape(nh3.clean(fragment, tags=set())).split())
+
+
+def _wrap(text: str, indent: int = 0, first: str = "") -> str:
+    """*text* in lines of ``TEXT_COLUMNS``; links are never broken."""
+    prefix = " " * indent
+    return textwrap.fill(
+        text, TEXT_COLUMNS, initial_indent=first or prefix, subsequent_indent=prefix,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _isolate(text: str) -> str:
+    """Keep a run of another direction from turning its neighbours (Unicode FSI … PDI)."""
+    return f"\u2068{text}\u2069"
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").removeprefix("www.")
+
+
+def _day(value: date | datetime, pattern: str, language: str, zone: str = "UTC") -> str:
+    """A date in the newsletter's language, by CLDR pattern or ``full|long|medium|short``."""
+    if isinstance(value, datetime):
+        return format_datetime(value.astimezone(ZoneInfo(zone)), pattern, locale=language.replace("-", "_"))
+    return format_date(value, pattern, locale=language.replace("-", "_"))
+
+
+FILTERS: dict[str, Any] = {
+    "html": _html, "plain": _plain, "wrap": _wrap, "isolate": _isolate, "host": _host, "day": _day,
+}  # fmt: skip
