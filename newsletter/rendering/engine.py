@@ -187,6 +187,18 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return text
 
 
+def sample_links(base_url: str) -> dict[str, str]:
+    """Stand-ins for the personal links, for looking only: they lead to no reader's page."""
+    paths = {"unsubscribe_url": "u", "preferences_url": "preferences", "view_url": "view"}
+    return {tag: f"{base_url}/{paths[name]}/preview" for name, tag in PERSONAL_TAGS.items()}
+
+
+def fill_samples(rendered: Rendered, base_url: str) -> tuple[str, str]:
+    """HTML and text of *rendered* with stand-in links."""
+    links = sample_links(base_url)
+    return fill(rendered.html, links), fill(rendered.text, links)
+
+
 def _tidy(text: str) -> str:
     """At most one empty line in a row, no trailing spaces, one final newline."""
     lines: list[str] = []

@@ -1,0 +1,1 @@
+"""The operators' and editors' door: commands, their output and their exit codes. No rules."""

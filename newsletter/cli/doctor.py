@@ -1,0 +1,152 @@
+"""Doctor: is this installation fit to send? Each check says what is wrong and what to do; no network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from newsletter.errors import NewsletterError
+from newsletter.settings import Settings, is_loopback, load_keys, load_settings
+from newsletter.times import system_clock
+
+_LOW_DISK_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One look at the installation; *severity* is ok, note, warning or error."""
+
+    name: str
+    severity: str
+    message: str
+
+
+def examine() -> tuple[Check, ...]:
+    """Look at everything that can be looked at; a broken part never hides the others."""
+    try:
+        settings = load_settings()
+    except NewsletterError as error:
+        return (Check("settings", "error", str(error)),)
+    return tuple(_checks(settings))
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield from _address(settings)
+    yield from _keys(settings)
+    yield from _provider(settings)
+    yield from _catalogue(settings)
+    yield from _store(settings)
+    yield _disk(settings)
+
+
+def _address(settings: Settings) -> Iterator[Check]:
+    host = urlsplit(settings.base_url).hostname or ""
+    if is_loopback(host):
+        yield Check(
+            "base-url", "error",
+            f"NEWSLETTER_BASE_URL is {settings.base_url}: readers elsewhere cannot leave. Set it to your public https address.",
+        )  # fmt: skip
+    else:
+        yield Check("base-url", "ok", f"Links lead to {settings.base_url}.")
+
+
+def _keys(settings: Settings) -> Iterator[Check]:
+    try:
+        load_keys(settings)
+    except NewsletterError as error:
+        yield Check("keys", "error", str(error))
+        return
+    own = bool(settings.secret_key.get_secret_value() and settings.suppression_key.get_secret_value())
+    told = "come from the environment" if own else "lie in the key file beside the database; back it up with it"
+    yield Check("keys", "ok", f"Keys {told}.")
+
+
+def _provider(settings: Settings) -> Iterator[Check]:
+    from newsletter.providers import make_provider
+
+    try:
+        problems = make_provider(settings).problems()
+    except NewsletterError as error:
+        yield Check("provider", "error", str(error))
+        return
+    for problem in problems:
+        yield Check("provider", "error", problem)
+    if not problems:
+        yield Check("provider", "ok", f"{settings.provider} is set up.")
+
+
+def _catalogue(settings: Settings) -> Iterator[Check]:
+    from newsletter.catalogue import load_catalogue
+    from newsletter.rendering.lint import lint_templates
+
+    try:
+        catalogue = load_catalogue(settings.templates)
+    except NewsletterError as error:
+        yield Check("templates", "error", str(error))
+        return
+    errors = [finding for finding in lint_templates(catalogue) if finding.severity == "error"]
+    for finding in errors:
+        yield Check("templates", "error", f"{finding.where}: {finding.message}")
+    if not errors:
+        yield Check("templates", "ok", f"{len(catalogue.newsletters)} newsletters, templates without errors.")
+    for newsletter in catalogue.newsletters:
+        if 1 <= newsletter.schedule.at.hour < 3:
+            yield Check(
+                "schedule", "warning",
+                f"{newsletter.slug} is due between 01:00 and 03:00, when clocks change; another hour is easier to reason about.",
+            )  # fmt: skip
+    sender = catalogue.publication.sender.email
+    if sender.endswith(".example"):
+        yield Check("sender", "error", f"The sender {sender} is the sample's; set yours in publication.toml.")
+    if not catalogue.publication.feeds:
+        yield Check("feeds", "error", "publication.toml names no feeds.")
+    elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
+        yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    from sqlmodel import col, func, select
+
+    from newsletter.audience.subscribers import check_suppression_key
+    from newsletter.store.session import open_store, reading
+    from newsletter.store.tables import Batch, SourceState, Subscriber
+
+    try:
+        engine = open_store(settings.database_url)
+        check_suppression_key(engine, load_keys(settings))
+        with reading(engine) as session:
+            active = session.exec(
+                select(func.count()).select_from(Subscriber).where(Subscriber.status == "active")
+            ).one()
+            uncertain = session.exec(
+                select(func.count()).select_from(Batch).where(Batch.state == "uncertain")
+            ).one()
+            stale = session.exec(
+                select(SourceState.source).where(
+                    col(SourceState.last_success_at) < system_clock() - timedelta(days=3)
+                )
+            ).all()
+    except NewsletterError as error:
+        yield Check("database", "error", str(error))
+        return
+    yield Check("database", "ok", f"{engine.dialect.name}, schema up to date.")
+    if active:
+        yield Check("subscribers", "ok", f"{active} active subscribers.")
+    else:
+        yield Check("subscribers", "error", "There are no active subscribers: newsletter subscribers import FILE")
+    if uncertain:
+        yield Check("deliveries", "warning", f"{uncertain} batches are uncertain: newsletter status, then settle.")
+    if stale:
+        yield Check("sources", "warning", f"Not read with success for three days: {', '.join(sorted(stale))}.")
+
+
+def _disk(settings: Settings) -> Check:
+    folder = Path(settings.database_url.removeprefix("sqlite:///")).parent if settings.is_sqlite else Path(".")
+    free = shutil.disk_usage(folder).free
+    if free < _LOW_DISK_BYTES:
+        return Check("disk", "error", f"Only {free // 1_000_000} MB are free; make room before sending.")
+    return Check("disk", "ok", f"{free // 1_000_000_000} GB are free.")

@@ -1,0 +1,178 @@
+"""The longer commands: previews to files and pages, proofs of everything, a test mail, the readers' server."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from newsletter.cli import show
+from newsletter.edition import PERSONAL_TAGS
+from newsletter.errors import NewsletterError, ProviderError, ThinDay
+from newsletter.times import system_clock
+
+if TYPE_CHECKING:
+    from newsletter.catalogue import Newsletter
+    from newsletter.desk import Desk, Made
+    from newsletter.rendering.proof import Finding
+
+
+def _made(desk: Desk, newsletter: Newsletter, *, now: datetime, day: date | None) -> tuple[date, Made | None]:
+    edition_date = day or desk.edition_date(newsletter, now)
+    return edition_date, desk.shown(newsletter, edition_date, now=now)
+
+
+def write_previews(
+    desk: Desk, chosen: Sequence[Newsletter], out: Path, *, now: datetime, day: date | None, as_json: bool
+) -> None:
+    """Write every variant of *chosen*, due or not, and an ``index.json`` that says which bytes they are."""
+    from newsletter.rendering.engine import fill_samples
+
+    written: list[dict[str, object]] = []
+    failed = 0
+    for newsletter in chosen:
+        try:
+            edition_date, made = _made(desk, newsletter, now=now, day=day)
+        except NewsletterError as error:
+            failed += 1
+            typer.echo(f"{newsletter.slug}: {error}", err=True)
+            continue
+        if made is None:
+            typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
+            continue
+        folder = out / newsletter.slug
+        folder.mkdir(parents=True, exist_ok=True)
+        for rendered in made.renderings:
+            html, text = fill_samples(rendered, desk.settings.base_url)
+            (folder / f"{rendered.variant}.html").write_text(html, encoding="utf-8")
+            (folder / f"{rendered.variant}.txt").write_text(text, encoding="utf-8")
+            written.append(
+                {
+                    "newsletter": newsletter.slug, "date": edition_date.isoformat(), "variant": rendered.variant,
+                    "subject": rendered.subject, "preheader": rendered.preheader, "bytes": rendered.size_bytes,
+                    "hash": made.hash, "shortfalls": list(made.picks.shortfalls),
+                }
+            )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.json").write_text(json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8")
+    if as_json:
+        show.print_json({"previews": written})
+    else:
+        typer.echo(f"{len(written)} variants written to {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None) -> None:
+    """Print the text part of each variant."""
+    from newsletter.rendering.engine import fill_samples
+
+    for newsletter in chosen:
+        edition_date, made = _made(desk, newsletter, now=now, day=day)
+        if made is None:
+            typer.echo(f"{newsletter.slug}: no story fits it on {edition_date}.", err=True)
+            continue
+        for rendered in made.renderings:
+            typer.echo(f"=== {newsletter.slug}, {rendered.variant}: {rendered.subject}\n")
+            typer.echo(fill_samples(rendered, desk.settings.base_url)[1])
+
+
+def proof_all(
+    desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None
+) -> tuple[Finding, ...]:
+    """Lint the templates and proof every edition as it would be made now."""
+    from newsletter.rendering.lint import lint_templates
+    from newsletter.rendering.proof import Finding, Severity
+
+    slugs = {newsletter.slug for newsletter in chosen}
+    found = [one for one in lint_templates(desk.catalogue) if not one.newsletter or one.newsletter in slugs]
+    for newsletter in chosen:
+        try:
+            edition_date, made = _made(desk, newsletter, now=now, day=day)
+        except NewsletterError as error:
+            found.append(
+                Finding("render-failed", Severity.ERROR, newsletter.slug, "", "template", "", str(error))
+            )
+            continue
+        if made is None:
+            message = f"There is no story for {newsletter.name} on {edition_date}."
+            found.append(Finding("thin", Severity.WARNING, newsletter.slug, "", "template", "", message))
+            continue
+        found.extend(made.findings)
+    return tuple(found)
+
+
+def test_send(
+    desk: Desk, newsletter: Newsletter, *, to: str, variant: str, now: datetime, day: date | None
+) -> None:
+    """Hand the real bytes to the provider for one address, marked as a test."""
+    from newsletter.audience.addresses import normalise
+    from newsletter.providers import Accepted, Envelope, Recipient
+    from newsletter.providers.maildir import Maildir
+    from newsletter.rendering.engine import sample_links
+
+    try:
+        address, _ = normalise(to)
+    except ValueError as error:
+        raise typer.BadParameter(f"--to: {error}") from None
+    edition_date, made = _made(desk, newsletter, now=now, day=day)
+    if made is None:
+        raise ThinDay(f"There is nothing to test: no story fits {newsletter.name} on {edition_date}.")
+    rendered = next((one for one in made.renderings if one.variant == variant), None)
+    if rendered is None:
+        raise typer.BadParameter("--variant must be free or paying")
+    links = sample_links(desk.settings.base_url)
+    sender = newsletter.sender or desk.catalogue.publication.sender
+    recipient = Recipient(
+        reader="test", email=address, name="", values=links,
+        unsubscribe_url=links[PERSONAL_TAGS["unsubscribe_url"]],
+    )  # fmt: skip
+    envelope = Envelope(
+        edition=f"{newsletter.slug}.{edition_date}.1", batch="test.1", newsletter=newsletter.slug, variant=variant,
+        sender=sender, reply_to=desk.catalogue.publication.reply_to, subject=rendered.subject, html=rendered.html,
+        text=rendered.text, list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
+        dated_at=now, recipients=(recipient,), language=newsletter.language, is_test=True,
+    )  # fmt: skip
+    provider = Maildir(desk.settings.system_outbox) if desk.settings.provider == "maildir" else desk.provider
+    outcome = provider.submit(envelope)
+    if not isinstance(outcome, Accepted):
+        raise ProviderError(f"The test mail did not go out for certain: {outcome.reason}")
+    where = f" into {desk.settings.system_outbox}" if desk.settings.provider == "maildir" else ""
+    typer.echo(f"Test of {newsletter.name} ({variant}) sent{where}. Hash {made.hash[:10]}.")
+
+
+def serve_preview(
+    desk: Desk, *, now: datetime | None, day: date | None, first: str, port: int, open_browser: bool
+) -> None:
+    """Serve the local preview on the next free port until Ctrl-C."""
+    from newsletter.web.preview import create_preview, free_port
+    from newsletter.web.server import serve
+
+    chosen_port = free_port(port)
+    app = create_preview(desk, now=(lambda: now) if now else system_clock, day=day, port=chosen_port)
+    url = f"http://127.0.0.1:{chosen_port}/{first}"
+    typer.echo(f"Preview at {url} (Ctrl-C ends it)", err=True)
+    if open_browser:
+        webbrowser.open(url)
+    serve(app, host="127.0.0.1", port=chosen_port)
+
+
+def serve_readers(desk: Desk, *, host: str, port: int) -> None:
+    """Serve the readers' pages."""
+    from newsletter.web.app import create_app
+    from newsletter.web.server import serve
+    from newsletter.web.view import view_online
+
+    app = create_app(
+        desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
+        view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
+    )  # fmt: skip
+    typer.echo(f"Readers' pages at http://{host}:{port} (Ctrl-C ends it)", err=True)
+    serve(app, host=host, port=port)
+
+

@@ -1,0 +1,562 @@
+"""
+Every command of ``newsletter``. Heavy rooms are imported inside the commands, so that help is instant.
+
+Exit codes: 0 done; 1 refused or failed, with a sentence; 2 usage; 3 something waits for a person.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from newsletter.errors import NewsletterError
+from newsletter.times import parse_instant, system_clock
+
+if TYPE_CHECKING:
+    from newsletter.desk import Desk
+
+app = typer.Typer(
+    name="newsletter",
+    help="Pick the day's articles, make up the newsletters, proof them, and send each to its readers.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+subscribers_app = typer.Typer(
+    help="The lists: import, export, add, show, forget.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(subscribers_app, name="subscribers")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write for example 2026-02-18") from None
+
+
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the name of its folder.")]
+Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]
+MaybeSlug = Annotated[str, typer.Argument(metavar="[SLUG]", help="The newsletter; default all.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="The story's address.")]
+Now = Annotated[
+    datetime | None,
+    typer.Option("--now", parser=_instant, metavar="INSTANT", help="Editorial time, ISO 8601 with zone; default the real time."),
+]  # fmt: skip
+Day = Annotated[
+    date | None,
+    typer.Option("--date", parser=_day, metavar="DATE", help="Edition date; default the newsletter's local day of --now."),
+]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
+
+
+def _desk() -> Desk:
+    from newsletter.desk import Desk
+    from newsletter.settings import load_settings
+
+    return Desk.open(load_settings())
+
+
+def _now(given: datetime | None) -> datetime:
+    return given or system_clock()
+
+
+def _exit(waits: bool) -> None:
+    if waits:
+        raise typer.Exit(3)
+
+
+# --- the day ------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    source: Annotated[list[str] | None, typer.Option("--from", metavar="SRC", help="Collect these instead of the publication's feeds: URL, file or folder.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="SLUG", help="Only these newsletters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Whatever the weekday.")] = False,
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The whole day: collect, pick, make up, proof, and send every newsletter that is due."""
+    from newsletter.cli import show, signals
+
+    desk = _desk()
+    moment = _now(now)
+    with signals.stopping(desk.stop), show.telling() as tell:
+        reports = desk.collect(source or None, now=moment, tell=tell)
+        if not as_json:
+            show.sources(reports, summary=True)
+        accounts = desk.run(now=moment, day=day, only=only or (), every=every, tell=tell)
+    show.accounts(accounts, as_json=as_json)
+    _exit(any(account.waits for account in accounts))
+
+
+@app.command()
+def collect(
+    sources: Annotated[list[str] | None, typer.Argument(metavar="[SRC]...", help="URL, file or folder; default the publication's feeds.")] = None,
+    now: Now = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Read sources into articles."""
+    from newsletter.cli import show
+
+    desk = _desk()
+    with show.telling() as tell:
+        reports = desk.collect(sources or None, now=_now(now), tell=tell)
+    show.sources(reports, as_json=as_json)
+
+
+@app.command()
+def articles(
+    now: Now = None,
+    hours: Annotated[float, typer.Option("--hours", help="How far back from --now.")] = 48.0,
+    source: Annotated[str, typer.Option("--source", help="Only this source.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List what is stored."""
+    from datetime import timedelta
+
+    from newsletter.cli import show
+    from newsletter.feeds.stored import load_articles
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    moment = _now(now)
+    with reading(desk.engine) as session:
+        found = load_articles(session, since=moment - timedelta(hours=hours), until=moment)
+    show.articles([one for one in found if not source or one.source == source], as_json=as_json)
+
+
+@app.command()
+def picks(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """What would be chosen and dropped for an edition, each with its reasons. Never collects."""
+    from newsletter.cli import show
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    moment = _now(now)
+    edition_date = day or desk.edition_date(newsletter, moment)
+    show.picks(desk.pick(newsletter, edition_date, now=moment), newsletter, edition_date, as_json=as_json)
+
+
+@app.command()
+def preview(
+    slug: MaybeSlug = "",
+    now: Now = None,
+    day: Day = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write <slug>/<variant>.html and .txt and exit.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print the text part and exit.")] = False,
+    port: Annotated[int, typer.Option("--port", help="First port to try.")] = 8025,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """See every variant as it will be sent: a local page, files, or the text part."""
+    from newsletter.cli import looking
+
+    desk = _desk()
+    chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
+    if out is not None:
+        looking.write_previews(desk, chosen, out, now=_now(now), day=day, as_json=as_json)
+    elif text:
+        looking.print_text(desk, chosen, now=_now(now), day=day)
+    else:
+        looking.serve_preview(desk, now=now, day=day, first=slug, port=port, open_browser=not no_open)
+
+
+@app.command()
+def proof(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Findings over templates and final bytes; exit 3 if any blocks."""
+    from newsletter.cli import looking, show
+
+    desk = _desk()
+    chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
+    findings = looking.proof_all(desk, chosen, now=_now(now), day=day)
+    show.findings(findings, as_json=as_json)
+    _exit(any(finding.severity == "error" for finding in findings))
+
+
+@app.command("test-send")
+def test_send(
+    slug: Slug,
+    to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Who gets the test.")],
+    variant: Annotated[str, typer.Option("--variant", help="free or paying.")] = "free",
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Send the real bytes to one person, marked as a test."""
+    from newsletter.cli import looking
+
+    desk = _desk()
+    looking.test_send(desk, desk.catalogue[slug], to=to, variant=variant, now=_now(now), day=day)
+
+
+# --- an editor's orders -------------------------------------------------------------------------
+
+
+def _give(verb: str, slug: str, url: str, *, now: datetime | None, day: date | None, **more: Any) -> None:
+    from newsletter.articles import canonical_url
+    from newsletter.picks import Order
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    edition_date = day or desk.edition_date(newsletter, _now(now))
+    address = canonical_url(url)
+    if not address:
+        raise typer.BadParameter(f"{url!r} is not an http(s) address")
+    section = more.get("section", "")
+    known = [one.id for one in newsletter.sections]
+    if section and section not in known:
+        raise typer.BadParameter(f"{slug} has no section {section!r}; there are {', '.join(known)}")
+    desk.give_order(newsletter, edition_date, Order(verb=verb, url=address, actor=desk.settings.who, **more))
+    typer.echo(f"Noted: {verb} for the {newsletter.name} of {edition_date}.")
+
+
+@app.command()
+def pin(
+    slug: Slug,
+    url: Url,
+    section: Annotated[str, typer.Option("--section", help="Where; default the first it fits.")] = "",
+    reason: Reason = "",
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Put a story first, whatever the rules say."""
+    _give("pin", slug, url, now=now, day=day, section=section, reason=reason)
+
+
+@app.command()
+def drop(slug: Slug, url: Url, reason: Reason = "", now: Now = None, day: Day = None) -> None:
+    """Keep a story out."""
+    _give("drop", slug, url, now=now, day=day, reason=reason)
+
+
+@app.command()
+def move(
+    slug: Slug,
+    url: Url,
+    section: Annotated[str, typer.Option("--section", help="Where to.")],
+    reason: Reason = "",
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Put a story into another section."""
+    _give("move", slug, url, now=now, day=day, section=section, reason=reason)
+
+
+@app.command()
+def edit(
+    slug: Slug,
+    url: Url,
+    headline: Annotated[str, typer.Option("--headline")] = "",
+    standfirst: Annotated[str, typer.Option("--standfirst")] = "",
+    reason: Reason = "",
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Change a story's headline or standfirst in one edition; feed updates do not undo it."""
+    fields = {name: value for name, value in (("headline", headline), ("standfirst", standfirst)) if value}
+    if not fields:
+        raise typer.BadParameter("give --headline or --standfirst")
+    _give("edit", slug, url, now=now, day=day, fields=fields, reason=reason)
+
+
+# --- go or no-go --------------------------------------------------------------------------------
+
+
+def _go(verb: str, slug: str, *, now: datetime | None, day: date | None, as_json: bool, **more: Any) -> None:
+    from newsletter.cli import show
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    edition_date = day or desk.edition_date(newsletter, _now(now))
+    account = getattr(desk, verb)(newsletter, edition_date, actor=desk.settings.who, **more)
+    show.accounts((account,), as_json=as_json)
+
+
+@app.command()
+def approve(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Let an edition go as it was proofed; then: newsletter send SLUG."""
+    _go("approve", slug, now=now, day=day, as_json=as_json)
+
+
+@app.command()
+def hold(slug: Slug, reason: Reason = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Keep an edition from going, or take an approval back."""
+    _go("hold", slug, now=now, day=day, as_json=as_json, reason=reason)
+
+
+@app.command()
+def spike(slug: Slug, reason: Reason = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Kill an edition."""
+    _go("spike", slug, now=now, day=day, as_json=as_json, reason=reason)
+
+
+@app.command()
+def pause(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Stop an edition that is being sent; what is in flight still settles."""
+    _go("pause", slug, now=now, day=day, as_json=as_json)
+
+
+@app.command()
+def resume(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Let a paused edition go on; then: newsletter send SLUG."""
+    _go("resume", slug, now=now, day=day, as_json=as_json)
+
+
+@app.command()
+def send(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Submit what is approved; go on with what was begun."""
+    from newsletter.cli import show, signals
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    moment = _now(now)
+    with signals.stopping(desk.stop), show.telling() as tell:
+        account = desk.send(newsletter, day or desk.edition_date(newsletter, moment), now=moment, tell=tell)
+    show.accounts((account,), as_json=as_json)
+    _exit(account.waits)
+
+
+# --- accounts -----------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False
+) -> None:
+    """What is where: the newest edition of each newsletter, or of a date."""
+    from newsletter.cli import show
+
+    desk = _desk()
+    if now is not None and day is None and slug:
+        day = desk.edition_date(desk.catalogue[slug], now)
+    accounts = desk.status([slug] if slug else [], day=day)
+    show.accounts(accounts, as_json=as_json)
+    if slug and not as_json:
+        show.batches(desk, slug, accounts)
+
+
+@app.command()
+def why(
+    slug: Slug,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:
+    """What happened to one reader with one edition."""
+    from newsletter.audience.subscribers import find_subscriber
+    from newsletter.cli import show
+    from newsletter.outbox import accounts as ledger
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    if day is None and now is not None:
+        day = desk.edition_date(newsletter, now)
+    edition = desk.find(newsletter, day)
+    with reading(desk.engine) as session:
+        verdict = ledger.why(session, edition, slug, find_subscriber(session, address))
+    show.verdict(verdict, slug, edition.edition_date if edition else day, as_json=as_json)
+
+
+@app.command()
+def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Prove the balance of an edition from the ledger; exit 1 if it does not balance."""
+    from newsletter.cli import show
+    from newsletter.outbox import accounts as ledger
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    if day is None and now is not None:
+        day = desk.edition_date(newsletter, now)
+    edition = desk.find(newsletter, day)
+    with reading(desk.engine) as session:
+        balance = ledger.audit(session, edition) if edition else ledger.Balance()
+    show.balance(balance, slug, edition, day or desk.edition_date(newsletter, _now(now)), as_json=as_json)
+    if not balance.balanced:
+        raise typer.Exit(1)
+
+
+@app.command()
+def settle(
+    slug: Slug,
+    batch: Annotated[int, typer.Option("--batch", help="The number in `newsletter status SLUG`.")],
+    word: Annotated[str, typer.Option("--as", help="submitted, abandoned or resend.")],
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:
+    """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
+    from newsletter.cli import show
+    from newsletter.errors import NotFound
+    from newsletter.outbox.settle import settle_by_word
+
+    if word not in ("submitted", "abandoned", "resend"):
+        raise typer.BadParameter("--as must be submitted, abandoned or resend")
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    if day is None and now is not None:
+        day = desk.edition_date(newsletter, now)
+    edition = desk.find(newsletter, day)
+    if edition is None or edition.id is None:
+        raise NotFound(f"There is no edition of {slug} to settle.")
+    settle_by_word(desk.engine, edition.id, batch, word, actor=desk.settings.who, at=desk.clock())  # type: ignore[arg-type]  # checked above
+    show.accounts(desk.status([slug], day=edition.edition_date), as_json=as_json)
+
+
+# --- the lists ----------------------------------------------------------------------------------
+
+
+@subscribers_app.command("import")
+def subscribers_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV (or the ZIP a service exports).")],
+    newsletters: Annotated[list[str] | None, typer.Option("--newsletters", metavar="SLUG", help="For files that name none; may be given several times or joined by |.")] = None,
+    consent: Annotated[str, typer.Option("--consent", metavar="TEXT", help="The words of consent these readers gave; kept with each.")] = "",
+    now: Now = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Import subscribers; bad rows are listed with line and reason, the others go in."""
+    from newsletter.audience.imports import import_subscribers
+    from newsletter.cli import show
+
+    desk = _desk()
+    slugs = tuple(slug.strip() for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug.strip())
+    for slug in slugs:
+        desk.catalogue[slug]
+    report = import_subscribers(
+        desk.engine, file, catalogue=desk.catalogue, keys=desk.keys, now=_now(now), newsletters=slugs, consent=consent
+    )
+    show.import_report(report, as_json=as_json)
+
+
+@subscribers_app.command("export")
+def subscribers_export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the CSV; - for stdout.")] = Path("-"),
+    newsletter: Annotated[str, typer.Option("--newsletter", metavar="SLUG", help="Only its subscribers.")] = "",
+) -> None:
+    """Export subscribers as our plain CSV; spreadsheet formulas are neutralised."""
+    from newsletter.audience.exports import export_subscribers
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    chosen = desk.catalogue[newsletter].slug if newsletter else None
+    with reading(desk.engine) as session:
+        if str(out) == "-":
+            export_subscribers(session, sys.stdout, newsletter=chosen)
+            return
+        with out.open("w", encoding="utf-8", newline="") as file:
+            export_subscribers(session, file, newsletter=chosen)
+
+
+@subscribers_app.command("add")
+def subscribers_add(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
+    newsletters: Annotated[list[str] | None, typer.Option("--newsletters", metavar="SLUG")] = None,
+    name: Annotated[str, typer.Option("--name")] = "",
+    plan: Annotated[str, typer.Option("--plan")] = "free",
+    consent: Annotated[str, typer.Option("--consent", metavar="TEXT", help="How they agreed; without it they stay pending.")] = "",
+    now: Now = None,
+) -> None:  # fmt: skip
+    """Add one subscriber."""
+    from newsletter.audience.subscribers import add
+
+    desk = _desk()
+    slugs = tuple(slug for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug)
+    for slug in slugs:
+        desk.catalogue[slug]
+    add(
+        desk.engine, address, catalogue=desk.catalogue, keys=desk.keys, now=_now(now), newsletters=slugs, name=name,
+        plan=plan, consent=consent,
+    )  # fmt: skip
+    typer.echo("Added." if consent else "Added as pending: without --consent nothing is sent until they confirm.")
+
+
+@subscribers_app.command("show")
+def subscribers_show(address: Annotated[str, typer.Argument(metavar="ADDRESS")], as_json: Json = False) -> None:
+    """Everything we hold about one address."""
+    from newsletter.audience.subscribers import show as look
+    from newsletter.cli import show
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    with reading(desk.engine) as session:
+        show.subscriber(look(session, address), as_json=as_json)
+
+
+@subscribers_app.command("forget")
+def subscribers_forget(address: Annotated[str, typer.Argument(metavar="ADDRESS")], now: Now = None) -> None:
+    """Erase one address; a keyed hash stays so that no later import brings it back."""
+    from newsletter.audience.subscribers import forget
+
+    desk = _desk()
+    forget(desk.engine, address, keys=desk.keys, now=_now(now))
+    typer.echo("Erased. A keyed hash stays on the suppression list, so no import can bring the address back.")
+
+
+@app.command()
+def segments(now: Now = None, as_json: Json = False) -> None:
+    """How many readers each newsletter would go to now, by variant."""
+    from newsletter.audience.segments import segment_sizes
+    from newsletter.cli import show
+    from newsletter.store.session import reading
+
+    desk = _desk()
+    with reading(desk.engine) as session:
+        show.segments(segment_sizes(session, desk.catalogue, _now(now)), as_json=as_json)
+
+
+# --- operations ---------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option("--port")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Put a TLS proxy in front before you open this to the world.")] = "127.0.0.1",
+) -> None:  # fmt: skip
+    """Serve the readers' pages: leaving, preferences, view online."""
+    from newsletter.cli import looking
+
+    looking.serve_readers(_desk(), host=host, port=port)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Is this installation fit to send? Exit 1 if not."""
+    from newsletter.cli import show
+    from newsletter.cli.doctor import examine
+
+    checks = examine()
+    show.checks(checks, as_json=as_json)
+    if any(check.severity == "error" for check in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script: errors of ours become one sentence and exit code 1."""
+    try:
+        app()
+    except NewsletterError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""What commands print: tables for people on stdout, one JSON document for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from newsletter.times import iso
+
+if TYPE_CHECKING:
+    from newsletter.articles import Article
+    from newsletter.audience.imports import ImportReport
+    from newsletter.catalogue import Newsletter
+    from newsletter.cli.doctor import Check
+    from newsletter.desk import Account, Desk, Tell
+    from newsletter.feeds.collect import SourceReport
+    from newsletter.outbox.accounts import Balance, Verdict
+    from newsletter.picks import Picks
+    from newsletter.rendering.proof import Finding
+    from newsletter.store.tables import EditionRow
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+_STATUS_STYLE = {
+    "submitted": "green", "approved": "green", "submitting": "cyan", "held": "yellow", "skipped": "yellow",
+    "paused": "yellow", "draft": "yellow", "spiked": "red", "missed": "red", "not due": "dim",
+}  # fmt: skip
+_SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim", "ok": "green"}
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def telling() -> Iterator[Tell]:
+    """Yield a progress callback: live bars on a terminal, plain lines elsewhere; always on stderr."""
+    if not err.is_terminal:
+        yield _tell_plainly()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(step: str, what: str, done: int, total: int) -> None:
+            key = "collect" if step == "collect" else f"{step} {what}"
+            words = {"collect": f"Reading {what}", "run": f"Making {what}", "send": f"Sending {what}"}[step]
+            if step != "send":
+                key = "now"
+            if key not in tasks:
+                tasks[key] = progress.add_task(words, total=total or None)
+            progress.update(tasks[key], description=words, completed=done, total=total or None)
+
+        yield tell
+
+
+def _tell_plainly() -> Tell:
+    def tell(step: str, what: str, done: int, total: int) -> None:
+        if step == "send" and done >= total:
+            err.print(f"send {what}: {done} of {total} readers", markup=False)
+        elif step == "run":
+            err.print(f"make {what} ({done} of {total})", markup=False)
+
+    return tell
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        if column in numbers:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def _styled(word: str, styles: dict[str, str]) -> Text:
+    return Text(word, style=styles.get(word, ""))
+
+
+def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
+    """``run``, ``send``, ``status``."""
+    if as_json:
+        print_json({"editions": [{**asdict(row), "date": row.date.isoformat()} for row in rows]})
+        return
+    if not rows:
+        out.print("There is no edition yet. Make one with: newsletter run")
+        return
+    numbers = ("readers", "pending", "submitted", "skipped", "failed", "uncertain")
+    table = _table("newsletter", "date", "status", *numbers, "hash", numbers=numbers)
+    for row in rows:
+        table.add_row(
+            row.newsletter, row.date.isoformat(), _styled(row.status, _STATUS_STYLE), str(row.audience),
+            str(row.pending or "–"), str(row.submitted), str(row.skipped or "–"), str(row.failed or "–"),
+            Text(str(row.uncertain or "–"), style="bold red" if row.uncertain else ""), row.hash[:10],
+        )  # fmt: skip
+    out.print(table)
+    for row in rows:
+        if row.reason:
+            out.print(Text.assemble((f"{row.newsletter}: ", "bold"), row.reason))
+
+
+def batches(desk: Desk, slug: str, rows: Sequence[Account]) -> None:
+    """The batches of one edition, for ``status SLUG``."""
+    from sqlmodel import col, select
+
+    from newsletter.store.session import reading
+    from newsletter.store.tables import Batch
+
+    edition = desk.find(desk.catalogue[slug], rows[0].date) if rows else None
+    if edition is None:
+        return
+    with reading(desk.engine) as session:
+        found = session.exec(select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))).all()
+    table = _table("batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt"))
+    for batch in found:
+        goes = batch.n - batch.skipped_n - batch.failed_n - batch.moved_n
+        table.add_row(
+            str(batch.seq), batch.variant, _styled(batch.state, {**_STATUS_STYLE, "uncertain": "bold red"}), str(goes),
+            str(batch.attempt), batch.error,
+        )  # fmt: skip
+    if found:
+        out.print()
+        out.print(table)
+
+
+def sources(reports: Sequence[SourceReport], *, as_json: bool = False, summary: bool = False) -> None:
+    """``collect``; *summary* prints one line and what went wrong."""
+    read = [report for report in reports if not report.skipped]
+    if as_json:
+        names = ("source", "kind", "entries", "new", "updated", "same", "refused", "error")
+        document = {
+            "sources": [
+                {**{name: getattr(report, name) for name in names}, "refusals": list(report.refusals)} for report in read
+            ],
+            "skipped": [{"source": report.location, "reason": report.error} for report in reports if report.skipped],
+        }
+        print_json(document)
+        return
+    numbers = ("entries", "new", "updated", "same", "refused")
+    if summary:
+        totals = ", ".join(f"{sum(getattr(report, name) for report in read)} {name}" for name in numbers)
+        err.print(f"{len(read)} sources: {totals}", markup=False)
+    else:
+        table = _table("source", "kind", *numbers, numbers=numbers)
+        for report in read:
+            table.add_row(report.source, report.kind, *(str(getattr(report, name) or "–") for name in numbers))
+        out.print(table)
+    console = err if summary else out
+    for report in reports:
+        if report.skipped:
+            console.print(f"Skipped {report.location}: {report.error}", markup=False, style="dim")
+        elif report.error:
+            console.print(f"{report.source}: {report.error}", markup=False, style="yellow")
+        if not summary:
+            for refusal in report.refusals:
+                console.print(f"{report.source}: {refusal}", markup=False, style="yellow")
+
+
+def articles(rows: Sequence[Article], *, as_json: bool) -> None:
+    """``articles``."""
+    if as_json:
+        document = [
+            {
+                "url": row.url, "source": row.source, "headline": row.headline, "language": row.language,
+                "countries": list(row.countries), "region": row.region, "topics": list(row.topics), "kind": row.kind,
+                "published_at": iso(row.published_at), "paywalled": row.paywalled, "story": row.story or row.url,
+                "rights": row.rights, "flags": list(row.flags),
+            }
+            for row in rows
+        ]  # fmt: skip
+        print_json({"articles": document})
+        return
+    table = _table("published", "source", "lang", "headline", "topics", "where")
+    for row in sorted(rows, key=lambda one: (one.published_at, one.url), reverse=True):
+        table.add_row(
+            f"{row.published_at:%m-%d %H:%M}", row.source, row.language, row.headline, ", ".join(row.topics),
+            row.country or row.region,
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"{len(rows)} articles", markup=False)
+
+
+def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool) -> None:
+    """``picks``: reads like a desk conversation, or as data."""
+    if as_json:
+        document = {
+            "newsletter": newsletter.slug,
+            "date": day.isoformat(),
+            "picked": [
+                {
+                    "section": pick.section, "position": pick.position, "url": pick.article.url,
+                    "headline": pick.article.headline, "score": pick.score, "reasons": list(pick.reasons),
+                }
+                for pick in chosen.picked
+            ],
+            "dropped": [
+                {"url": drop.article.url, "headline": drop.article.headline, "reasons": list(drop.reasons)}
+                for drop in chosen.dropped
+            ],
+            "shortfalls": list(chosen.shortfalls),
+        }  # fmt: skip
+        print_json(document)
+        return
+    out.print(Text(f"{newsletter.name}, {day:%A %d %B %Y}", style="bold"))
+    for section in newsletter.sections:
+        mine = chosen.of(section.id)
+        out.print()
+        out.print(Text(f"{section.heading or section.id} ({len(mine)} of {section.min}–{section.max})", style="bold"))
+        for pick in mine:
+            pinned = " [pinned]" if pick.pinned else ""
+            out.print(f"  {pick.position}. {pick.article.headline}{pinned}", markup=False)
+            told = f"     {pick.article.source_name or pick.article.source}: {pick.score:.1f} points. {'; '.join(pick.reasons)}"
+            out.print(told, markup=False, style="dim")
+    if chosen.shortfalls:
+        out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
+    out.print(f"\nDropped ({len(chosen.dropped)})", markup=False, style="bold")
+    for drop in chosen.dropped:
+        out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
+        out.print(f"     {'; '.join(drop.reasons)}", markup=False, style="dim")
+
+
+def findings(rows: Sequence[Finding], *, as_json: bool) -> None:
+    """``proof``."""
+    if as_json:
+        print_json({"findings": [row.as_json() for row in rows]})
+        return
+    for row in rows:
+        where = " ".join(part for part in (row.newsletter, row.variant, row.part, row.where) if part)
+        out.print(Text.assemble((f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), f"{row.code}  {where}"))
+        out.print(f"        {row.message}", markup=False, style="dim")
+    kinds = ", ".join(f"{sum(row.severity == kind for row in rows)} {kind}s" for kind in ("error", "warning", "note"))
+    out.print(kinds, markup=False)
+
+
+def verdict(told: Verdict, slug: str, day: date | None, *, as_json: bool) -> None:
+    """``why``."""
+    if as_json:
+        document = {
+            "newsletter": slug, "date": day.isoformat() if day else None, "verdict": told.verdict,
+            "reason": told.reason, "batch": told.batch, "at": iso(told.at), "events": list(told.events),
+        }  # fmt: skip
+        print_json(document)
+        return
+    when = f" ({told.at:%Y-%m-%d %H:%M} UTC)" if told.at else ""
+    batch = f", batch {told.batch}" if told.batch else ""
+    out.print(f"{told.verdict}{batch}{when}: {told.reason}", markup=False)
+    for event in told.events:
+        out.print(f"  {event['at']}  {event['kind']}", markup=False)
+
+
+def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, as_json: bool) -> None:
+    """``audit``."""
+    if as_json:
+        document = {
+            "newsletter": slug, "date": (edition.edition_date if edition else day).isoformat(),
+            "revision": edition.revision if edition else 1, "audience": told.audience, "pending": told.pending,
+            "submitted": told.submitted, "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain,
+            "delivered": told.delivered, "balanced": told.balanced, "problems": list(told.problems),
+        }  # fmt: skip
+        print_json(document)
+        return
+    table = _table("audience", "pending", "submitted", "skipped", "failed", "uncertain", "delivered")
+    table.add_row(
+        str(told.audience), str(told.pending), str(told.submitted), str(sum(told.skipped.values())),
+        str(sum(told.failed.values())), str(told.uncertain), str(told.delivered),
+    )  # fmt: skip
+    out.print(table)
+    for kind, reasons in (("skipped", told.skipped), ("failed", told.failed)):
+        for reason, number in reasons.items():
+            out.print(f"  {kind} {number}: {reason}", markup=False)
+    for problem in told.problems:
+        out.print(problem, markup=False, style="bold red")
+    out.print("Balanced." if told.balanced else "Does NOT balance.", style="green" if told.balanced else "bold red")
+
+
+def import_report(report: ImportReport, *, as_json: bool) -> None:
+    """``subscribers import``."""
+    if as_json:
+        names = ("rows", "added", "updated", "unchanged", "suppressed")
+        document: dict[str, Any] = {name: getattr(report, name) for name in names}
+        document["rejected"] = [{"line": row.line, "reason": row.reason} for row in report.rejected]
+        document["shape"] = report.shape
+        print_json(document)
+        return
+    out.print(
+        f"{report.rows} rows ({report.shape}): {report.added} added, {report.updated} updated, "
+        f"{report.unchanged} unchanged, {report.suppressed} kept unmailed, {len(report.rejected)} rejected",
+        markup=False,
+    )
+    for row in report.rejected:
+        out.print(f"  line {row.line}: {row.reason}", markup=False, style="yellow")
+
+
+def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
+    """``subscribers show``."""
+    if as_json:
+        print_json(document)
+        return
+    table = _table("field", "value")
+    for name, value in document.items():
+        if name == "subscriptions":
+            value = "\n".join(f"{one['newsletter']}: {one['state']} since {one['since']}" for one in value) or "none"
+        elif isinstance(value, list):
+            value = ", ".join(str(one) for one in value) or "none"
+        table.add_row(name, str(value if value not in (None, "") else "–"))
+    out.print(table)
+
+
+def segments(rows: Sequence[tuple[str, str, int]], *, as_json: bool) -> None:
+    """``segments``."""
+    if as_json:
+        print_json({"segments": [{"newsletter": slug, "variant": variant, "size": size} for slug, variant, size in rows]})
+        return
+    table = _table("newsletter", "variant", "readers", numbers=("readers",))
+    for slug, variant, size in rows:
+        table.add_row(slug, variant, str(size))
+    out.print(table)
+
+
+def checks(rows: Sequence[Check], *, as_json: bool) -> None:
+    """``doctor``."""
+    if as_json:
+        print_json({"checks": [asdict(row) for row in rows]})
+        return
+    for row in rows:
+        out.print(Text.assemble((f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), (row.name, "bold"), f"  {row.message}"))

@@ -1,0 +1,524 @@
+"""
+The day, in plain order: collect, pick, make up, proof, approve, freeze, send.
+
+Every step may be run twice for the same edition; each stops with a sentence an editor understands when
+its promise cannot be kept. ``now`` is editorial time; ``Desk.clock`` stamps the ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, select
+
+from newsletter.audience.subscribers import check_suppression_key
+from newsletter.audience.tokens import Signer
+from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
+from newsletter.edition import EditionStatus, Rendered, Snapshot
+from newsletter.errors import NewsletterError, NotFound, ProofFailed, ProviderError, StateError, ThinDay
+from newsletter.feeds.collect import SourceReport, collect
+from newsletter.feeds.stored import load_articles
+from newsletter.makeup import make_snapshot
+from newsletter.outbox.accounts import counts
+from newsletter.outbox.drain import Sender, drain, edition_ref
+from newsletter.outbox.freeze import freeze
+from newsletter.outbox.ledger import move_edition, recover
+from newsletter.picks import Order, Picks, pick_articles
+from newsletter.providers import Provider, make_provider
+from newsletter.rendering.engine import Renderer, content_hash
+from newsletter.rendering.proof import Finding, blocks, proof
+from newsletter.settings import Keys, Settings, load_keys
+from newsletter.store.editions import (
+    RAN,
+    add_order,
+    current_edition,
+    editions,
+    last_run_before,
+    load_orders,
+    load_renderings,
+    load_snapshot,
+    stories_run,
+    write_content,
+)
+from newsletter.store.session import open_store, reading, writing
+from newsletter.store.tables import EditionRow, Slot
+from newsletter.times import WEEKDAYS, Clock, due_at, local_date, system_clock
+
+Tell = Callable[[str, str, int, int], None]
+"""Progress: (step, what, done, total); total 0 when unknown."""
+
+_REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
+_WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.PAUSED)
+_FAR_AHEAD = timedelta(days=366)
+
+
+def _silent(_step: str, _what: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where one edition stands, in readers: a row of ``run``, ``send`` and ``status``."""
+
+    newsletter: str
+    date: date
+    revision: int = 1
+    status: str = "none"
+    hash: str = ""
+    audience: int = 0
+    pending: int = 0
+    submitted: int = 0
+    skipped: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    reason: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to do something before this edition is done."""
+        return self.status in (*_WAITING, EditionStatus.SUBMITTING) or self.uncertain > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An edition made up and proofed, before it is stored."""
+
+    picks: Picks
+    snapshot: Snapshot | None
+    renderings: tuple[Rendered, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def hash(self) -> str:
+        """The content hash over all variants, or '' when nothing could be rendered."""
+        return content_hash(self.renderings) if self.renderings else ""
+
+
+@dataclass
+class Desk:
+    """Everything the day needs, opened once at a door."""
+
+    engine: Engine
+    catalogue: Catalogue
+    settings: Settings
+    keys: Keys
+    clock: Clock = system_clock
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def open(cls, settings: Settings, *, clock: Clock = system_clock) -> Desk:
+        """
+        Open store, catalogue and keys.
+
+        Raises:
+            NewsletterError: one of them cannot be used; the sentence says which and what to do.
+        """
+        catalogue = load_catalogue(settings.templates)
+        keys = load_keys(settings)
+        engine = open_store(settings.database_url)
+        check_suppression_key(engine, keys)
+        return cls(engine=engine, catalogue=catalogue, settings=settings, keys=keys, clock=clock)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The renderer of this catalogue."""
+        return Renderer(self.catalogue)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The provider the settings name, made when first needed."""
+        return make_provider(self.settings)
+
+    @cached_property
+    def sender(self) -> Sender:
+        """What the outbox needs of us."""
+        return Sender(
+            engine=self.engine, provider=self.provider, signer=Signer(self.keys), base_url=self.settings.base_url,
+            in_flight=self.settings.in_flight, clock=self.clock, stop=self.stop,
+        )  # fmt: skip
+
+    def reload(self) -> None:
+        """Read templates and newsletters again (the preview does, before every page)."""
+        self.catalogue = load_catalogue(self.settings.templates)
+        self.__dict__.pop("renderer", None)
+
+    def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
+        """The newsletter's local day of *now*."""
+        return local_date(now, newsletter.zone(self.catalogue.publication))
+
+    # --- collect --------------------------------------------------------------------------------
+
+    def collect(
+        self, targets: Sequence[str] | None, *, now: datetime, tell: Tell = _silent
+    ) -> tuple[SourceReport, ...]:
+        """Read sources into articles; a bad one is reported and costs nobody an edition."""
+        return collect(
+            self.engine, self.catalogue, targets, now=now, settings=self.settings, base=Path("."),
+            progress=lambda source: tell("collect", source, 0, 0),
+        )  # fmt: skip
+
+    # --- pick -----------------------------------------------------------------------------------
+
+    def pick(self, newsletter: Newsletter, day: date, *, now: datetime) -> Picks:
+        """Choose the stories of *day* from what is stored; changes nothing."""
+        with reading(self.engine) as session:
+            return self._pick(session, newsletter, day, now=now)[0]
+
+    def _pick(
+        self, session: Session, newsletter: Newsletter, day: date, *, now: datetime
+    ) -> tuple[Picks, tuple[Order, ...]]:
+        last = last_run_before(session, newsletter.slug, day)
+        looks_back = now - timedelta(hours=newsletter.window_hours)
+        since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
+        orders = load_orders(session, newsletter.slug, day)
+        picks = pick_articles(
+            newsletter, self.catalogue.publication,
+            load_articles(session, since=looks_back - timedelta(days=2), until=now + _FAR_AHEAD),
+            now=now, since=since, sent=stories_run(session, newsletter.slug, but=day), orders=orders,
+        )  # fmt: skip
+        return picks, orders
+
+    # --- make up and proof ----------------------------------------------------------------------
+
+    def make(self, newsletter: Newsletter, day: date, *, now: datetime) -> Made:
+        """
+        Pick, make up, render and proof an edition; stores nothing.
+
+        Raises:
+            NewsletterError: a template or a text cannot be used; says where.
+        """
+        with reading(self.engine) as session:
+            picks, orders = self._pick(session, newsletter, day, now=now)
+        if not picks.picked:
+            return Made(picks, None, (), ())
+        snapshot = make_snapshot(
+            newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders
+        )
+        return self._proofed(newsletter, picks, snapshot)
+
+    def _proofed(self, newsletter: Newsletter, picks: Picks, snapshot: Snapshot) -> Made:
+        renderings = self.renderer.render_all(snapshot)
+        findings = proof(
+            newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url
+        )
+        return Made(picks, snapshot, renderings, findings)
+
+    def prepare(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account:
+        """
+        Make up the edition of *day* and store it: approved, held, skipped or a draft, with the reason.
+
+        An edition that an editor or a send has taken further is left as it is.
+        """
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            if row is not None and row.status not in _REMADE:
+                return self._account(session, row)
+        try:
+            made = self.make(newsletter, day, now=now)
+            status, reason = _verdict(newsletter, made)
+        except NewsletterError as error:
+            made, status, reason = None, EditionStatus.HELD, str(error)
+        try:
+            return self._store(newsletter, day, made, status, reason, now=now)
+        except IntegrityError:  # another process made it in the meantime: theirs stands
+            return self.status([newsletter.slug], day=day)[0]
+
+    def _store(
+        self,
+        newsletter: Newsletter,
+        day: date,
+        made: Made | None,
+        status: EditionStatus,
+        reason: str,
+        *,
+        now: datetime,
+    ) -> Account:
+        template_hash = self.renderer.template_hash(newsletter.slug)
+        with writing(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            if row is None:
+                row = EditionRow(newsletter=newsletter.slug, edition_date=day, made_at=now)
+                session.add(row)
+                session.flush()
+            elif not move_edition(session, row.id or 0, to=status, frm=_REMADE):
+                return self._account(session, row)
+            row.made_at, row.reason, row.status = now, reason, status
+            row.template_hash = template_hash
+            row.content_hash = made.hash if made else ""
+            row.findings = [finding.as_json() for finding in made.findings] if made else []
+            row.snapshot = None
+            if status is EditionStatus.APPROVED:
+                row.approved_at, row.approved_by = self.clock(), "auto"
+            session.add(row)
+            if made and made.snapshot:
+                write_content(session, row, made.snapshot, made.renderings)
+            self._record_slot(session, newsletter, day, "skipped" if status is EditionStatus.SKIPPED else "made", reason)
+            session.flush()
+            return self._account(session, row)
+
+    def _record_slot(self, session: Session, newsletter: Newsletter, day: date, state: str, reason: str) -> None:
+        slot = session.exec(select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)).first()
+        due = due_at(day, newsletter.schedule.at, newsletter.zone(self.catalogue.publication))
+        if slot is None:
+            slot = Slot(newsletter=newsletter.slug, local_date=day, due_at=due, state=state, recorded_at=self.clock())
+        slot.state, slot.reason, slot.recorded_at = state, reason, self.clock()
+        session.add(slot)
+
+    def record_missed(self, newsletter: Newsletter, day: date, reason: str) -> bool:
+        """Record that a slot passed without an edition; False if it is accounted for already."""
+        with writing(self.engine) as session:
+            known = session.exec(
+                select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
+            ).first()
+            if known is not None:
+                return False
+            self._record_slot(session, newsletter, day, "missed", reason)
+            return True
+
+    def has_slot(self, newsletter: Newsletter, day: date) -> bool:
+        """Whether that local date is accounted for: made, missed or skipped."""
+        with reading(self.engine) as session:
+            return (
+                session.exec(select(Slot.id).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)).first()
+                is not None
+            )
+
+    # --- go or no-go ----------------------------------------------------------------------------
+
+    def approve(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
+        """
+        Let the stored edition go, as it was proofed.
+
+        Raises:
+            ThinDay: there is nothing in it.
+            ProofFailed: a finding of severity error blocks it.
+            StateError: it is not waiting for an approval.
+        """
+        with writing(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            if row.snapshot is None:
+                raise ThinDay(f"The {newsletter.name} of {day} holds nothing that could go out: {row.reason}")
+            errors = [finding["message"] for finding in row.findings if finding["severity"] == "error"]
+            if errors:
+                raise ProofFailed(f"The {newsletter.name} of {day} has errors in its proof: {' '.join(errors[:3])}")
+            moved = move_edition(
+                session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
+                approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
+            )  # fmt: skip
+            return self._moved(session, row, moved, "approved")
+
+    def hold(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
+        """Take an approval back, or keep a draft from going."""
+        frm = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)
+        return self._order(newsletter, day, EditionStatus.HELD, frm, f"held by {actor}{': ' + reason if reason else ''}")
+
+    def spike(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
+        """Kill an edition. While it is being sent, pause it first: what has gone has gone."""
+        frm = (
+            EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED, EditionStatus.PAUSED,
+        )  # fmt: skip
+        return self._order(newsletter, day, EditionStatus.SPIKED, frm, f"spiked by {actor}{': ' + reason if reason else ''}")
+
+    def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
+        """Stop claiming batches; those in flight still settle."""
+        return self._order(newsletter, day, EditionStatus.PAUSED, (EditionStatus.SUBMITTING,), f"paused by {actor}")
+
+    def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
+        """Let a paused edition go on; ``send`` then continues it."""
+        return self._order(newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}")
+
+    def _order(
+        self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str
+    ) -> Account:
+        with writing(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            moved = move_edition(session, row.id or 0, to=to, frm=frm, reason=reason)
+            return self._moved(session, row, moved, to)
+
+    def _moved(self, session: Session, row: EditionRow, moved: bool, to: str) -> Account:
+        if not moved:
+            raise StateError(f"The edition of {row.edition_date} is {row.status}; it cannot be {to} from there.")
+        session.refresh(row)
+        return self._account(session, row)
+
+    def give_order(self, newsletter: Newsletter, day: date, order: Order) -> None:
+        """Write down an editor's order; it holds for the next make-up, also before there is an edition."""
+        with writing(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            if row is not None and row.status not in _REMADE:
+                raise StateError(
+                    f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
+                )
+            add_order(session, newsletter.slug, day, order, at=self.clock())
+
+    # --- freeze and send ------------------------------------------------------------------------
+
+    def send(self, newsletter: Newsletter, day: date, *, now: datetime, tell: Tell = _silent) -> Account:
+        """
+        Submit what is approved, go on with what was begun, and say where it stands.
+
+        Raises:
+            ProviderError: the provider refuses us as a whole.
+        """
+        with reading(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            edition_id = row.id or 0
+        if row.status == EditionStatus.APPROVED:
+            freeze(
+                self.engine, newsletter, self.catalogue.publication, edition_id, now=now, at=self.clock(),
+                batch_size=self.provider.max_recipients,
+            )  # fmt: skip
+        account = self.status([newsletter.slug], day=day)[0]
+        if account.status == EditionStatus.SUBMITTING:
+            done = account.submitted
+            lock = threading.Lock()
+
+            def progress(readers: int) -> None:
+                nonlocal done
+                with lock:
+                    done += readers
+                    tell("send", newsletter.slug, done, account.audience)
+
+            tell("send", newsletter.slug, done, account.audience)
+            drain(self.sender, newsletter, self.catalogue.publication, edition_id, now=now, progress=progress)
+        return self.status([newsletter.slug], day=day)[0]
+
+    # --- the whole day --------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        now: datetime,
+        day: date | None = None,
+        only: Sequence[str] = (),
+        every: bool = False,
+        tell: Tell = _silent,
+    ) -> tuple[Account, ...]:
+        """
+        Make and send every newsletter due on its date (*every*: whatever the weekday).
+
+        One newsletter's trouble never stops the others. Repeating it submits nothing twice.
+
+        Raises:
+            ProviderError: the provider refuses us as a whole: all that follows would fail the same way.
+        """
+        chosen = [self.catalogue[slug] for slug in only] or list(self.catalogue.newsletters)
+        accounts: list[Account] = []
+        for number, newsletter in enumerate(chosen, start=1):
+            tell("run", newsletter.slug, number, len(chosen))
+            edition_date = day or self.edition_date(newsletter, now)
+            accounts.append(self._run_one(newsletter, edition_date, now=now, every=every, tell=tell))
+            if self.stop.is_set():
+                break
+        return tuple(accounts)
+
+    def _run_one(self, newsletter: Newsletter, day: date, *, now: datetime, every: bool, tell: Tell) -> Account:
+        if not every and WEEKDAYS[day.weekday()] not in newsletter.schedule.days:
+            days = ", ".join(newsletter.schedule.days)
+            known = self.status([newsletter.slug], day=day)
+            if not known:
+                reason = f"Not due on {day:%A}s: it goes out on {days}. Use --all to make it anyway."
+                return Account(newsletter.slug, day, status="not due", reason=reason)
+        before = self.status([newsletter.slug], day=day)
+        if before and before[0].status == EditionStatus.SUBMITTED:
+            return replace(before[0], reason=f"Already submitted{_when(before[0], self)}; nothing was sent again.")
+        account = self.prepare(newsletter, day, now=now)
+        if account.status not in (EditionStatus.APPROVED, EditionStatus.SUBMITTING):
+            return account
+        try:
+            return self.send(newsletter, day, now=now, tell=tell)
+        except ProviderError:
+            raise
+        except NewsletterError as error:
+            return replace(self.status([newsletter.slug], day=day)[0], reason=str(error))
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def status(self, slugs: Sequence[str] = (), *, day: date | None = None) -> tuple[Account, ...]:
+        """Where editions stand: of *day*, or the newest of each newsletter."""
+        chosen = [self.catalogue[slug].slug for slug in slugs] or [one.slug for one in self.catalogue.newsletters]
+        with writing(self.engine) as session:
+            recover(session, at=self.clock())
+        with reading(self.engine) as session:
+            return tuple(self._account(session, row) for row in editions(session, chosen, day=day))
+
+    def find(self, newsletter: Newsletter, day: date | None) -> EditionRow | None:
+        """The newest revision of the edition of *day*, or the newest edition there is."""
+        with reading(self.engine) as session:
+            rows = editions(session, [newsletter.slug], day=day)
+            return rows[0] if rows else None
+
+    def stored(self, row: EditionRow) -> tuple[Snapshot | None, tuple[Rendered, ...]]:
+        """An edition's snapshot and bytes as they were proofed and sent."""
+        with reading(self.engine) as session:
+            renderings = load_renderings(session, row.id or 0)
+        return (load_snapshot(row.snapshot) if row.snapshot else None), renderings
+
+    def shown(self, newsletter: Newsletter, day: date, *, now: datetime) -> Made | None:
+        """
+        What a preview shows: the stored bytes once an edition is approved or further, else what a
+        make-up would give now. None when there is nothing to show.
+        """
+        row = self.find(newsletter, day)
+        if row is not None and row.status in (*RAN, EditionStatus.SPIKED) and row.snapshot:
+            snapshot, renderings = self.stored(row)
+            findings = tuple(Finding.from_json(found) for found in row.findings)
+            return Made(Picks(newsletter.slug, (), (), ()), snapshot, renderings, findings)
+        made = self.make(newsletter, day, now=now)
+        return made if made.snapshot else None
+
+    def _row(self, session: Session, newsletter: Newsletter, day: date) -> EditionRow:
+        row = current_edition(session, newsletter.slug, day)
+        if row is None:
+            raise NotFound(
+                f"There is no edition of {newsletter.slug} on {day}; make it with: newsletter run --only {newsletter.slug}"
+            )
+        return row
+
+    def _account(self, session: Session, row: EditionRow) -> Account:
+        buckets = counts(session, row.id or 0)
+        reason = row.reason
+        if buckets["uncertain"]:
+            reason = (
+                f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. "
+                f"See newsletter status {row.newsletter}, then newsletter settle {row.newsletter} --batch N --as …"
+            )
+        elif row.status == EditionStatus.SUBMITTING and buckets["pending"]:
+            reason = f"{buckets['pending']} readers are still to be sent to; go on with newsletter send {row.newsletter}"
+        return Account(
+            newsletter=row.newsletter, date=row.edition_date, revision=row.revision, status=row.status,
+            hash=row.content_hash, audience=row.audience, pending=buckets["pending"], submitted=buckets["submitted"],
+            skipped=buckets["skipped"], failed=buckets["failed"], uncertain=buckets["uncertain"], reason=reason,
+        )  # fmt: skip
+
+
+def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
+    """What becomes of a freshly made edition, and why."""
+    if made.picks.shortfalls or made.snapshot is None:
+        sentence = "Thin day: " + "; ".join(made.picks.shortfalls or ("no story at all",)) + "."
+        if newsletter.thin_day == "skip":
+            return EditionStatus.SKIPPED, f"{sentence} Skipped by its own rule."
+        if newsletter.thin_day == "hold" or made.snapshot is None:
+            return EditionStatus.HELD, f"{sentence} Held by its own rule: pin stories, approve it as it is, or spike it."
+    if blocks(made.findings):
+        first = next(finding for finding in made.findings if finding.severity == "error")
+        return EditionStatus.HELD, f"The proof found errors: {first.message} See newsletter proof {newsletter.slug}"
+    if newsletter.approval == "auto":
+        return EditionStatus.APPROVED, ""
+    return EditionStatus.DRAFT, f"Waits for an editor: newsletter approve {newsletter.slug}"
+
+
+def _when(account: Account, desk: Desk) -> str:
+    with reading(desk.engine) as session:
+        row = current_edition(session, account.newsletter, account.date)
+    return f" on {row.submitted_at:%Y-%m-%d at %H:%M} UTC" if row and row.submitted_at else ""
+
+
+__all__ = ["Account", "Desk", "Made", "Tell", "edition_ref"]

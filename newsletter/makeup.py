@@ -1,0 +1,250 @@
+"""
+Make-up: picks + words → the snapshot of an edition. Pure; what goes to print is decided here.
+
+Rights are kept here: an excerpt source gives headline, at most 60 words and a link, never a body or a
+picture. Feed text is neutralised here, so that nothing a feed says can be taken for a token of ours
+or of a provider's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import nh3
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date
+from jinja2 import StrictUndefined, TemplateError as JinjaError
+from jinja2.sandbox import SandboxedEnvironment
+from lxml import html as lxml_html
+
+from newsletter.articles import Image, Rights, direction
+from newsletter.catalogue import Advert, Newsletter, Publication
+from newsletter.edition import Item, SectionMade, Snapshot
+from newsletter.errors import CatalogueError
+from newsletter.picks import Order, Pick, Picks
+from newsletter.tokens import neutralise
+
+EXCERPT_WORDS = 60
+_WORDS_A_MINUTE = 220
+_INLINE = {"em", "i", "strong", "b", "a", "br"}
+_WORDS = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+def make_snapshot(
+    newsletter: Newsletter,
+    publication: Publication,
+    picks: Picks,
+    *,
+    edition_date: date,
+    revision: int = 1,
+    orders: Sequence[Order] = (),
+) -> Snapshot:
+    """
+    Return the edition as a value.
+
+    Raises:
+        CatalogueError: a text of ``newsletter.toml`` (subject, preheader, intro …) cannot be filled.
+    """
+    budget = _Budget(newsletter.full_text_bytes)
+    locale = _locale(newsletter.language)
+    sections = tuple(
+        SectionMade(
+            id=section.id,
+            block=section.block,
+            heading=section.heading,
+            intro=section.intro,
+            items=tuple(
+                _item(pick, full=section.full, budget=budget, locale=locale) for pick in picks.of(section.id)
+            ),
+        )
+        for section in newsletter.sections
+        if picks.of(section.id)
+    )
+    date_line = format_date(edition_date, "full", locale=locale)
+    words = _words(newsletter, sections, edition_date=edition_date, date_line=date_line, locale=locale)
+    for order in orders:
+        if order.verb == "words":
+            words.update({key: neutralise(value) for key, value in order.fields.items() if key in words})
+    return Snapshot(
+        newsletter=newsletter.slug,
+        edition_date=edition_date,
+        revision=revision,
+        subject=_one_line(words["subject"]),
+        preheader=_one_line(words["preheader"]),
+        date_line=date_line,
+        language=newsletter.language,
+        direction=direction(newsletter.language),
+        greeting=words["greeting"],
+        intro=words["intro"],
+        sign_off=words["sign_off"],
+        makers=newsletter.makers,
+        sections=sections,
+        offer=publication.offer,
+        advert=_advert(publication, edition_date),
+    )
+
+
+def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
+    article = pick.article
+    printable = article.rights is not Rights.EXCERPT
+    paragraphs = _paragraphs(article.body) if printable else ()
+    shown = budget.take(paragraphs) if full else ()
+    standfirst = article.standfirst if printable else _first_words(article.standfirst, EXCERPT_WORDS)
+    return Item(
+        position=pick.position,
+        url=article.url,
+        headline=neutralise(article.headline),
+        source_name=neutralise(article.source_name or article.source),
+        published_at=article.published_at,
+        kicker=neutralise(article.kicker),
+        standfirst=neutralise(standfirst),
+        byline=neutralise(article.byline),
+        dateline=neutralise(article.dateline),
+        language=article.language,
+        direction=direction(article.language),
+        country=article.country,
+        country_name=str(locale.territories.get(article.country, "")),
+        flag=_flag(article.country),
+        region=article.region,
+        topics=article.topics,
+        kind=article.kind,
+        translated_from=_language_name(article.translated_from, locale),
+        image=_picture(article.image) if printable else None,
+        paragraphs=shown,
+        continues=len(shown) < len(paragraphs) or not paragraphs,
+        reading_minutes=_minutes(article.body) if printable else 0,
+        paywalled=article.paywalled,
+        rights=article.rights,
+    )
+
+
+class _Budget:
+    """Bytes of full text an edition may hold; a story is cut at a paragraph, never within one."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.left = size_bytes
+
+    def take(self, paragraphs: tuple[str, ...]) -> tuple[str, ...]:
+        taken: list[str] = []
+        for paragraph in paragraphs:
+            size = len(paragraph.encode())
+            if size > self.left:
+                break
+            self.left -= size
+            taken.append(paragraph)
+        return tuple(taken)
+
+
+def _paragraphs(body: str) -> tuple[str, ...]:
+    """The body's paragraphs as inline HTML, in order; list items become paragraphs with a bullet."""
+    if not body.strip():
+        return ()
+    root = lxml_html.fragment_fromstring(body, create_parent="div")
+    found: list[str] = []
+
+    def add(element: Any, prefix: str = "") -> None:
+        inner = (element.text or "") + "".join(
+            lxml_html.tostring(child, encoding="unicode") for child in element
+        )
+        text = nh3.clean(inner, tags=_INLINE, attributes={"a": {"href"}}, link_rel=None).strip()
+        if text:
+            found.append(neutralise(prefix + " ".join(text.split())))
+
+    leading = (root.text or "").strip()
+    if leading:
+        found.append(neutralise(nh3.clean(leading, tags=set())))
+    for child in root:
+        if child.tag in ("ul", "ol"):
+            for entry in child.iter("li"):
+                add(entry, "• ")
+        elif child.tag in _INLINE:
+            add(root)
+            return tuple(found[1:] if leading else found)
+        elif isinstance(child.tag, str):
+            add(child)
+    return tuple(found)
+
+
+def _words(
+    newsletter: Newsletter,
+    sections: tuple[SectionMade, ...],
+    *,
+    edition_date: date,
+    date_line: str,
+    locale: Locale,
+) -> dict[str, str]:
+    items = [item for section in sections for item in section.items]
+    context = {
+        "lead": items[0] if items else None,
+        "headlines": [item.headline for item in items],
+        "stories": len(items),
+        "countries": len({item.country for item in items if item.country}),
+        "sources": len({item.source_name for item in items}),
+        "weekday": format_date(edition_date, "EEEE", locale=locale),
+        "date": date_line,
+        "newsletter": newsletter,
+    }
+    words: dict[str, str] = {}
+    for name in ("subject", "preheader", "greeting", "intro", "sign_off"):
+        try:
+            words[name] = _WORDS.from_string(getattr(newsletter, name)).render(context).strip()
+        except JinjaError as error:
+            raise CatalogueError(
+                f"{newsletter.slug}/newsletter.toml: {name}: {error}. There is lead, headlines, stories, "
+                "countries, sources, weekday and date.",
+                file=f"{newsletter.slug}/newsletter.toml",
+                field=name,
+            ) from error
+    return words
+
+
+def _advert(publication: Publication, edition_date: date) -> Advert | None:
+    """The day's advert: they take turns by date."""
+    if not publication.adverts:
+        return None
+    return publication.adverts[edition_date.toordinal() % len(publication.adverts)]
+
+
+def _picture(image: Image | None) -> Image | None:
+    if image is None:
+        return None
+    return replace(
+        image, alt=neutralise(image.alt), caption=neutralise(image.caption), credit=neutralise(image.credit)
+    )
+
+
+def _first_words(text: str, limit: int) -> str:
+    words = text.split()
+    return text if len(words) <= limit else " ".join(words[: limit - 1]).rstrip(",;:") + " …"
+
+
+def _minutes(body: str) -> int:
+    words = len(nh3.clean(body, tags=set()).split())
+    return 0 if words == 0 else max(1, round(words / _WORDS_A_MINUTE))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _flag(country: str) -> str:
+    """The flag emoji of an ISO 3166-1 alpha-2 code: two regional indicator letters."""
+    if len(country) != 2 or not country.isascii() or not country.isalpha():
+        return ""
+    return "".join(chr(0x1F1E6 + ord(letter) - ord("A")) for letter in country.upper())
+
+
+def _locale(language: str) -> Locale:
+    try:
+        return Locale.parse(language, sep="-")
+    except (ValueError, UnknownLocaleError):
+        return Locale("en")
+
+
+def _language_name(language: str, locale: Locale) -> str:
+    return str(locale.languages.get(language.split("-")[0], language)) if language else ""
+
+

@@ -1,0 +1,215 @@
+"""Accounts: what is where, what happened to one reader, and the proof that nobody is forgotten."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlmodel import Session, col, func, select
+
+from newsletter.outbox.drain import edition_ref
+from newsletter.outbox.ids import unpack
+from newsletter.outbox.ledger import BatchState
+from newsletter.store.tables import Batch, EditionRow, Event, ReaderException, Subscriber, Subscription, Suppression
+
+_BUCKET = {
+    BatchState.PENDING: "pending",
+    BatchState.SUBMITTING: "pending",
+    BatchState.SUBMITTED: "submitted",
+    BatchState.UNCERTAIN: "uncertain",
+    BatchState.FAILED: "failed",
+    BatchState.ABANDONED: "failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The account of one edition, in readers; *problems* says where it does not add up."""
+
+    audience: int = 0
+    pending: int = 0
+    submitted: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    uncertain: int = 0
+    delivered: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every frozen reader is accounted for exactly once."""
+        return not self.problems
+
+
+def counts(session: Session, edition_id: int) -> dict[str, int]:
+    """Readers by bucket, from the batches' counters: what ``status`` shows while sending."""
+    totals = Counter({"pending": 0, "submitted": 0, "skipped": 0, "failed": 0, "uncertain": 0})
+    rows = session.exec(
+        select(
+            Batch.state,
+            func.sum(Batch.n - Batch.skipped_n - Batch.failed_n - Batch.moved_n),
+            func.sum(Batch.skipped_n),
+            func.sum(Batch.failed_n),
+        )
+        .where(Batch.edition_id == edition_id)
+        .group_by(Batch.state)
+    ).all()
+    for state, remaining, skipped, failed in rows:
+        totals[_BUCKET[BatchState(state)]] += int(remaining)
+        totals["skipped"] += int(skipped)
+        totals["failed"] += int(failed)
+    return dict(totals)
+
+
+def audit(session: Session, edition: EditionRow) -> Balance:
+    """
+    Prove the balance of an edition from the frozen ids and the exceptions, not from the counters.
+
+    Every frozen id must be in exactly one batch that did not move it on; every counter must agree
+    with the rows it counts.
+    """
+    seen: Counter[int] = Counter()
+    pending = submitted = uncertain = 0
+    skipped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    problems: list[str] = []
+    exceptions: dict[int, list[ReaderException]] = {}
+    for row in session.exec(select(ReaderException).where(ReaderException.edition_id == edition.id)):
+        exceptions.setdefault(row.batch_id, []).append(row)
+    for batch in session.exec(select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))):
+        ids = unpack(batch.ids)
+        apart = {row.subscriber_id: row for row in exceptions.get(batch.id or 0, [])}
+        by_verdict = Counter(row.verdict for row in apart.values())
+        if len(ids) != batch.n or not set(apart) <= set(ids):
+            problems.append(f"batch {batch.seq} holds {len(ids)} readers but says {batch.n}")
+        if by_verdict != Counter(+Counter(skipped=batch.skipped_n, failed=batch.failed_n, moved=batch.moved_n)):
+            problems.append(f"batch {batch.seq} counts other exceptions than it has rows")
+        seen.update(reader for reader in ids if apart.get(reader) is None or apart[reader].verdict != "moved")
+        skipped.update(row.reason for row in apart.values() if row.verdict == "skipped")
+        failed.update(row.reason for row in apart.values() if row.verdict == "failed")
+        remaining = len(ids) - len(apart)
+        match _BUCKET[BatchState(batch.state)]:
+            case "pending":
+                pending += remaining
+            case "submitted":
+                submitted += remaining
+            case "uncertain":
+                uncertain += remaining
+            case _ if remaining:
+                failed[batch.error or batch.state] += remaining
+    twice = [reader for reader, times in seen.items() if times > 1]
+    if twice:
+        problems.append(f"{len(twice)} readers are in more than one batch")
+    total = pending + submitted + uncertain + skipped.total() + failed.total()
+    if total != edition.audience:
+        problems.append(f"{total} readers are accounted for, {edition.audience} were frozen")
+    return Balance(
+        audience=edition.audience, pending=pending, submitted=submitted, skipped=dict(sorted(skipped.items())),
+        failed=dict(sorted(failed.items())), uncertain=uncertain, delivered=_delivered(session, edition),
+        problems=tuple(problems),
+    )  # fmt: skip
+
+
+def _delivered(session: Session, edition: EditionRow) -> int:
+    return session.exec(
+        select(func.count(func.distinct(Event.reader))).where(
+            Event.edition == edition_ref(edition), Event.kind == "delivered"
+        )
+    ).one()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happened to one reader with one edition; *verdict* as in DESIGN §7 ``why``."""
+
+    verdict: str
+    reason: str
+    batch: int | None = None
+    at: datetime | None = None
+    events: tuple[dict[str, str], ...] = ()
+
+
+def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Subscriber | None) -> Verdict:
+    """Say what happened to *subscriber* with *edition*, from the ledger."""
+    if subscriber is None or subscriber.id is None:
+        return Verdict("not in audience", "We do not know this address.")
+    if edition is None or edition.frozen_at is None:
+        return Verdict("not in audience", "This edition has not been frozen, so it has no audience yet.")
+    told = {
+        row.batch_id: row
+        for row in session.exec(
+            select(ReaderException).where(
+                ReaderException.edition_id == edition.id, ReaderException.subscriber_id == subscriber.id
+            )
+        )
+    }
+    near = session.exec(
+        select(Batch)
+        .where(
+            Batch.edition_id == edition.id,
+            col(Batch.lo_id) <= subscriber.id,
+            col(Batch.hi_id) >= subscriber.id,
+        )
+        .order_by(col(Batch.seq))
+    ).all()
+    path: list[str] = []
+    for batch in (one for one in near if subscriber.id in set(unpack(one.ids))):
+        row = told.get(batch.id or 0)
+        if row is not None and row.verdict == "moved":
+            path.append(f"moved on from batch {batch.seq}: {row.reason}")
+            continue
+        events = _events(session, edition, subscriber)
+        if row is not None:
+            return Verdict(row.verdict, "; ".join([*path, row.reason]), batch.seq, row.recorded_at, events)
+        bucket = _BUCKET[BatchState(batch.state)]
+        reason = "; ".join([*path, _state_in_words(batch)])
+        return Verdict(bucket, reason, batch.seq, batch.changed_at, events)
+    return Verdict("not in audience", _why_not(session, edition, slug, subscriber))
+
+
+def _state_in_words(batch: Batch) -> str:
+    attempt = f"attempt {batch.attempt}"
+    match BatchState(batch.state):
+        case BatchState.SUBMITTED:
+            taken = f"the provider accepted it as {batch.provider_id}" if batch.provider_id else batch.error
+            return f"{taken or 'accepted'} ({attempt})"
+        case BatchState.PENDING:
+            return f"waits to be sent{': ' + batch.error if batch.error else ''}"
+        case BatchState.SUBMITTING:
+            return f"is in flight ({attempt})"
+        case _:
+            return f"{batch.error or batch.state} ({attempt})"
+
+
+def _events(session: Session, edition: EditionRow, subscriber: Subscriber) -> tuple[dict[str, str], ...]:
+    rows = session.exec(
+        select(Event)
+        .where(Event.edition == edition_ref(edition), Event.reader == subscriber.reader)
+        .order_by(col(Event.occurred_at), col(Event.id))
+    ).all()
+    return tuple({"kind": row.kind, "at": row.occurred_at.isoformat()} for row in rows)
+
+
+def _why_not(session: Session, edition: EditionRow, slug: str, subscriber: Subscriber) -> str:
+    """Why somebody we know was not in a frozen audience."""
+    if subscriber.status != "active":
+        return f"The address is {subscriber.status}."
+    subscription = session.get(Subscription, (subscriber.id, slug))
+    if subscription is None:
+        return "Was not subscribed to this newsletter."
+    if subscription.state == "left" and subscription.left_at:
+        how = f" ({subscription.left_reason})" if subscription.left_reason else ""
+        return f"Left this newsletter on {subscription.left_at:%Y-%m-%d at %H:%M} UTC{how}."
+    suppressed = session.exec(
+        select(Suppression).where(
+            Suppression.address_hash == subscriber.address_hash, col(Suppression.scope).in_(("all", slug))
+        )
+    ).first()
+    if suppressed:
+        return f"Suppressed on {suppressed.suppressed_at:%Y-%m-%d at %H:%M} UTC: {suppressed.reason}."
+    if subscription.state != "active":
+        return "Has not confirmed the subscription yet."
+    if edition.frozen_at and subscription.since > edition.frozen_at:
+        return f"Joined on {subscription.since:%Y-%m-%d at %H:%M} UTC, after the freeze."
+    return "The newsletter's segment did not include this reader at the freeze (plan, language, country, tags or date)."

@@ -1,0 +1,164 @@
+"""The two state machines, each move one conditional UPDATE, and who owns what is in flight."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import psutil
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from newsletter.edition import EditionStatus
+from newsletter.errors import StateError
+from newsletter.store.tables import Batch, EditionRow
+
+
+class BatchState(StrEnum):
+    """States of a batch; drawn in ``outbox/__init__.py``."""
+
+    PENDING = "pending"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    ABANDONED = "abandoned"
+
+
+_E, _B = EditionStatus, BatchState
+
+EDITION_MOVES: dict[EditionStatus, frozenset[EditionStatus]] = {
+    _E.DRAFT: frozenset({_E.DRAFT, _E.APPROVED, _E.HELD, _E.SKIPPED, _E.SPIKED}),
+    _E.HELD: frozenset({_E.DRAFT, _E.APPROVED, _E.HELD, _E.SKIPPED, _E.SPIKED}),
+    _E.SKIPPED: frozenset({_E.DRAFT, _E.APPROVED, _E.HELD, _E.SKIPPED, _E.SPIKED}),
+    _E.APPROVED: frozenset({_E.SUBMITTING, _E.HELD, _E.SPIKED, _E.DRAFT}),
+    _E.SUBMITTING: frozenset({_E.SUBMITTED, _E.PAUSED}),
+    _E.PAUSED: frozenset({_E.SUBMITTING, _E.SPIKED}),
+    _E.SUBMITTED: frozenset(),
+    _E.SPIKED: frozenset(),
+}
+
+BATCH_MOVES: dict[BatchState, frozenset[BatchState]] = {
+    _B.PENDING: frozenset({_B.SUBMITTING, _B.ABANDONED}),
+    _B.SUBMITTING: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.UNCERTAIN}),
+    _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.ABANDONED}),
+    _B.SUBMITTED: frozenset(),
+    _B.FAILED: frozenset(),
+    _B.ABANDONED: frozenset(),
+}
+
+OPEN_STATES = (BatchState.PENDING, BatchState.SUBMITTING, BatchState.UNCERTAIN)
+
+
+def move_edition(
+    session: Session, edition_id: int, *, to: EditionStatus, frm: Iterable[EditionStatus], **values: Any
+) -> bool:
+    """
+    Move an edition if it still is in one of *frm*; say whether it was.
+
+    Raises:
+        StateError: the move is not one that exists.
+    """
+    origins = tuple(frm)
+    for origin in origins:
+        if to not in EDITION_MOVES[origin]:
+            raise StateError(f"An edition cannot go from {origin} to {to}.")
+    statement = (
+        update(EditionRow)
+        .where(col(EditionRow.id) == edition_id, col(EditionRow.status).in_(origins))
+        .values(status=to, **values)
+    )
+    return _changed(session, statement)
+
+
+def move_batch(
+    session: Session,
+    batch_id: int,
+    *,
+    to: BatchState,
+    frm: BatchState,
+    at: datetime,
+    of_attempt: int | None = None,
+    **values: Any,
+) -> bool:
+    """
+    Move a batch if it still is in *frm* (and in its attempt *of_attempt*); say whether it was.
+
+    Raises:
+        StateError: the move is not one that exists.
+    """
+    if to not in BATCH_MOVES[frm]:
+        raise StateError(f"A batch cannot go from {frm} to {to}.")
+    statement = update(Batch).where(col(Batch.id) == batch_id, col(Batch.state) == frm)
+    if of_attempt is not None:
+        statement = statement.where(col(Batch.attempt) == of_attempt)
+    return _changed(session, statement.values(state=to, changed_at=at, **values))
+
+
+def _changed(session: Session, statement: Any) -> bool:
+    result: Any = session.execute(statement.execution_options(synchronize_session=False))
+    return bool(result.rowcount == 1)
+
+
+def finish(session: Session, edition_id: int, *, at: datetime) -> bool:
+    """Call the edition submitted if nothing of it is pending, in flight or uncertain."""
+    still_open = session.exec(
+        select(func.count())
+        .select_from(Batch)
+        .where(Batch.edition_id == edition_id, col(Batch.state).in_(OPEN_STATES))
+    ).one()
+    if still_open:
+        return False
+    return move_edition(
+        session, edition_id, to=EditionStatus.SUBMITTED, frm=(EditionStatus.SUBMITTING,), submitted_at=at
+    )
+
+
+def this_owner() -> str:
+    """Name this process so that another on the same host can tell whether it lives: host, pid, start."""
+    return f"{socket.gethostname()}|{os.getpid()}|{psutil.Process().create_time():.2f}"
+
+
+def is_dead(owner: str) -> bool:
+    """Whether *owner* certainly is gone: same host, and no process of that pid and start time."""
+    try:
+        host, pid, started = owner.split("|")
+    except ValueError:
+        return False
+    if host != socket.gethostname():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def recover(session: Session, *, at: datetime) -> int:
+    """
+    Make uncertain what a dead owner had in flight; return how many batches.
+
+    An owner on another host is given up when its lease has run out.
+    """
+    count = 0
+    in_flight = session.exec(select(Batch).where(Batch.state == BatchState.SUBMITTING)).all()
+    for batch in in_flight:
+        expired = batch.lease_until is not None and batch.lease_until < at
+        gone = is_dead(batch.owner)
+        if (gone or expired) and batch.id is not None:
+            why = "its process died" if gone else "its lease ran out"
+            count += move_batch(
+                session,
+                batch.id,
+                to=BatchState.UNCERTAIN,
+                frm=BatchState.SUBMITTING,
+                at=at,
+                of_attempt=batch.attempt,
+                error=f"Nobody can say whether it was taken: {why} while it was in flight.",
+            )
+    return count

@@ -1,0 +1,149 @@
+"""
+The rota: which slots there are, which are due, and what becomes of one that is late.
+
+A slot is a newsletter's local date. Whatever wakes us (a trigger that fired twice, a restart, a second
+machine), the rota looks at what is due and not yet accounted for; so a doubled or lost wake-up only
+costs a look. Late by less than the newsletter's ``max_lateness_hours``: made up. Later: recorded as
+missed, and said aloud.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from newsletter.catalogue import Catalogue, Newsletter
+from newsletter.desk import Account, Desk
+from newsletter.edition import EditionStatus
+from newsletter.errors import NewsletterError, ProviderError
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import Installation
+from newsletter.times import due_dates, iso, parse_instant
+
+LOOK_BACK = timedelta(days=14)
+_SINCE = "rota-since"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A slot to come; *note* tells of a clock change on that day."""
+
+    newsletter: str
+    day: date
+    at: datetime
+    zone: str
+    note: str = ""
+
+
+def coming(catalogue: Catalogue, *, start: datetime, days: int = 14) -> tuple[Coming, ...]:
+    """All slots in the *days* after *start*, in order of time."""
+    found = [
+        Coming(newsletter.slug, due.day, due.at, zone, _clock_change(due.day, zone))
+        for newsletter in catalogue.newsletters
+        for zone in (newsletter.zone(catalogue.publication),)
+        for due in due_dates(
+            days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=start,
+            end=start + timedelta(days=days),
+        )
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda slot: (slot.at, slot.newsletter)))
+
+
+def _clock_change(day: date, zone: str) -> str:
+    """Say whether clocks change on *day*: the length of the local day is not 24 hours."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    after = midnight + timedelta(days=1)
+    change = (after.utcoffset() or timedelta()) - (midnight.utcoffset() or timedelta())
+    if not change:
+        return ""
+    minutes = abs(int(change.total_seconds())) // 60
+    return f"clocks go {'forward' if change > timedelta() else 'back'} {minutes} minutes on this day"
+
+
+def begin(desk: Desk) -> datetime:
+    """Return since when this installation keeps a rota; the first call begins it."""
+    with writing(desk.engine) as session:
+        row = session.get(Installation, _SINCE)
+        if row is None:
+            row = Installation(name=_SINCE, value=iso(desk.clock()) or "")
+            session.add(row)
+        return parse_instant(row.value)
+
+
+def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tuple[Account, ...]:
+    """Make and send what is due of *newsletter* by now; record what is too late."""
+    at = desk.clock()
+    with reading(desk.engine) as session:
+        row = session.get(Installation, _SINCE)
+    since = max(parse_instant(row.value) if row else at, at - LOOK_BACK)
+    # Before its first rota a newsletter owes nothing, except what a quick restart can still make up.
+    start = since - timedelta(hours=newsletter.schedule.max_lateness_hours)
+    zone = newsletter.zone(desk.catalogue.publication)
+    accounts: list[Account] = []
+    for due in due_dates(
+        days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=start, end=at
+    ):
+        if desk.stop.is_set():
+            break
+        if desk.has_slot(newsletter, due.day):
+            continue
+        late = at - due.at
+        if late > timedelta(hours=newsletter.schedule.max_lateness_hours):
+            reason = f"due at {iso(due.at)}, found {late.total_seconds() / 3600:.1f} h later"
+            if desk.record_missed(newsletter, due.day, reason):
+                log.error("slot.missed", newsletter=newsletter.slug, date=due.day.isoformat(), reason=reason)
+            continue
+        collecting.refresh(desk)
+        accounts += desk.run(now=desk.clock(), day=due.day, only=[newsletter.slug], every=True)
+    for account in accounts:
+        told = log.warning if account.waits else log.info
+        told(
+            "slot.made", newsletter=account.newsletter, date=account.date.isoformat(), status=account.status,
+            audience=account.audience, submitted=account.submitted, reason=account.reason,
+        )  # fmt: skip
+    return tuple(accounts)
+
+
+def carry_on(desk: Desk) -> None:
+    """Go on with what was approved by an editor or left unfinished by a crash."""
+    for account in desk.status():
+        if desk.stop.is_set():
+            return
+        unfinished = account.status == EditionStatus.SUBMITTING and account.pending
+        if account.status != EditionStatus.APPROVED and not unfinished:
+            continue
+        try:
+            done = desk.send(desk.catalogue[account.newsletter], account.date, now=desk.clock())
+        except (ProviderError, NewsletterError) as error:
+            log.error("edition.stuck", newsletter=account.newsletter, date=account.date.isoformat(), reason=str(error))
+        else:
+            log.info(
+                "edition.carried_on", newsletter=done.newsletter, date=done.date.isoformat(), status=done.status,
+                submitted=done.submitted,
+            )  # fmt: skip
+
+
+class Collecting:
+    """Collects at most once in the publication's interval, however many newsletters ask at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: datetime | None = None
+
+    def refresh(self, desk: Desk) -> None:
+        """Collect unless it was done a short while ago."""
+        every = timedelta(minutes=desk.catalogue.publication.collect_every_minutes)
+        with self._lock:
+            at = desk.clock()
+            if self._last is not None and at - self._last < every:
+                return
+            reports = desk.collect(None, now=at)
+            self._last = at
+        failed = [report.source for report in reports if report.error and not report.skipped]
+        log.info("sources.collected", sources=len(reports), new=sum(r.new for r in reports), failed=failed)

@@ -1,0 +1,163 @@
+"""Editions, their renderings, stories and orders as rows: read and written in one place."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import delete
+from sqlmodel import Session, col, select
+
+from newsletter.articles import headline_key
+from newsletter.edition import EditionStatus, Rendered, Snapshot
+from newsletter.picks import Order
+from newsletter.store.tables import EditionRow, EditionStory, EditorOrder, Rendering
+
+_SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
+
+RAN = (EditionStatus.APPROVED, EditionStatus.SUBMITTING, EditionStatus.SUBMITTED, EditionStatus.PAUSED)
+"""States in which an edition's stories count as run."""
+
+
+def dump_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as the JSON it is stored as."""
+    dumped: dict[str, Any] = _SNAPSHOT.dump_python(snapshot, mode="json", by_alias=True)
+    return dumped
+
+
+def load_snapshot(stored: dict[str, Any]) -> Snapshot:
+    """The snapshot that ``dump_snapshot`` stored."""
+    return _SNAPSHOT.validate_python(stored)
+
+
+def current_edition(session: Session, slug: str, day: date) -> EditionRow | None:
+    """The newest revision of a newsletter's edition of *day*."""
+    return session.exec(
+        select(EditionRow)
+        .where(EditionRow.newsletter == slug, EditionRow.edition_date == day)
+        .order_by(col(EditionRow.revision).desc())
+        .limit(1)
+    ).first()
+
+
+def latest_edition(session: Session, slug: str) -> EditionRow | None:
+    """The newest edition of a newsletter, whatever its state."""
+    return session.exec(
+        select(EditionRow)
+        .where(EditionRow.newsletter == slug)
+        .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc())
+        .limit(1)
+    ).first()
+
+
+def last_run_before(session: Session, slug: str, day: date) -> EditionRow | None:
+    """The last edition before *day* that went out or is going out."""
+    return session.exec(
+        select(EditionRow)
+        .where(
+            EditionRow.newsletter == slug,
+            EditionRow.edition_date < day,
+            col(EditionRow.status).in_(RAN),
+        )
+        .order_by(col(EditionRow.edition_date).desc())
+        .limit(1)
+    ).first()
+
+
+def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
+    """URLs and headline keys this newsletter ran on other dates than *but*, with words saying when."""
+    rows = session.exec(
+        select(EditionStory.url, EditionStory.headline_key, EditionRow.edition_date)
+        .join(EditionRow, col(EditionRow.id) == EditionStory.edition_id)
+        .where(
+            EditionRow.newsletter == slug,
+            EditionRow.edition_date != but,
+            col(EditionRow.status).in_(RAN),
+        )
+        .order_by(col(EditionRow.edition_date))
+    ).all()
+    told: dict[str, str] = {}
+    for url, key, day in rows:
+        told[url] = told[key] = f"the edition of {day.isoformat()}"
+    return told
+
+
+def write_content(session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]) -> None:
+    """Replace what an edition holds: its snapshot, its stories and the bytes of its variants."""
+    if row.id is None:
+        raise ValueError("the edition has no id yet")
+    row.snapshot = dump_snapshot(snapshot)
+    session.add(row)
+    session.execute(delete(Rendering).where(col(Rendering.edition_id) == row.id))
+    session.execute(delete(EditionStory).where(col(EditionStory.edition_id) == row.id))
+    for one in renderings:
+        session.add(
+            Rendering(
+                edition_id=row.id, variant=one.variant, subject=one.subject, preheader=one.preheader,
+                html=zlib.compress(one.html.encode()), text=zlib.compress(one.text.encode()),
+            )  # fmt: skip
+        )
+    for item in snapshot.items:
+        session.add(EditionStory(edition_id=row.id, url=item.url, headline_key=headline_key(item.headline)))
+    session.flush()
+
+
+def load_renderings(session: Session, edition_id: int) -> tuple[Rendered, ...]:
+    """The stored bytes of an edition's variants, free first."""
+    rows = session.exec(
+        select(Rendering).where(Rendering.edition_id == edition_id).order_by(col(Rendering.variant))
+    ).all()
+    return tuple(
+        Rendered(
+            variant="paying" if row.variant == "paying" else "free",
+            subject=row.subject,
+            preheader=row.preheader,
+            html=zlib.decompress(row.html).decode(),
+            text=zlib.decompress(row.text).decode(),
+        )
+        for row in rows
+    )
+
+
+def load_orders(session: Session, slug: str, day: date) -> tuple[Order, ...]:
+    """The editor's orders for a newsletter's date, oldest first."""
+    rows = session.exec(
+        select(EditorOrder)
+        .where(EditorOrder.newsletter == slug, EditorOrder.edition_date == day)
+        .order_by(col(EditorOrder.id))
+    ).all()
+    return tuple(
+        Order(
+            verb=row.verb,
+            url=row.url,
+            section=row.detail.get("section", ""),
+            position=int(row.detail.get("position", 0)),
+            fields=row.detail.get("fields", {}),
+            actor=row.actor,
+            reason=row.reason,
+        )
+        for row in rows
+    )
+
+
+def add_order(session: Session, slug: str, day: date, order: Order, *, at: datetime) -> None:
+    """Write down an editor's order."""
+    session.add(
+        EditorOrder(
+            newsletter=slug, edition_date=day, verb=order.verb, url=order.url, reason=order.reason, actor=order.actor,
+            detail={"section": order.section, "position": order.position, "fields": dict(order.fields)},
+            given_at=at,
+        )  # fmt: skip
+    )
+
+
+def editions(session: Session, slugs: Sequence[str], *, day: date | None = None) -> list[EditionRow]:
+    """Editions of *slugs* on *day* (all revisions), or the newest of each when *day* is None."""
+    if day is None:
+        latest = (latest_edition(session, slug) for slug in slugs)
+        return [row for row in latest if row is not None]
+    current = (current_edition(session, slug, day) for slug in slugs)
+    return [row for row in current if row is not None]
