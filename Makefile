@@ -1,0 +1,73 @@
+# make            lists the commands
+# make run        the main job on the embedded default: SQLite and a local mail folder
+# make test       the tests; everything they need is set up first
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The instant of the sample feeds. With FEEDS=... (a URL, file or folder) the real time is used unless NOW is given.
+SAMPLE_NOW := 2026-11-20T04:00:00Z
+FEEDS ?=
+NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-shared check format cover bench preview clean
+
+help:
+	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
+	@echo "make preview   a local page of every newsletter and variant"
+	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
+	@echo "make check     format, lint, types, imports"
+	@echo "make cover     coverage, to read for holes"
+	@echo "make bench     the measured ratios"
+	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
+
+$(BIN)/newsletter: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; name yours with PYTHON=..."; exit 1; }
+	@echo "Setting up $(VENV) (once)…"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(BIN)/newsletter
+	@echo "Setting up the development tools (once)…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+run: $(BIN)/newsletter
+	@$(BIN)/newsletter subscribers import samples/subscribers.csv $(if $(NOW),--now $(NOW))
+	@$(BIN)/newsletter run --all $(if $(FEEDS),--from $(FEEDS)) $(if $(NOW),--now $(NOW)) || test $$? -eq 3
+	@echo
+	@echo "The mails are in outbox/ (open one with any mail program). Next, try:"
+	@echo "  $(BIN)/newsletter picks today $(if $(NOW),--now $(NOW))      why each story was chosen or dropped"
+	@echo "  $(BIN)/newsletter preview $(if $(NOW),--now $(NOW))          every newsletter and variant on one page"
+	@echo "  $(BIN)/newsletter audit today                                the proof that nobody was forgotten"
+
+preview: $(BIN)/newsletter
+	@$(BIN)/newsletter collect $(FEEDS) $(if $(NOW),--now $(NOW)) >/dev/null
+	@$(BIN)/newsletter preview $(if $(NOW),--now $(NOW))
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest -q -n 2
+
+test-shared: $(VENV)/.dev
+	@$(BIN)/python -m pytest -q -n 2 -m shared
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff format --check newsletter tests bench scheduler.py
+	@$(BIN)/ruff check newsletter tests bench scheduler.py
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -p no:randomly tests/test_architecture.py
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format newsletter tests bench scheduler.py
+	@$(BIN)/ruff check --fix newsletter tests bench scheduler.py
+
+cover: $(VENV)/.dev
+	@$(BIN)/coverage run -m pytest -q -p no:xdist
+	@$(BIN)/coverage report --skip-covered --show-missing
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench
+
+clean:
+	@rm -rf outbox outbox-system preview subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys

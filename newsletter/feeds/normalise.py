@@ -1,0 +1,348 @@
+"""From a raw item to an ``Article``: nothing a source says is trusted, nothing usable is lost."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import ftfy
+import ftfy.badness
+import nh3
+
+from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic, canonical_url
+from newsletter.catalogue import KindRule, Publication, Source, TopicRule
+from newsletter.feeds.items import Feed, FeedItem, RawImage
+from newsletter.feeds.places import countries_in, country_code, region_of
+
+EXCERPT_WORDS = 60
+MAX_DEPTH = 100
+"""Nesting of a body beyond which its tags are dropped: 16,000 kill the MJML compiler (RENDERING §1.2)."""
+
+_BODY_TAGS = {"p", "br", "b", "i", "em", "strong", "a", "ul", "ol", "li", "blockquote", "h2", "h3", "h4"}
+_DROPPED_WITH_CONTENT = {"script", "style", "iframe", "object", "svg", "math", "noscript", "template", "form"}
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\ufeff]")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*?(/?)>")
+_VOID = {"br", "img", "hr", "input", "meta", "link", "source", "wbr", "col", "area", "embed"}
+_SPACES = re.compile(r"\s+")
+_FIRST_IMAGE = re.compile(r"<img\b[^>]*?\bsrc\s*=\s*[\"']([^\"']+)[\"'][^>]*>", re.IGNORECASE)
+_ALT = re.compile(r"\balt\s*=\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
+_DATELINE = re.compile(r"^\s*((?:[^\W\d_a-z]|[ .,'’\-/]){3,60}?)\s+[—–]\s+(?=\S)", re.UNICODE)
+_EARLIEST_YEAR = 1995
+_PAYWALL_LABELS = {"premium", "subscribers only", "subscriber only", "abonnés", "réservé aux abonnés", "plus"}
+_SCRIPTS = (
+    ("he", re.compile("[\u0590-\u05ff]")),
+    ("hi", re.compile("[\u0900-\u097f]")),
+    ("ja", re.compile("[\u3040-\u30ff]")),
+    ("ko", re.compile("[\uac00-\ud7af]")),
+    ("zh", re.compile("[\u3400-\u9fff]")),
+    ("ar", re.compile("[\u0600-\u06ff]")),
+    ("ru", re.compile("[\u0400-\u04ff]")),
+    ("el", re.compile("[\u0370-\u03ff]")),
+    ("th", re.compile("[\u0e00-\u0e7f]")),
+)
+_SAME_SCRIPT = {
+    "he": {"he", "iw", "yi"}, "hi": {"hi", "mr", "ne"}, "ja": {"ja"}, "ko": {"ko"}, "zh": {"zh", "yue", "ja"},
+    "ar": {"ar", "fa", "ur", "ps", "ug", "sd"}, "ru": {"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tg", "mn"},
+    "el": {"el"}, "th": {"th"},
+}  # fmt: skip
+
+
+class Refusal(ValueError):
+    """An entry that cannot become an article; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of the source while its items are read. *first_fetch*: nothing was stored before."""
+
+    source: Source
+    publication: Publication
+    feed: Feed
+    now: datetime
+    first_fetch: bool
+
+
+def to_article(item: FeedItem, context: Context) -> Article:
+    """
+    Make an article of *item*.
+
+    Raises:
+        Refusal: it has no usable address or no headline.
+    """
+    source = context.source
+    base = context.feed.link or (source.url if "://" in source.url else "")
+    url = canonical_url(urljoin(base, item.link.strip()) if item.link.strip() else "")
+    if not url:
+        raise Refusal("no usable link" if item.link else "no link")
+    texts = _Texts()
+    headline = texts.plain(item.headline, is_html=item.headline_is_html)
+    if not headline:
+        raise Refusal("no headline")
+    printable = source.rights is not Rights.EXCERPT
+    content = _capped(item.content or (item.summary if item.summary_is_html and "<p" in item.summary else ""))
+    standfirst = texts.plain(_capped(item.summary), is_html=item.summary_is_html)
+    if not standfirst and content:
+        standfirst = first_words(texts.plain(content, is_html=True), EXCERPT_WORDS)
+    body = texts.body(content, base=url) if printable else ""
+    if not printable:
+        standfirst = first_words(standfirst, EXCERPT_WORDS)
+    labels = [(scheme, texts.plain(term, is_html="&" in term)) for scheme, term in item.labels if term.strip()]
+    categories = tuple(dict.fromkeys(term for scheme, term in labels if scheme not in ("country", "translated-from")))
+    language = _language(item, context, f"{headline} {standfirst}")
+    countries = _countries(labels, headline, standfirst, source)
+    dateline, body = _dateline(body)
+    picture = _image(item, content, texts) if printable else None
+    flags = [*texts.flags]
+    if not printable and (item.image or _FIRST_IMAGE.search(content)):
+        flags.append(Flag.NO_PICTURE_RIGHTS)
+    published, date_flags = _published(item.published, context)
+    kind = _kind(categories, url, headline, context.publication.kinds)
+    return Article(
+        url=url,
+        source=source.id,
+        source_name=source.name or texts.plain(context.feed.title, is_html="&" in context.feed.title) or source.id,
+        headline=headline,
+        kicker=texts.plain(item.kicker, is_html=True),
+        standfirst=standfirst,
+        byline=texts.plain(item.byline, is_html="&" in item.byline),
+        dateline=dateline,
+        body=body,
+        image=picture,
+        language=language,
+        countries=countries,
+        region=source.region or (region_of(countries[0]) if countries else region_of(source.country)),
+        topics=_topics(categories, url, headline, context.publication.topics) or source.topics,
+        kind=kind,
+        categories=categories,
+        translated_from=next((term.lower() for scheme, term in labels if scheme == "translated-from"), ""),
+        paywalled=item.paywalled or any(term.casefold() in _PAYWALL_LABELS for term in categories),
+        rights=source.rights,
+        published_at=published,
+        first_seen_at=context.now,
+        flags=tuple(dict.fromkeys([*flags, *date_flags])),
+    )
+
+
+class _Texts:
+    """Cleans the texts of one item and remembers what had to be mended."""
+
+    def __init__(self) -> None:
+        self.flags: list[Flag] = []
+
+    def plain(self, text: str, *, is_html: bool) -> str:
+        """Plain text on one line: markup gone, entities decoded once, characters mended."""
+        if is_html and ("<" in text or "&" in text):
+            text = html.unescape(nh3.clean(text, tags=set(), clean_content_tags=_DROPPED_WITH_CONTENT))
+        return _SPACES.sub(" ", self._mended(text)).strip()
+
+    def body(self, content: str, *, base: str) -> str:
+        """Sanitised HTML with a small set of tags; links absolute, http(s) only."""
+        if not content:
+            return ""
+        cleaned = nh3.clean(
+            content, tags=_BODY_TAGS, clean_content_tags=_DROPPED_WITH_CONTENT, attributes={"a": {"href"}},
+            url_schemes={"http", "https", "mailto"}, link_rel=None,
+            attribute_filter=lambda _tag, _name, value: urljoin(base, value),
+        )  # fmt: skip
+        return self._mended(cleaned).strip()
+
+    def _mended(self, text: str) -> str:
+        if not text.isascii():
+            text = _UNPRINTABLE.sub("", text)
+            if ftfy.badness.is_bad(text):
+                mended = ftfy.fix_encoding(text)
+                if mended != text:
+                    self.flags.append(Flag.MOJIBAKE)
+                    return mended
+        elif not text.isprintable():
+            text = _UNPRINTABLE.sub("", text)
+        return text
+
+
+def _capped(content: str) -> str:
+    """*content*, or its bare text where tags nest too deep to be handed on to any parser."""
+    if content.count("<") < MAX_DEPTH:
+        return content
+    depth = 0
+    for closing, name, closed in _TAG.findall(content):
+        if closed or name.lower() in _VOID:
+            continue
+        depth += -1 if closing else 1
+        if depth > MAX_DEPTH:
+            return html.escape(html.unescape(_TAG.sub(" ", content)), quote=False)
+    return content
+
+
+def first_words(text: str, limit: int) -> str:
+    """*text* in at most *limit* words, cut after a sentence if one ends late enough, else with an ellipsis."""
+    words = text.split()
+    if len(words) <= limit:
+        return text
+    kept = words[: limit - 1]
+    for index in range(len(kept) - 1, limit // 2, -1):
+        if kept[index].endswith((".", "!", "?", "。", "؟", ".”", ".»")):
+            return " ".join(kept[: index + 1])
+    return " ".join(kept).rstrip(",;:–—-") + " …"
+
+
+def _published(published: datetime | None, context: Context) -> tuple[datetime, list[Flag]]:
+    latest = context.now + timedelta(days=3660)
+    if published is None or published.year < _EARLIEST_YEAR or published > latest:
+        return context.now, [Flag.UNDATED, *([Flag.FIRST_FETCH] if context.first_fetch else [])]
+    return published, [Flag.FUTURE] if published > context.now else []
+
+
+# --- language -----------------------------------------------------------------------------------
+
+
+def _language(item: FeedItem, context: Context, text: str) -> str:
+    """Declared by the item, the source's settings or the feed; a script that contradicts it wins."""
+    declared = next(
+        (
+            tag
+            for tag in (_tag(item.language), _tag(context.source.language), _tag(context.feed.language))
+            if tag
+        ),
+        "",
+    )
+    letters = sum(character.isalpha() for character in text) or 1
+    for language, pattern in _SCRIPTS:
+        if len(pattern.findall(text)) * 2 > letters:
+            primary = declared.split("-")[0]
+            if primary in _SAME_SCRIPT[language]:
+                return declared
+            return language if language not in ("ar", "ru") else _detect(text, tuple(sorted(_SAME_SCRIPT[language])))
+    latin_declared = declared and not any(declared.split("-")[0] in same for same in _SAME_SCRIPT.values())
+    return declared if latin_declared else _detect(text, ())
+
+
+def _tag(language: str) -> str:
+    """A BCP 47 tag in its usual case, or '' if it is none."""
+    parts = language.strip().replace("_", "-").split("-")
+    if not re.fullmatch(r"[A-Za-z]{2,3}", parts[0]) or parts[0].lower() == "und":
+        return ""
+    rest = [part.upper() if len(part) == 2 else part.title() if len(part) == 4 else part for part in parts[1:3]]
+    return "-".join([parts[0].lower(), *rest])
+
+
+@lru_cache(maxsize=8)
+def _identifier(languages: tuple[str, ...]) -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    known = set(identifier.labels)
+    identifier.set_languages([one for one in (languages or _LATIN) if one in known])
+    return identifier
+
+
+_LATIN = ("en", "fr", "es", "de", "it", "pt", "nl", "pl", "tr", "sv", "da", "no", "fi", "cs", "ro", "hu", "id", "vi", "sw", "ca")
+
+
+@lru_cache(maxsize=4096)
+def _detect(text: str, languages: tuple[str, ...]) -> str:
+    if len(text.split()) < 3 and text.isascii():
+        return "und"
+    found, _ = _identifier(languages).classify(text[:400])
+    return str(found)
+
+
+# --- places, topics, kinds ----------------------------------------------------------------------
+
+
+def _countries(labels: Iterable[tuple[str, str]], headline: str, standfirst: str, source: Source) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for scheme, term in labels:
+        code = country_code(term) if scheme == "country" or len(term) > 2 else ""
+        if code:
+            found[code] = None
+    for text in (headline, standfirst):
+        found.update(dict.fromkeys(countries_in(text)))
+    if not found and source.country:
+        return (source.country.upper(),)
+    return tuple(found)[:5]
+
+
+@lru_cache(maxsize=64)
+def _matchers(words: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One expression for *words*; ``elect*`` matches by its beginning."""
+    if not words:
+        return None
+    parts = sorted((word.casefold() for word in words), key=lambda word: (-len(word), word))
+    escaped = [re.escape(part[:-1]) + r"\w*" if part.endswith("*") else re.escape(part) for part in parts]
+    spaced = [part for part in escaped if not re.search("[\u3040-\u9fff]", part)]
+    unspaced = [part for part in escaped if re.search("[\u3040-\u9fff]", part)]
+    groups = [rf"\b(?:{'|'.join(spaced)})\b"] if spaced else []
+    return re.compile("|".join([*groups, *unspaced]))
+
+
+def _hits(words: tuple[str, ...], text: str) -> int:
+    pattern = _matchers(words)
+    return len(set(pattern.findall(text))) if pattern else 0
+
+
+def _topics(categories: tuple[str, ...], url: str, headline: str, rules: tuple[TopicRule, ...]) -> tuple[Topic, ...]:
+    """At most three topics, the best supported first: categories weigh 3, URL sections 2, headline words 1."""
+    labels = " | ".join(categories).casefold()
+    segments = {part.casefold() for part in urlsplit(url).path.split("/")[:-1]}
+    words = headline.casefold()
+    scored: list[tuple[int, int, Topic]] = []
+    for order, rule in enumerate(rules):
+        score = 3 * _hits(rule.categories, labels) if labels else 0
+        score += 2 * len(segments & {path.casefold() for path in rule.paths})
+        score += _hits(rule.headline, words)
+        if score:
+            scored.append((-score, order, rule.topic))
+    return tuple(topic for _, _, topic in sorted(scored)[:3])
+
+
+def _kind(categories: tuple[str, ...], url: str, headline: str, rules: tuple[KindRule, ...]) -> Kind:
+    labels = " | ".join(categories).casefold()
+    segments = {part.casefold() for part in urlsplit(url).path.split("/")}
+    words = headline.casefold()
+    for rule in rules:
+        if (
+            _hits(rule.categories, labels)
+            or segments & {path.casefold() for path in rule.paths}
+            or _hits(rule.headline, words)
+        ):
+            return rule.kind
+    return Kind.NEWS
+
+
+# --- pictures and datelines ---------------------------------------------------------------------
+
+
+def _image(item: FeedItem, content: str, texts: _Texts) -> Image | None:
+    raw = item.image
+    if raw is None:
+        found = _FIRST_IMAGE.search(content)
+        if found is None:
+            return None
+        alt = _ALT.search(found[0])
+        raw = RawImage(url=html.unescape(found[1]), alt=alt[1] if alt else "")
+    url = raw.url.strip()
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.netloc or parts.username:
+        return None
+    caption = texts.plain(raw.caption, is_html=True)
+    image = Image(
+        url=url, alt=texts.plain(raw.alt, is_html=True), caption=caption,
+        credit=texts.plain(raw.credit, is_html=True), width=raw.width, height=raw.height,
+    )  # fmt: skip
+    return image if image.alt else replace(image, alt=caption)
+
+
+def _dateline(body: str) -> tuple[str, str]:
+    """Take ``ROSARIO — `` from the start of the first paragraph."""
+    if not body.startswith("<p>"):
+        return "", body
+    found = _DATELINE.match(body[3:])
+    if found is None or not any(character.isalpha() for character in found[1]):
+        return "", body
+    return found[1].strip(" ,."), "<p>" + body[3 + found.end() :]

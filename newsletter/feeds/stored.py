@@ -1,0 +1,64 @@
+"""Articles to rows and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session, col, or_, select
+
+from newsletter.articles import Article, Flag, Image, Kind, Region, Rights, Topic, fingerprint
+from newsletter.store.tables import ArticleRow
+
+_COLUMNS = tuple(
+    name for name in ArticleRow.__table__.columns.keys() if name not in ("id", "fingerprint", "last_seen_at")  # type: ignore[attr-defined]  # noqa: SIM118
+)
+
+
+def load_articles(session: Session, *, since: datetime, until: datetime) -> tuple[Article, ...]:
+    """Articles published or first seen after *since* and not dated after *until*, by URL."""
+    columns = [getattr(ArticleRow, name) for name in _COLUMNS]
+    rows = session.execute(
+        select(*columns)  # type: ignore[call-overload]
+        .where(
+            or_(col(ArticleRow.published_at) > since, col(ArticleRow.first_seen_at) > since),
+            col(ArticleRow.published_at) <= until,
+        )
+        .order_by(col(ArticleRow.url))
+    )
+    return tuple(_to_article(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+
+
+def _to_article(row: dict[str, Any]) -> Article:
+    return Article(
+        **{
+            **row,
+            "image": Image(**row["image"]) if row["image"] else None,
+            "countries": tuple(row["countries"]),
+            "topics": tuple(Topic(topic) for topic in row["topics"]),
+            "categories": tuple(row["categories"]),
+            "flags": tuple(Flag(flag) for flag in row["flags"]),
+            "region": Region(row["region"]),
+            "kind": Kind(row["kind"]),
+            "rights": Rights(row["rights"]),
+        }
+    )
+
+
+def to_row(article: Article, *, seen_at: datetime) -> dict[str, Any]:
+    """The article as the values of its row."""
+    values: dict[str, Any] = {name: getattr(article, name) for name in _COLUMNS}
+    return {
+        **values,
+        "image": asdict(article.image) if article.image else None,
+        "countries": list(article.countries),
+        "topics": [str(topic) for topic in article.topics],
+        "categories": list(article.categories),
+        "flags": [str(flag) for flag in article.flags],
+        "region": str(article.region),
+        "kind": str(article.kind),
+        "rights": str(article.rights),
+        "fingerprint": fingerprint(article),
+        "last_seen_at": seen_at,
+    }
