@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
 from newsletter.audience.subscribers import check_suppression_key
-from newsletter.audience.tokens import Signer
+from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.edition import EditionStatus, Rendered, Snapshot
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, ProviderError, StateError, ThinDay
@@ -245,6 +245,7 @@ class Desk:
             row = current_edition(session, newsletter.slug, day)
             if row is None:
                 row = EditionRow(newsletter=newsletter.slug, edition_date=day, made_at=now)
+                row.link_scope = scope_of(edition_ref(row)).hex()
                 session.add(row)
                 session.flush()
             elif not move_edition(session, row.id or 0, to=status, frm=_REMADE):

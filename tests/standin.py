@@ -26,17 +26,68 @@ SCHEMA = Path(__file__).resolve().parents[2] / "shared" / "sendgrid" / "openapi"
 
 MAX_BYTES = 30_000_000
 RESERVED = frozenset(
-    "x-sg-id x-sg-eid received dkim-signature content-type content-transfer-encoding "
-    "to from subject reply-to cc bcc".split()
+    (
+        "x-sg-id",
+        "x-sg-eid",
+        "received",
+        "dkim-signature",
+        "content-type",
+        "content-transfer-encoding",
+        "to",
+        "from",
+        "subject",
+        "reply-to",
+        "cc",
+        "bcc",
+    )
 )
 TOP_LEVEL = frozenset(
-    "personalizations from reply_to reply_to_list subject content attachments template_id headers categories "
-    "custom_args send_at batch_id asm ip_pool_name mail_settings tracking_settings sections".split()
+    (
+        "personalizations",
+        "from",
+        "reply_to",
+        "reply_to_list",
+        "subject",
+        "content",
+        "attachments",
+        "template_id",
+        "headers",
+        "categories",
+        "custom_args",
+        "send_at",
+        "batch_id",
+        "asm",
+        "ip_pool_name",
+        "mail_settings",
+        "tracking_settings",
+        "sections",
+    )
 )
 ACTIONS = frozenset(
-    "accept accept_without_id refuse refuse_field rate_limit retry_after unauthorized forbidden not_found too_large "
-    "server_error_before server_error_after bad_gateway redirect moved stall stall_before drop_after_accept "
-    "reset_after_accept drop_before_body truncated garbage".split()
+    (
+        "accept",
+        "accept_without_id",
+        "refuse",
+        "refuse_field",
+        "rate_limit",
+        "retry_after",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "too_large",
+        "server_error_before",
+        "server_error_after",
+        "bad_gateway",
+        "redirect",
+        "moved",
+        "stall",
+        "stall_before",
+        "drop_after_accept",
+        "reset_after_accept",
+        "drop_before_body",
+        "truncated",
+        "garbage",
+    )
 )
 EMAIL = re.compile(r"[^\s<>()\[\],;:\\\"@]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.[A-Za-z0-9-]{2,}")
 
@@ -58,6 +109,7 @@ class StandIn:
 
     *accepted* has one entry for each accepted personalization, *requests* every body that was read,
     *statuses* the answers in order (0 for none). After ``script`` is used up, everything is "accept".
+    *delay_seconds* passes half before and half after the acceptance, so a kill can fall on either side.
     """
 
     def __init__(
@@ -118,7 +170,10 @@ class StandIn:
     def take(self, body: Any, *, outcome: str) -> str:
         """Accept *body*: what is on record here has been accepted, whatever the client learns of it."""
         readers = [
-            Taken(*(one["custom_args"].get(name, "") for name in ("nl_edition", "nl_batch", "nl_reader")), to["email"])
+            Taken(
+                *(one["custom_args"].get(name, "") for name in ("nl_edition", "nl_batch", "nl_reader")),
+                to["email"],
+            )
             if one.get("custom_args")
             else Taken("", "", "", to["email"])
             for one in body["personalizations"]
@@ -202,7 +257,10 @@ def _personalizations(body: dict[str, Any]) -> list[dict[str, Any]]:
                 email = str(mailbox.get("email", "")).lower() if isinstance(mailbox, dict) else ""
                 if email in seen:
                     found.append(
-                        _error("Each email address in the personalization array must be unique.", f"{where}.email")
+                        _error(
+                            "Each email address in the personalization array must be unique.",
+                            f"{where}.email",
+                        )
                     )
                 seen.add(email)
         if "subject" in one or "subject" not in body:
@@ -271,7 +329,11 @@ def _texts(pairs: Any, at: str, *, most: int | None = None) -> list[dict[str, An
 def _categories(categories: Any) -> list[dict[str, Any]]:
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
         return [_error("Categories are strings.", "categories")]
-    if len(categories) > 10 or len(set(categories)) < len(categories) or any(len(name) > 255 for name in categories):
+    if (
+        len(categories) > 10
+        or len(set(categories)) < len(categories)
+        or any(len(name) > 255 for name in categories)
+    ):
         return [_error("At most 10 unique categories of 255 characters.", "categories")]
     return []
 
@@ -346,8 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", "0"))
         raw = self.rfile.read(length)
         standin.headers.append(dict(self.headers.items()))
-        if standin.delay_seconds:
-            standin.closing.wait(standin.delay_seconds)
+        standin.closing.wait(standin.delay_seconds / 2)
         if not self._is_let_in(action, length):
             return
         try:
@@ -366,6 +427,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"")
             return
         message_id = standin.take(body, outcome=action)
+        standin.closing.wait(standin.delay_seconds / 2)
         self._answer_accepted(action, value, message_id)
 
     def _is_let_in(self, action: str, length: int) -> bool:
@@ -374,7 +436,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v3/mail/send" or action == "not_found":
             self._refuse(404, [_error("not found", None)])
         elif action == "unauthorized" or not re.fullmatch(expected, self.headers.get("Authorization", "")):
-            self._refuse(401, [_error("The provided authorization grant is invalid, expired, or revoked", None)])
+            self._refuse(
+                401, [_error("The provided authorization grant is invalid, expired, or revoked", None)]
+            )
         elif action == "forbidden":
             self._refuse(403, [_error("access forbidden", None)])
         elif self.headers.get_content_type() != "application/json":
@@ -470,7 +534,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--log", type=Path, help="one JSON line for each accepted request")
     parser.add_argument("--key", default="", help="the only key let in; any when not given")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument(
+        "--delay", type=float, default=0.0, help="seconds a request takes, half of them after its acceptance"
+    )
     parser.add_argument("--script", default="[]", help='actions as JSON: ["accept", ["rate_limit", 2]]')
     given = parser.parse_args()
     with StandIn(port=given.port, key=given.key, log=given.log, delay_seconds=given.delay) as standin:

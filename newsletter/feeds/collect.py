@@ -212,13 +212,13 @@ def _store(
 
 def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tuple[int, int, int]:
     """Insert what is new, update what changed; return (new, updated, same)."""
-    stored: dict[str, tuple[int, str, str, str, datetime, list[str]]] = {}
+    stored: dict[str, tuple[int, str, str, str, datetime, list[str], str]] = {}
     for start in range(0, len(articles), _CHUNK):
         urls = [article.url for article in articles[start : start + _CHUNK]]
         rows = session.execute(
             select(
                 ArticleRow.url, ArticleRow.id, ArticleRow.fingerprint, ArticleRow.source, ArticleRow.rights,
-                ArticleRow.published_at, ArticleRow.flags,
+                ArticleRow.published_at, ArticleRow.flags, ArticleRow.source_name,
             ).where(col(ArticleRow.url).in_(urls))
         )  # type: ignore[call-overload]  # fmt: skip
         stored.update({row[0]: tuple(row[1:]) for row in rows})
@@ -230,10 +230,13 @@ def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tupl
         if known is None:
             inserts.append(to_row(article, seen_at=now))
             continue
-        row_id, fingerprint, owner, rights, published_at, flags = known
+        row_id, fingerprint, owner, rights, published_at, flags, owner_name = known
         seen.append(row_id)
-        if owner != article.source and not (rights == Rights.EXCERPT and article.rights is not Rights.EXCERPT):
-            continue  # another source told it first, and ours is no better: theirs stays
+        same_publisher = owner == article.source or owner_name == article.source_name
+        better = rights == Rights.EXCERPT and article.rights is not Rights.EXCERPT
+        worse = rights != Rights.EXCERPT and article.rights is Rights.EXCERPT
+        if worse or not (same_publisher or better):
+            continue  # another publisher told it first, and ours is no better: theirs stays
         if Flag.UNDATED in article.flags:
             kept = tuple(Flag(flag) for flag in flags if flag in (Flag.UNDATED, Flag.FIRST_FETCH, Flag.FUTURE))
             others = tuple(flag for flag in article.flags if flag not in (Flag.UNDATED, Flag.FIRST_FETCH))

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
-from newsletter.providers.message import Letter, fault
+from newsletter.providers.message import Letter, fault, to_bytes
 
 _EDITION = re.compile(r"(?P<slug>[a-z0-9][a-z0-9-]*)\.(?P<day>\d{4}-\d{2}-\d{2})\.(?P<revision>\d+)")
 
@@ -47,7 +47,7 @@ class Maildir:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, recipient in zip(names, envelope.recipients, strict=True):
-                (folder / f".{name}.{mark}").write_bytes(letter.to(recipient).as_bytes())
+                (folder / f".{name}.{mark}").write_bytes(to_bytes(letter.to(recipient)))
         except OSError as error:
             _remove([folder / f".{name}.{mark}" for name in names])
             return _refusal(folder, error)

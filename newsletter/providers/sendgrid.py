@@ -35,7 +35,15 @@ from sendgrid import SendGridAPIClient
 
 from newsletter.errors import SettingsError
 from newsletter.providers import Accepted, Envelope, Outcome, Recipient, Refused, Uncertain
-from newsletter.providers.message import ONE_CLICK, TEST_HEADER, ascii_address, fault, list_id_of, one_line, subject_of
+from newsletter.providers.message import (
+    ONE_CLICK,
+    TEST_HEADER,
+    ascii_address,
+    fault,
+    list_id_of,
+    one_line,
+    subject_of,
+)
 from newsletter.settings import Settings, is_loopback
 from newsletter.times import Clock, system_clock
 
@@ -369,8 +377,13 @@ class _PlainHandler(HTTPHandler):
 
 
 class _TlsHandler(HTTPSHandler):
+    def __init__(self) -> None:
+        self._tls = ssl.create_default_context()  # once: it reads all certificates of the system
+        self._tls.set_alpn_protocols(["http/1.1"])
+        super().__init__(context=self._tls)
+
     def https_open(self, req: Request) -> Any:
-        return self.do_open(_Tls, req, context=ssl.create_default_context())
+        return self.do_open(_Tls, req, context=self._tls)
 
 
 class _NoRedirect(HTTPRedirectHandler):

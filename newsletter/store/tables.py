@@ -133,6 +133,7 @@ class EditionRow(SQLModel, table=True):
     findings: list[dict[str, Any]] = _json(default_factory=list)
     template_hash: str = ""
     content_hash: str = ""
+    link_scope: str = Field(default="", index=True)  # hex of tokens.scope_of(its name): view-online links
     made_at: datetime = _instant()
     approved_at: datetime | None = _instant(default=None, nullable=True)
     approved_by: str = ""

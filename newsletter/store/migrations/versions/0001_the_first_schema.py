@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("findings", sa.JSON(), nullable=False),
         sa.Column("template_hash", sa.String(), nullable=False),
         sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("link_scope", sa.String(), nullable=False),
         sa.Column("made_at", Instant(), nullable=False),
         sa.Column("approved_at", Instant(), nullable=True),
         sa.Column("approved_by", sa.String(), nullable=False),
@@ -73,6 +74,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("newsletter", "edition_date", "revision"),
     )
+    with op.batch_alter_table("edition", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_edition_link_scope"), ["link_scope"], unique=False)
+
     op.create_table(
         "editor_order",
         sa.Column("id", sa.Integer(), nullable=False),

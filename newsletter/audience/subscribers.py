@@ -1,0 +1,303 @@
+"""What happens to one subscriber: found, added, shown, left, forgotten."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, delete, update
+from sqlmodel import Session, col, select
+
+from newsletter.audience.addresses import address_hash, normalise
+from newsletter.audience.tokens import scope_of
+from newsletter.catalogue import Catalogue
+from newsletter.errors import NotFound, SettingsError
+from newsletter.settings import Keys
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import Event, Installation, Subscriber, SubscriberTag, Subscription, Suppression
+from newsletter.times import iso
+
+_KEY_CHECK = "suppression-key-check"
+
+
+def new_reader() -> str:
+    """A random public id: 24 hex digits."""
+    return secrets.token_hex(12)
+
+
+def check_suppression_key(engine: Engine, keys: Keys) -> None:
+    """
+    Make sure the suppression key is the one this database was made with.
+
+    Raises:
+        SettingsError: it is another: erased and suppressed addresses would come back.
+    """
+    check = address_hash(keys.suppression, "check@check")
+    with reading(engine) as session:
+        known = session.get(Installation, _KEY_CHECK)
+    if known is None:
+        with writing(engine) as session:
+            known = session.get(Installation, _KEY_CHECK)
+            if known is None:
+                known = Installation(name=_KEY_CHECK, value=check)
+                session.add(known)
+    if not hmac.compare_digest(known.value, check):
+        raise SettingsError(
+            "NEWSLETTER_SUPPRESSION_KEY (or the key file beside the database) is not the one this database was made "
+            "with. Restore the old key: with another, suppressed and erased addresses would be mailed again."
+        )
+
+
+def find_subscriber(session: Session, email: str) -> Subscriber | None:
+    """The subscriber of an address, however it is written, or None."""
+    try:
+        _, key = normalise(email)
+    except ValueError:
+        return None
+    return session.exec(select(Subscriber).where(Subscriber.email_key == key)).first()
+
+
+def _require(session: Session, email: str) -> Subscriber:
+    found = find_subscriber(session, email)
+    if found is None:
+        raise NotFound("We do not know this address.")
+    return found
+
+
+def add(
+    engine: Engine,
+    email: str,
+    *,
+    catalogue: Catalogue,
+    keys: Keys,
+    now: datetime,
+    newsletters: tuple[str, ...] = (),
+    name: str = "",
+    plan: str = "free",
+    consent: str = "",
+) -> None:
+    """
+    Add one subscriber by an operator's word; without *consent* the subscriptions stay pending.
+
+    Raises:
+        NotFound: no such plan.
+        ValueError: not an address, known already, or on the suppression list.
+    """
+    if plan not in {known.id for known in catalogue.publication.plans}:
+        known_plans = ", ".join(known.id for known in catalogue.publication.plans)
+        raise NotFound(f"There is no plan {plan!r}; there are {known_plans}.")
+    try:
+        address, key = normalise(email)
+    except ValueError as error:
+        raise NotFound(f"{str(error).capitalize()}.") from None
+    hashed = address_hash(keys.suppression, key)
+    with writing(engine) as session:
+        if session.exec(select(Subscriber).where(Subscriber.email_key == key)).first():
+            raise NotFound("This address is known already; see newsletter subscribers show.")
+        suppressed = session.get(Suppression, (hashed, "all"))
+        if suppressed:
+            raise NotFound(f"This address must not be mailed ({suppressed.reason}); it was not added.")
+        row = Subscriber(
+            reader=new_reader(), email=address, email_key=key, address_hash=hashed, name=name, plan=plan,
+            joined_at=now, updated_at=now,
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        for slug in newsletters:
+            session.add(
+                Subscription(
+                    subscriber_id=row.id, newsletter=slug, state="active" if consent else "pending", since=now,
+                    consent_source="added by an operator", consent_words=consent,
+                    consented_at=now if consent else None, confirmed_at=now if consent else None,
+                )  # fmt: skip
+            )
+
+
+def show(session: Session, email: str) -> dict[str, Any]:
+    """
+    Everything held about one address, in the shape of ``subscribers show``.
+
+    Raises:
+        NotFound: the address is not known.
+    """
+    row = _require(session, email)
+    subscriptions = session.exec(
+        select(Subscription).where(Subscription.subscriber_id == row.id).order_by(col(Subscription.newsletter))
+    ).all()
+    tags = session.exec(
+        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == row.id).order_by(col(SubscriberTag.tag))
+    ).all()
+    suppression = session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)).all()
+    return {
+        "email": row.email,
+        "name": row.name,
+        "status": row.status,
+        "plan": row.plan,
+        "plan_until": iso(row.plan_until),
+        "language": row.language,
+        "country": row.country,
+        "timezone": row.timezone,
+        "tags": list(tags),
+        "attributes": row.attributes,
+        "joined_at": iso(row.joined_at),
+        "subscriptions": [
+            {
+                "newsletter": one.newsletter, "state": one.state, "since": iso(one.since), "left_at": iso(one.left_at),
+                "left_reason": one.left_reason,
+                "consent": {
+                    "source": one.consent_source, "words": one.consent_words, "at": iso(one.consented_at),
+                    "confirmed_at": iso(one.confirmed_at),
+                },
+            }
+            for one in subscriptions
+        ],
+        "suppression": [
+            {"scope": one.scope, "reason": one.reason, "source": one.source, "at": iso(one.suppressed_at)}
+            for one in suppression
+        ],
+    }  # fmt: skip
+
+
+def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
+    """
+    Erase an address: its rows go, its keyed hash stays suppressed so that no import revives it.
+
+    Raises:
+        NotFound: the address is not known.
+    """
+    with writing(engine) as session:
+        row = _require(session, email)
+        hashed = address_hash(keys.suppression, row.email_key)
+        session.execute(delete(SubscriberTag).where(col(SubscriberTag.subscriber_id) == row.id))
+        session.execute(delete(Subscription).where(col(Subscription.subscriber_id) == row.id))
+        session.execute(update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={}))
+        session.execute(delete(Suppression).where(col(Suppression.address_hash) == hashed))
+        session.add(Suppression(address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now))
+        session.execute(delete(Subscriber).where(col(Subscriber.id) == row.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A reader's relation to the newsletters, for the pages: (slug, state) and whether all is left."""
+
+    reader: str
+    masked: str
+    language: str
+    subscriptions: tuple[tuple[str, str], ...]
+
+
+def standing(session: Session, reader: str) -> Standing | None:
+    """What the pages may show of a reader; None when the reader is gone."""
+    row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
+    if row is None:
+        return None
+    rows = session.exec(
+        select(Subscription).where(Subscription.subscriber_id == row.id).order_by(col(Subscription.newsletter))
+    ).all()
+    local, _, domain = row.email.rpartition("@")
+    return Standing(
+        reader=reader,
+        masked=f"{local[:1]}…@{domain[:1]}…{domain[domain.rfind('.') :]}",
+        language=row.language,
+        subscriptions=tuple((one.newsletter, one.state) for one in rows),
+    )
+
+
+def slug_of_scope(session: Session, reader: str, scope: bytes) -> str | None:
+    """The newsletter a token's scope stands for, among those this reader ever had."""
+    rows = session.exec(
+        select(Subscription.newsletter)
+        .join(Subscriber, col(Subscriber.id) == Subscription.subscriber_id)
+        .where(Subscriber.reader == reader)
+    ).all()
+    return next((slug for slug in rows if scope_of(slug) == scope), None)
+
+
+def leave(engine: Engine, reader: str, slug: str | None, *, now: datetime, how: str) -> tuple[str, ...]:
+    """
+    End a reader's subscription to *slug*, or to all (None); return the slugs that were ended now.
+
+    Idempotent: doing it again changes nothing. A reader who is gone has left already.
+    """
+    with reading(engine) as session:
+        wanted = _active(session, reader, slug)
+        if not wanted and slug is not None:
+            return ()
+    with writing(engine) as session:
+        row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
+        if row is None:
+            return ()
+        wanted = _active(session, reader, slug)
+        if wanted:
+            session.execute(
+                update(Subscription)
+                .where(col(Subscription.subscriber_id) == row.id, col(Subscription.newsletter).in_(wanted))
+                .values(state="left", left_at=now, left_reason=how)
+            )
+        scopes = ["all"] if slug is None else list(wanted)
+        for scope in scopes:
+            if session.get(Suppression, (row.address_hash, scope)) is None:
+                session.add(
+                    Suppression(
+                        address_hash=row.address_hash, scope=scope, reason="unsubscribed", source=how, suppressed_at=now
+                    )
+                )
+        return wanted
+
+
+def _active(session: Session, reader: str, slug: str | None) -> tuple[str, ...]:
+    query = (
+        select(Subscription.newsletter)
+        .join(Subscriber, col(Subscriber.id) == Subscription.subscriber_id)
+        .where(Subscriber.reader == reader, col(Subscription.state) != "left")
+    )
+    if slug is not None:
+        query = query.where(Subscription.newsletter == slug)
+    return tuple(sorted(session.exec(query).all()))
+
+
+def rejoin(engine: Engine, reader: str, slug: str, *, now: datetime, how: str) -> bool:
+    """
+    Take a reader back into a newsletter they had left themselves, by their own act on our page.
+
+    A complaint, a bounce or an erasure is not undone by this.
+    """
+    with writing(engine) as session:
+        row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
+        if row is None or row.status not in ("active", "unsubscribed"):
+            return False
+        subscription = session.get(Subscription, (row.id, slug))
+        if subscription is None or subscription.state != "left":
+            return False
+        hard = session.exec(
+            select(Suppression).where(
+                Suppression.address_hash == row.address_hash, Suppression.reason != "unsubscribed"
+            )
+        ).first()
+        if hard is not None:
+            return False
+        whole = session.get(Suppression, (row.address_hash, "all"))
+        if whole is not None:
+            # Leaving all stays in force for every other newsletter; only this one comes back.
+            others = session.exec(select(Subscription).where(Subscription.subscriber_id == row.id)).all()
+            session.delete(whole)
+            for other in others:
+                if other.newsletter != slug and session.get(Suppression, (row.address_hash, other.newsletter)) is None:
+                    session.add(
+                        Suppression(
+                            address_hash=row.address_hash, scope=other.newsletter, reason="unsubscribed",
+                            source=whole.source, suppressed_at=whole.suppressed_at,
+                        )  # fmt: skip
+                    )
+        mine = session.get(Suppression, (row.address_hash, slug))
+        if mine is not None:
+            session.delete(mine)
+        row.status = "active"
+        subscription.state, subscription.since, subscription.left_at, subscription.left_reason = "active", now, None, ""
+        subscription.consent_source, subscription.consent_words = how, "rejoined on the preferences page"
+        subscription.consented_at = subscription.confirmed_at = now
+        session.add_all([row, subscription])
+        return True

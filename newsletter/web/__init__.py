@@ -1,0 +1,1 @@
+"""Readers' pages (leaving, preferences, view online) and the editors' local preview."""

@@ -1,0 +1,50 @@
+"""View online: the mail as this reader got it, from the stored bytes, with this reader's own links."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlmodel import Session, select
+
+from newsletter.audience.segments import is_paying
+from newsletter.desk import Desk
+from newsletter.outbox.drain import edition_ref, personal_recipient
+from newsletter.rendering.engine import fill
+from newsletter.store.editions import load_renderings
+from newsletter.store.session import reading
+from newsletter.store.tables import EditionRow, Subscriber
+
+PAID_VIEW_DAYS = 30
+"""How long a paying reader's link shows the paid variant; afterwards it shows the free one."""
+
+
+def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str | None:
+    """
+    The HTML of the edition that *scope* names, in the variant *reader* may see now; None if there is none.
+
+    Only what was frozen can be seen: a draft has no readers.
+    """
+    with reading(desk.engine) as session:
+        row = session.exec(select(EditionRow).where(EditionRow.link_scope == scope.hex())).first()
+        subscriber = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
+        if row is None or row.frozen_at is None or subscriber is None:
+            return None
+        variant = _variant(session, desk, row, subscriber, now)
+        found = {one.variant: one for one in load_renderings(session, row.id or 0)}
+    rendered = found.get(variant)
+    if rendered is None:
+        return None
+    recipient = personal_recipient(
+        desk.sender, row.newsletter, edition_ref(row), reader=reader, email="", name=""
+    )
+    return fill(rendered.html, recipient.values)
+
+
+def _variant(session: Session, desk: Desk, row: EditionRow, subscriber: Subscriber, now: datetime) -> str:
+    frozen = row.frozen_at or now
+    if now - frozen > timedelta(days=PAID_VIEW_DAYS):
+        return "free"
+    paying = session.exec(
+        select(Subscriber.id).where(Subscriber.id == subscriber.id, is_paying(desk.catalogue.publication, now))
+    ).first()
+    return "paying" if paying is not None else "free"

@@ -1,0 +1,44 @@
+"""Fixtures: a fresh database of each kind, and the keys."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from newsletter.settings import Keys
+from newsletter.store.session import open_store
+
+POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """Keys of this test alone."""
+    return Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty, migrated database: a SQLite file, and a schema of its own on PostgreSQL where one is named."""
+    if request.param == "sqlite":
+        opened = open_store(f"sqlite:///{tmp_path}/subscribers.db")
+        yield opened
+        opened.dispose()
+        return
+    if not POSTGRES:
+        pytest.skip("no PostgreSQL: set TEST_POSTGRES_URL")
+    schema = f"t{uuid.uuid4().hex[:16]}"
+    admin = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    opened = open_store(f"{POSTGRES}?options=-csearch_path%3D{schema}")
+    yield opened
+    opened.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    admin.dispose()
