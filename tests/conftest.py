@@ -9,11 +9,30 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.settings import Keys
 from newsletter.store.session import open_store
 
-POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
+
+
+def _postgres() -> str:
+    """The PostgreSQL to test against: the one named, else one that answers here without a password."""
+    named = os.environ.get("TEST_POSTGRES_URL", "")
+    if named:
+        return named
+    url = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": 2})
+        with engine.connect():
+            return url
+    except (SQLAlchemyError, ModuleNotFoundError):
+        return ""
+    finally:
+        engine.dispose()
+
+
+POSTGRES = _postgres()
 
 
 @pytest.fixture

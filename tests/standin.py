@@ -67,6 +67,7 @@ ACTIONS = frozenset(
     (
         "accept",
         "accept_without_id",
+        "accept_with_200",
         "refuse",
         "refuse_field",
         "rate_limit",
@@ -171,12 +172,10 @@ class StandIn:
         """Accept *body*: what is on record here has been accepted, whatever the client learns of it."""
         readers = [
             Taken(
-                *(one["custom_args"].get(name, "") for name in ("nl_edition", "nl_batch", "nl_reader")),
-                to["email"],
+                args.get("nl_edition", ""), args.get("nl_batch", ""), args.get("nl_reader", ""), to["email"]
             )
-            if one.get("custom_args")
-            else Taken("", "", "", to["email"])
             for one in body["personalizations"]
+            for args in (one.get("custom_args", {}),)
             for to in one["to"]
         ]
         with self._lock:
@@ -497,6 +496,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"220 ready for mail\r\n\r\n")
                 self.close_connection = True
                 self.server.standin.answered(0)
+            case "accept_with_200":
+                self._answer(200, b"")
             case "accept_without_id":
                 self._answer(202, b"")
             case _:

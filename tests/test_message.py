@@ -283,6 +283,16 @@ def test_a_tag_nobody_fills_stops_the_run() -> None:
     assert LEAVE in refused.reason
 
 
+@pytest.mark.parametrize("address", ["nobody", "desk@" + "ü" * 200 + ".example"])
+def test_a_sender_that_is_none_stops_the_run(address: str) -> None:
+    """No reader is blamed for a sender or reply-to that cannot stand in a header."""
+    broken = Address(name="The Desk", email=address)
+
+    for refused in (fault(an_envelope(sender=broken)), fault(an_envelope(reply_to=broken))):
+        assert refused is not None
+        assert (refused.stop_run, refused.recipients, address in refused.reason) == (True, (), False)
+
+
 def test_addresses_beyond_ascii_are_written_as_mail_servers_take_them() -> None:
     """A domain becomes ASCII; a local part beyond ASCII stays as it is (RFC 6532)."""
     domain, local = a_reader(email="anna@bücher.example"), a_reader(email="zoë@example.org")

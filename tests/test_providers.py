@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -33,6 +34,9 @@ from tests.test_message import LEAVE, a_reader, an_envelope
 KEY = "SG.test-key-that-opens-nothing"
 NOW = datetime(2026, 2, 18, 5, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[1]
+NOWHERE = SendGrid(
+    KEY, host="http://127.0.0.1:9", clock=lambda: NOW, jitter=lambda: 0.0
+)  # nobody listens there
 
 
 @pytest.fixture
@@ -146,9 +150,8 @@ def test_an_address_is_never_twice_in_a_request(addresses: list[str]) -> None:
     """A batch with an address twice, however written, is split before anything is sent."""
     envelope = an_envelope(*(a_reader(number, email=address) for number, address in enumerate(addresses)))
     envelope = replace(envelope, recipients=envelope.recipients if addresses else ())
-    nowhere = SendGrid(KEY, host="http://127.0.0.1:9", clock=lambda: NOW, jitter=lambda: 0.0)
 
-    outcome = nowhere.submit(envelope)
+    outcome = NOWHERE.submit(envelope)
 
     is_twice = len({address.lower() for address in addresses}) < len(addresses)
     assert is_twice == (isinstance(outcome, Refused) and outcome.split)
@@ -207,6 +210,7 @@ def test_a_rate_limit_says_when_to_come_back(standin: StandIn) -> None:
     [
         ("server_error_before", False),
         ("server_error_after", True),
+        ("accept_with_200", True),
         ("bad_gateway", False),
         ("redirect", False),
         (("stall", 5), True),
@@ -457,6 +461,7 @@ def test_maildir_keeps_a_correction_beside_the_first(tmp_path: Path) -> None:
     assert eml_files(tmp_path / "2026-02-18" / "today") == [f"{1:024x}.eml", f"{1:024x}.r2.eml"]
 
 
+@hypothesis_settings(max_examples=50)
 @given(reader=st.text(min_size=1), edition=st.text(), batch=st.text())
 def test_maildir_stays_in_its_folder(
     reader: str, edition: str, batch: str, tmp_path_factory: pytest.TempPathFactory
@@ -476,6 +481,14 @@ def test_maildir_tells_strange_readers_apart(tmp_path: Path) -> None:
     Maildir(tmp_path).submit(an_envelope(a_reader(1, reader="a/b"), a_reader(2, reader="a:b")))
 
     assert len(eml_files(tmp_path)) == 2
+
+
+def test_maildir_refuses_a_reader_twice(tmp_path: Path) -> None:
+    """The second mail would overwrite the first, and one would be counted that is not there."""
+    outcome = Maildir(tmp_path).submit(an_envelope(a_reader(1), a_reader(1)))
+
+    assert isinstance(outcome, Refused) and outcome.split
+    assert eml_files(tmp_path) == []
 
 
 def test_maildir_refuses_when_nothing_can_be_written(tmp_path: Path) -> None:

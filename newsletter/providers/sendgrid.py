@@ -68,7 +68,8 @@ def payload(envelope: Envelope, *, sandbox: bool) -> dict[str, Any]:
     Raises:
         ValueError: an address is none (``message.fault`` says so beforehand).
     """
-    headers = {"List-ID": list_id_of(envelope)} if envelope.list_id else {}
+    list_id = list_id_of(envelope)
+    headers = {"List-ID": list_id} if list_id else {}
     if envelope.is_test:
         headers[TEST_HEADER] = "yes"
     content = [("text/plain", envelope.text), ("text/html", envelope.html)]
