@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from newsletter.articles import Image, Kind, Region, Topic
+from newsletter.articles import Image, Kind, Region, Rights, Topic
 from newsletter.catalogue import Catalogue
 from newsletter.edition import Item, SectionMade, Snapshot
 
@@ -53,6 +53,7 @@ def an_item(position: int, *, full: bool = False, **fields: object) -> Item:
         "paragraphs": _PARAGRAPHS if full else (),
         "continues": True,
         "reading_minutes": 4,
+        "rights": Rights.OWN,
         **fields,
     }  # fmt: skip
     return Item(**values)  # type: ignore[arg-type]  # a builder takes what the dataclass takes
