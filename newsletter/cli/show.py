@@ -36,6 +36,7 @@ _STATUS_STYLE = {
     "submitted": "green", "approved": "green", "submitting": "cyan", "held": "yellow", "skipped": "yellow",
     "paused": "yellow", "draft": "yellow", "spiked": "red", "missed": "red", "not due": "dim",
 }  # fmt: skip
+_NARROW = {"newsletter", "status", "date", "hash", "variant", "state", "kind", "published", "lang"}
 _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim", "ok": "green"}
 
 
@@ -83,7 +84,7 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
         if column in numbers:
             table.add_column(column, justify="right", no_wrap=True)
         else:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column in _NARROW)
     return table
 
 
@@ -99,14 +100,23 @@ def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
     if not rows:
         out.print("There is no edition yet. Make one with: newsletter run")
         return
-    numbers = ("readers", "pending", "submitted", "skipped", "failed", "uncertain")
-    table = _table("newsletter", "date", "status", *numbers, "hash", numbers=numbers)
+    days = {row.date for row in rows}
+    if len(days) == 1:
+        out.print(Text(f"{rows[0].date:%A, %d %B %Y}", style="bold"))
+    counted = [name for name in ("pending", "skipped", "failed", "uncertain") if any(getattr(row, name) for row in rows)]
+    numbers = ("audience", "submitted", *counted)
+    table = _table("newsletter", *(() if len(days) == 1 else ("date",)), "status", *numbers, "hash", numbers=numbers)
     for row in rows:
         table.add_row(
-            row.newsletter, row.date.isoformat(), _styled(row.status, _STATUS_STYLE), str(row.audience),
-            str(row.pending or "–"), str(row.submitted), str(row.skipped or "–"), str(row.failed or "–"),
-            Text(str(row.uncertain or "–"), style="bold red" if row.uncertain else ""), row.hash[:10],
-        )  # fmt: skip
+            row.newsletter,
+            *(() if len(days) == 1 else (row.date.isoformat(),)),
+            _styled(row.status, _STATUS_STYLE),
+            *(
+                Text(str(getattr(row, name)), style="bold red" if name == "uncertain" and row.uncertain else "")
+                for name in numbers
+            ),
+            row.hash[:8],
+        )
     out.print(table)
     for row in rows:
         if row.reason:
