@@ -58,7 +58,9 @@ class Daily:
         told = False
         while not self.desk.stop.is_set() and not self._hold():
             if not told:
-                log.info("scheduler.standby", reason="another scheduler holds the lease; waiting to take over")
+                log.info(
+                    "scheduler.standby", reason="another scheduler holds the lease; waiting to take over"
+                )
                 told = True
             self.desk.stop.wait(HEARTBEAT_SECONDS)
 
@@ -105,7 +107,9 @@ class Daily:
 
     def _heartbeat(self) -> None:
         if not self._hold():
-            log.error("scheduler.lease_lost", reason="another scheduler took over while this one did not answer")
+            log.error(
+                "scheduler.lease_lost", reason="another scheduler took over while this one did not answer"
+            )
             self.desk.stop.set()
 
     def _every_minute(self) -> None:
@@ -130,7 +134,9 @@ def list_slots() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="The scheduled daily job.")
-    parser.add_argument("--list", action="store_true", help="show the slots of the next fourteen days and exit")
+    parser.add_argument(
+        "--list", action="store_true", help="show the slots of the next fourteen days and exit"
+    )
     wanted = parser.parse_args(arguments)
     try:
         if wanted.list:

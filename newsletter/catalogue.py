@@ -277,7 +277,9 @@ def load_catalogue(root: Path) -> Catalogue:
         CatalogueError: a file is missing or wrong; the message names file, field and the fault.
     """
     publication = _read(root / "publication.toml", Publication)
-    folders = sorted(path.parent for path in root.glob("*/newsletter.toml") if not path.parent.name.startswith("_"))
+    folders = sorted(
+        path.parent for path in root.glob("*/newsletter.toml") if not path.parent.name.startswith("_")
+    )
     if not folders:
         raise CatalogueError(
             f"There is no newsletter under {root}: each is a folder with a newsletter.toml.", file=str(root)
@@ -299,4 +301,6 @@ def _read(path: Path, model: type[Model], **given: str) -> Model:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
         more = "" if error.error_count() == 1 else f" ({error.error_count() - 1} more)"
-        raise CatalogueError(f"{path}: {field}: {problem['msg']}{more}.", file=str(path), field=field) from error
+        raise CatalogueError(
+            f"{path}: {field}: {problem['msg']}{more}.", file=str(path), field=field
+        ) from error

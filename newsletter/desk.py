@@ -160,7 +160,7 @@ class Desk:
     ) -> tuple[SourceReport, ...]:
         """Read sources into articles; a bad one is reported and costs nobody an edition."""
         return collect(
-            self.engine, self.catalogue, targets, now=now, settings=self.settings, base=Path("."),
+            self.engine, self.catalogue, targets, now=now, settings=self.settings, base=Path(),
             progress=lambda source: tell("collect", source, 0, 0),
         )  # fmt: skip
 
@@ -260,15 +260,23 @@ class Desk:
             session.add(row)
             if made and made.snapshot:
                 write_content(session, row, made.snapshot, made.renderings)
-            self._record_slot(session, newsletter, day, "skipped" if status is EditionStatus.SKIPPED else "made", reason)
+            self._record_slot(
+                session, newsletter, day, "skipped" if status is EditionStatus.SKIPPED else "made", reason
+            )
             session.flush()
             return self._account(session, row)
 
-    def _record_slot(self, session: Session, newsletter: Newsletter, day: date, state: str, reason: str) -> None:
-        slot = session.exec(select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)).first()
+    def _record_slot(
+        self, session: Session, newsletter: Newsletter, day: date, state: str, reason: str
+    ) -> None:
+        slot = session.exec(
+            select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
+        ).first()
         due = due_at(day, newsletter.schedule.at, newsletter.zone(self.catalogue.publication))
         if slot is None:
-            slot = Slot(newsletter=newsletter.slug, local_date=day, due_at=due, state=state, recorded_at=self.clock())
+            slot = Slot(
+                newsletter=newsletter.slug, local_date=day, due_at=due, state=state, recorded_at=self.clock()
+            )
         slot.state, slot.reason, slot.recorded_at = state, reason, self.clock()
         session.add(slot)
 
@@ -287,7 +295,9 @@ class Desk:
         """Whether that local date is accounted for: made, missed or skipped."""
         with reading(self.engine) as session:
             return (
-                session.exec(select(Slot.id).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)).first()
+                session.exec(
+                    select(Slot.id).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
+                ).first()
                 is not None
             )
 
@@ -308,7 +318,9 @@ class Desk:
                 raise ThinDay(f"The {newsletter.name} of {day} holds nothing that could go out: {row.reason}")
             errors = [finding["message"] for finding in row.findings if finding["severity"] == "error"]
             if errors:
-                raise ProofFailed(f"The {newsletter.name} of {day} has errors in its proof: {' '.join(errors[:3])}")
+                raise ProofFailed(
+                    f"The {newsletter.name} of {day} has errors in its proof: {' '.join(errors[:3])}"
+                )
             moved = move_edition(
                 session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
                 approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
@@ -318,22 +330,30 @@ class Desk:
     def hold(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Take an approval back, or keep a draft from going."""
         frm = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)
-        return self._order(newsletter, day, EditionStatus.HELD, frm, f"held by {actor}{': ' + reason if reason else ''}")
+        return self._order(
+            newsletter, day, EditionStatus.HELD, frm, f"held by {actor}{': ' + reason if reason else ''}"
+        )
 
     def spike(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Kill an edition. While it is being sent, pause it first: what has gone has gone."""
         frm = (
             EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED, EditionStatus.PAUSED,
         )  # fmt: skip
-        return self._order(newsletter, day, EditionStatus.SPIKED, frm, f"spiked by {actor}{': ' + reason if reason else ''}")
+        return self._order(
+            newsletter, day, EditionStatus.SPIKED, frm, f"spiked by {actor}{': ' + reason if reason else ''}"
+        )
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
-        return self._order(newsletter, day, EditionStatus.PAUSED, (EditionStatus.SUBMITTING,), f"paused by {actor}")
+        return self._order(
+            newsletter, day, EditionStatus.PAUSED, (EditionStatus.SUBMITTING,), f"paused by {actor}"
+        )
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Let a paused edition go on; ``send`` then continues it."""
-        return self._order(newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}")
+        return self._order(
+            newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}"
+        )
 
     def _order(
         self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str
@@ -345,7 +365,9 @@ class Desk:
 
     def _moved(self, session: Session, row: EditionRow, moved: bool, to: str) -> Account:
         if not moved:
-            raise StateError(f"The edition of {row.edition_date} is {row.status}; it cannot be {to} from there.")
+            raise StateError(
+                f"The edition of {row.edition_date} is {row.status}; it cannot be {to} from there."
+            )
         session.refresh(row)
         return self._account(session, row)
 
@@ -420,7 +442,9 @@ class Desk:
                 break
         return tuple(accounts)
 
-    def _run_one(self, newsletter: Newsletter, day: date, *, now: datetime, every: bool, tell: Tell) -> Account:
+    def _run_one(
+        self, newsletter: Newsletter, day: date, *, now: datetime, every: bool, tell: Tell
+    ) -> Account:
         if not every and WEEKDAYS[day.weekday()] not in newsletter.schedule.days:
             days = ", ".join(newsletter.schedule.days)
             known = self.status([newsletter.slug], day=day)
@@ -429,7 +453,9 @@ class Desk:
                 return Account(newsletter.slug, day, status="not due", reason=reason)
         before = self.status([newsletter.slug], day=day)
         if before and before[0].status == EditionStatus.SUBMITTED:
-            return replace(before[0], reason=f"Already submitted{_when(before[0], self)}; nothing was sent again.")
+            return replace(
+                before[0], reason=f"Already submitted{_when(before[0], self)}; nothing was sent again."
+            )
         account = self.prepare(newsletter, day, now=now)
         if account.status not in (EditionStatus.APPROVED, EditionStatus.SUBMITTING):
             return account
@@ -444,7 +470,9 @@ class Desk:
 
     def status(self, slugs: Sequence[str] = (), *, day: date | None = None) -> tuple[Account, ...]:
         """Where editions stand: of *day*, or the newest of each newsletter."""
-        chosen = [self.catalogue[slug].slug for slug in slugs] or [one.slug for one in self.catalogue.newsletters]
+        chosen = [self.catalogue[slug].slug for slug in slugs] or [
+            one.slug for one in self.catalogue.newsletters
+        ]
         with writing(self.engine) as session:
             recover(session, at=self.clock())
         with reading(self.engine) as session:
@@ -507,10 +535,16 @@ def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
         if newsletter.thin_day == "skip":
             return EditionStatus.SKIPPED, f"{sentence} Skipped by its own rule."
         if newsletter.thin_day == "hold" or made.snapshot is None:
-            return EditionStatus.HELD, f"{sentence} Held by its own rule: pin stories, approve it as it is, or spike it."
+            return (
+                EditionStatus.HELD,
+                f"{sentence} Held by its own rule: pin stories, approve it as it is, or spike it.",
+            )
     if blocks(made.findings):
         first = next(finding for finding in made.findings if finding.severity == "error")
-        return EditionStatus.HELD, f"The proof found errors: {first.message} See newsletter proof {newsletter.slug}"
+        return (
+            EditionStatus.HELD,
+            f"The proof found errors: {first.message} See newsletter proof {newsletter.slug}",
+        )
     if newsletter.approval == "auto":
         return EditionStatus.APPROVED, ""
     return EditionStatus.DRAFT, f"Waits for an editor: newsletter approve {newsletter.slug}"

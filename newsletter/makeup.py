@@ -16,7 +16,8 @@ from typing import Any
 import nh3
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
-from jinja2 import StrictUndefined, TemplateError as JinjaError
+from jinja2 import StrictUndefined
+from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import SandboxedEnvironment
 from lxml import html as lxml_html
 
@@ -246,5 +247,3 @@ def _locale(language: str) -> Locale:
 
 def _language_name(language: str, locale: Locale) -> str:
     return str(locale.languages.get(language.split("-")[0], language)) if language else ""
-
-

@@ -153,7 +153,9 @@ class _Choice:
         if reason:
             self._drop(article, reason)
             return
-        if not pinned and not any(self._misfit(article, section) == "" for section in self.newsletter.sections):
+        if not pinned and not any(
+            self._misfit(article, section) == "" for section in self.newsletter.sections
+        ):
             self._drop(article, self._why_nowhere(article))
             return
         score, reasons = self._score(article)
@@ -212,7 +214,12 @@ class _Choice:
         for section in self.newsletter.sections:
             ordered = sorted(
                 enumerate(self.taken[section.id]),
-                key=lambda row: (not row[1].pinned, row[0] if row[1].pinned else 0, -row[1].score, row[1].article.url),
+                key=lambda row: (
+                    not row[1].pinned,
+                    row[0] if row[1].pinned else 0,
+                    -row[1].score,
+                    row[1].article.url,
+                ),
             )
             picked.extend(replace(pick, position=place) for place, (_, pick) in enumerate(ordered, start=1))
         for candidate in self.candidates:
@@ -299,7 +306,10 @@ class _Choice:
 
     def _at_cap(self, article: Article, section: Section) -> str:
         taken = self.taken[section.id]
-        if section.per_source and sum(p.article.source == article.source for p in taken) >= section.per_source:
+        if (
+            section.per_source
+            and sum(p.article.source == article.source for p in taken) >= section.per_source
+        ):
             return f"already {section.per_source} from {article.source_name or article.source}"
         if (
             section.per_country
@@ -319,7 +329,9 @@ class _Choice:
         points: list[tuple[str, float]] = [(_age(age_hours), fresh)]
         weight = self.weights.get(article.source, 1.0)
         if weight != 1.0:
-            points.append((f"{article.source_name or article.source} weighs {weight:g}", 2.0 * (weight - 1.0)))
+            points.append(
+                (f"{article.source_name or article.source} weighs {weight:g}", 2.0 * (weight - 1.0))
+            )
         if article.rights is not Rights.EXCERPT:
             points.append(("ours to print in full" if article.body else "ours", 1.0))
         if article.language.split("-")[0] in self.newsletter.languages_preferred:
@@ -358,7 +370,11 @@ class _Choice:
     def _edited(self, article: Article) -> Article:
         for order in self.edits:
             if order.url == article.url:
-                known = {k: v for k, v in order.fields.items() if k in ("headline", "standfirst", "kicker", "byline")}
+                known = {
+                    k: v
+                    for k, v in order.fields.items()
+                    if k in ("headline", "standfirst", "kicker", "byline")
+                }
                 changes: dict[str, Any] = known
                 article = replace(article, **changes)
         return article

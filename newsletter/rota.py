@@ -121,7 +121,12 @@ def carry_on(desk: Desk) -> None:
         try:
             done = desk.send(desk.catalogue[account.newsletter], account.date, now=desk.clock())
         except (ProviderError, NewsletterError) as error:
-            log.error("edition.stuck", newsletter=account.newsletter, date=account.date.isoformat(), reason=str(error))
+            log.error(
+                "edition.stuck",
+                newsletter=account.newsletter,
+                date=account.date.isoformat(),
+                reason=str(error),
+            )
         else:
             log.info(
                 "edition.carried_on", newsletter=done.newsletter, date=done.date.isoformat(), status=done.status,

@@ -59,9 +59,7 @@ class Due:
     at: datetime
 
 
-def due_dates(
-    *, days: tuple[str, ...], at: time, zone: str, start: datetime, end: datetime
-) -> Iterator[Due]:
+def due_dates(*, days: tuple[str, ...], at: time, zone: str, start: datetime, end: datetime) -> Iterator[Due]:
     """
     Yield what falls due in ``start < instant <= end``, in order.
 

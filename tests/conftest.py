@@ -15,7 +15,6 @@ from newsletter.settings import Keys
 from newsletter.store.session import open_store
 
 
-
 def _postgres() -> str:
     """The PostgreSQL to test against: the one named, else one that answers here without a password."""
     named = os.environ.get("TEST_POSTGRES_URL", "")

@@ -72,8 +72,13 @@ def a_snapshot(catalogue: Catalogue, slug: str) -> Snapshot:
             url = f"https://www.theparallel.example/stories/{position}"
             items.append(an_item(place, full=section.full, url=url, **image))
         sections.append(
-            SectionMade(id=section.id, block=section.block, heading=section.heading, intro=section.intro,
-                        items=tuple(items))  # fmt: skip
+            SectionMade(
+                id=section.id,
+                block=section.block,
+                heading=section.heading,
+                intro=section.intro,
+                items=tuple(items),
+            )
         )
     return Snapshot(
         newsletter=slug, edition_date=date(2026, 11, 20), revision=1,

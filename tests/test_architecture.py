@@ -78,8 +78,16 @@ def test_pure_rooms_have_no_outside(room: str) -> None:
     """Pure rooms open no file, socket or session and read no clock."""
     source = (PACKAGE / f"{room}.py").read_text(encoding="utf-8")
     tree = ast.parse(source)
-    calls = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
-    names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    calls = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    names = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
 
     assert not calls & {"now", "utcnow", "today", "read_text", "write_text", "open", "urlopen"}
     assert "open" not in names
@@ -114,15 +122,20 @@ def test_vendor_words_stay_with_the_provider() -> None:
 @pytest.mark.parametrize("command", [["--help"], ["articles", "--help"]])
 def test_help_is_light(command: list[str]) -> None:
     """Help imports no database, web, scheduler or provider library."""
-    program = (
-        "import sys; sys.argv = ['newsletter', *%r]\n"
-        "from newsletter.cli.main import app\n"
-        "try: app()\n"
-        "except SystemExit: pass\n"
-        "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)" % command
-    )
+    program = f"""
+import sys
+sys.argv = ["newsletter", *{command!r}]
+from newsletter.cli.main import app
+try:
+    app()
+except SystemExit:
+    pass
+print(sorted({{name.split(".")[0] for name in sys.modules}}), file=sys.stderr)
+"""
 
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
 
     heavy = {"sqlmodel", "sqlalchemy", "starlette", "fastapi", "apscheduler", "sendgrid", "jinja2"}
     loaded = set(ast.literal_eval(told.stderr.strip().splitlines()[-1]))
@@ -131,7 +144,9 @@ def test_help_is_light(command: list[str]) -> None:
 
 def test_no_file_names_a_registry_or_a_machine() -> None:
     """Lock files and sources hold no download addresses and no paths of one machine."""
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split("\n")
+    tracked = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False
+    ).stdout.split("\n")
     suspicious = ("pypi" + ".org", "files.python" + "hosted", "/work" + "/main", "/root" + "/")
     told = [
         name

@@ -53,7 +53,13 @@ class Postman:
 
     name = "postman"
 
-    def __init__(self, *, size: int = 10, script: Iterator[Outcome] | None = None, before: Callable[[Envelope], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        size: int = 10,
+        script: Iterator[Outcome] | None = None,
+        before: Callable[[Envelope], None] | None = None,
+    ) -> None:
         self.max_recipients = size
         self.script = script
         self.before = before
@@ -83,10 +89,15 @@ def add_readers(engine: Engine, number: int, *, paying_every: int = 3) -> None:
         for index in range(1, number + 1):
             session.add(
                 Subscriber(
-                    id=index, reader=f"{index:024x}", email=f"r{index}@example.com", email_key=f"r{index}@example.com",
-                    address_hash=f"h{index}", plan="annual" if index % paying_every == 0 else "free",
-                    joined_at=NOW, updated_at=NOW,
-                )  # fmt: skip
+                    id=index,
+                    reader=f"{index:024x}",
+                    email=f"r{index}@example.com",
+                    email_key=f"r{index}@example.com",
+                    address_hash=f"h{index}",
+                    plan="annual" if index % paying_every == 0 else "free",
+                    joined_at=NOW,
+                    updated_at=NOW,
+                )
             )
         session.flush()
         for index in range(1, number + 1):
@@ -96,7 +107,9 @@ def add_readers(engine: Engine, number: int, *, paying_every: int = 3) -> None:
 def an_edition(engine: Engine, *, status: str = "approved") -> int:
     """An approved edition with two rendered variants; returns its id."""
     with writing(engine) as session:
-        row = EditionRow(newsletter="daily", edition_date=date(2026, 11, 20), status=status, made_at=NOW, findings=[])
+        row = EditionRow(
+            newsletter="daily", edition_date=date(2026, 11, 20), status=status, made_at=NOW, findings=[]
+        )
         session.add(row)
         session.flush()
         assert row.id is not None
@@ -143,8 +156,19 @@ def balance_of(engine: Engine, edition_id: int) -> tuple[int, int, int, int, int
         told = audit(session, row)
         quick = counts(session, edition_id)
     assert told.problems == ()
-    sums = (told.audience, told.pending, told.submitted, sum(told.skipped.values()), sum(told.failed.values()), told.uncertain)
-    assert tuple(quick[name] for name in ("pending", "submitted", "uncertain")) == (told.pending, told.submitted, told.uncertain)
+    sums = (
+        told.audience,
+        told.pending,
+        told.submitted,
+        sum(told.skipped.values()),
+        sum(told.failed.values()),
+        told.uncertain,
+    )
+    assert tuple(quick[name] for name in ("pending", "submitted", "uncertain")) == (
+        told.pending,
+        told.submitted,
+        told.uncertain,
+    )
     return sums
 
 
@@ -216,7 +240,9 @@ def test_an_uncertain_batch_is_shown_and_never_retried(engine: Engine) -> None:
     ("word", "expected"),
     [("submitted", (6, 0, 6, 0, 0, 0)), ("abandoned", (6, 0, 2, 0, 4, 0)), ("resend", (6, 4, 2, 0, 0, 0))],
 )
-def test_a_persons_word_settles_an_uncertain_batch(engine: Engine, word: str, expected: tuple[int, ...]) -> None:
+def test_a_persons_word_settles_an_uncertain_batch(
+    engine: Engine, word: str, expected: tuple[int, ...]
+) -> None:
     """It went out, it is abandoned, or it goes again: the account follows."""
     add_readers(engine, 6)
     edition_id = an_edition(engine)
@@ -322,14 +348,18 @@ def test_who_changes_class_is_moved_once_and_gets_the_right_variant(engine: Engi
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
     with writing(engine) as session:
         session.execute(
-            update(Subscriber).where(col(Subscriber.id).in_((3, 6))).values(plan_until=NOW - timedelta(seconds=1))
+            update(Subscriber)
+            .where(col(Subscriber.id).in_((3, 6)))
+            .values(plan_until=NOW - timedelta(seconds=1))
         )
     postman = Postman()
 
     send_all(engine, postman, edition_id)
 
     variants = {
-        recipient.reader: envelope.variant for envelope in postman.envelopes for recipient in envelope.recipients
+        recipient.reader: envelope.variant
+        for envelope in postman.envelopes
+        for recipient in envelope.recipients
     }
     assert variants[f"{3:024x}"] == variants[f"{6:024x}"] == "free"
     assert variants[f"{9:024x}"] == "paying"
@@ -343,9 +373,7 @@ def test_a_dead_owner_leaves_uncertainty_not_a_retry(engine: Engine) -> None:
     edition_id = an_edition(engine)
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
     dead = "|".join([this_owner().split("|")[0], "999999999", "1.00"])
-    assert claim(
-        engine, NEWSLETTER, PUBLICATION, edition_id, owner=dead, now=NOW, at=NOW, batch_size=10
-    )
+    assert claim(engine, NEWSLETTER, PUBLICATION, edition_id, owner=dead, now=NOW, at=NOW, batch_size=10)
     postman = Postman()
 
     send_all(engine, postman, edition_id)
@@ -359,7 +387,9 @@ def test_a_living_owner_is_left_alone_until_its_lease_ends(engine: Engine) -> No
     add_readers(engine, 5, paying_every=99)
     edition_id = an_edition(engine)
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
-    claim(engine, NEWSLETTER, PUBLICATION, edition_id, owner="elsewhere|1|1.00", now=NOW, at=NOW, batch_size=10)
+    claim(
+        engine, NEWSLETTER, PUBLICATION, edition_id, owner="elsewhere|1|1.00", now=NOW, at=NOW, batch_size=10
+    )
 
     with writing(engine) as session:
         early = recover(session, at=NOW + timedelta(minutes=5))

@@ -40,7 +40,18 @@ def a_newsletter(**fields: object) -> Newsletter:
 
 def an_article(number: int, **fields: object) -> Article:
     """An article that fits anywhere; its headline is like no other's."""
-    words = ("harbour", "violin", "granite", "lantern", "orchard", "comet", "thistle", "saffron", "glacier", "pelican")
+    words = (
+        "harbour",
+        "violin",
+        "granite",
+        "lantern",
+        "orchard",
+        "comet",
+        "thistle",
+        "saffron",
+        "glacier",
+        "pelican",
+    )
     values: dict[str, object] = {
         "url": f"https://news.example/{number:03}", "source": f"paper-{number % 4}",
         "headline": f"{words[number % 10]} {words[(number * 7 + 3) % 10]} number {number} and {words[(number // 10) % 10]} {number * 37}",
@@ -163,7 +174,12 @@ def test_the_same_headline_runs_once() -> None:
     """Exact and near-same headlines of one language go once: the better telling stays."""
     first = an_article(1, headline="Court orders the river to be counted as a neighbour", source="strong")
     same = replace(first, url="https://other.example/a", source="paper-9")
-    near = replace(first, url="https://other.example/b", headline="Court orders river to be counted as neighbour", source="paper-8")
+    near = replace(
+        first,
+        url="https://other.example/b",
+        headline="Court orders river to be counted as neighbour",
+        source="paper-8",
+    )
     other_language = replace(same, url="https://other.example/c", language="fr")
 
     picks = choose([near, same, other_language, first])

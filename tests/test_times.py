@@ -32,18 +32,24 @@ def test_a_day_with_a_clock_change_is_due_once(zone: str, day: date, at: time) -
 
 def test_an_hour_that_occurs_twice_means_its_first_time() -> None:
     """01:30 in New York on the fall-back day is 05:30 UTC, not 06:30."""
-    assert due_at(date(2026, 11, 1), time(1, 30), "America/New_York") == datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
+    assert due_at(date(2026, 11, 1), time(1, 30), "America/New_York") == datetime(
+        2026, 11, 1, 5, 30, tzinfo=UTC
+    )
 
 
 def test_an_hour_that_does_not_occur_is_made_up_after_the_gap() -> None:
     """02:30 in New York on the spring-forward day becomes 03:30 there."""
-    assert due_at(date(2026, 3, 8), time(2, 30), "America/New_York") == datetime(2026, 3, 8, 7, 30, tzinfo=UTC)
+    assert due_at(date(2026, 3, 8), time(2, 30), "America/New_York") == datetime(
+        2026, 3, 8, 7, 30, tzinfo=UTC
+    )
 
 
 @given(
     start=st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
     cut=st.floats(0, 1),
-    zone=st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia"]),
+    zone=st.sampled_from(
+        ["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia"]
+    ),
     at=st.times(),
 )
 def test_windows_that_touch_neither_double_nor_lose(start: datetime, cut: float, zone: str, at: time) -> None:

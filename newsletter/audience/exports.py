@@ -11,7 +11,18 @@ from newsletter.audience.shapes import escaped
 from newsletter.store.tables import Subscriber, SubscriberTag, Subscription
 from newsletter.times import iso
 
-_COLUMNS = ("email", "name", "plan", "newsletters", "language", "country", "timezone", "status", "plan_until", "tags")
+_COLUMNS = (
+    "email",
+    "name",
+    "plan",
+    "newsletters",
+    "language",
+    "country",
+    "timezone",
+    "status",
+    "plan_until",
+    "tags",
+)
 _PAGE = 1_000
 
 
@@ -39,11 +50,16 @@ def export_subscribers(session: Session, out: TextIO, *, newsletter: str | None 
         ):
             # Who left some newsletters is listed with the others; who left all keeps the list, by status.
             row_left = have.state == "left"
-            if not row_left or next(r for r in rows if r.id == have.subscriber_id).status not in ("active", "pending"):
+            if not row_left or next(r for r in rows if r.id == have.subscriber_id).status not in (
+                "active",
+                "pending",
+            ):
                 slugs.setdefault(have.subscriber_id, []).append(have.newsletter)
         tags: dict[int, list[str]] = {}
         for tag in session.exec(
-            select(SubscriberTag).where(col(SubscriberTag.subscriber_id).in_(ids)).order_by(col(SubscriberTag.tag))
+            select(SubscriberTag)
+            .where(col(SubscriberTag.subscriber_id).in_(ids))
+            .order_by(col(SubscriberTag.tag))
         ):
             tags.setdefault(tag.subscriber_id, []).append(tag.tag)
         for row in rows:

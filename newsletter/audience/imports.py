@@ -89,7 +89,14 @@ def import_subscribers(
                 "Name them with --newsletters SLUG|SLUG."
             )
         checked = _checked(
-            rows, tally, file=name, keys=keys, known=known, newsletters=newsletters, foreign=shape != "plain", consent=consent
+            rows,
+            tally,
+            file=name,
+            keys=keys,
+            known=known,
+            newsletters=newsletters,
+            foreign=shape != "plain",
+            consent=consent,
         )
         while chunk := list(islice(checked, _CHUNK)):
             with writing(engine) as session:
@@ -222,7 +229,7 @@ def _merge(row: Subscriber, one: _Checked, *, revive: bool, now: datetime) -> bo
     }
     stricter = STATUSES.index(new.status) > STATUSES.index(row.status)
     confirmed = revive and row.status == "pending" and new.status == "active"
-    if stricter and not (row.status == "active" and new.status == "pending") or confirmed:
+    if (stricter and not (row.status == "active" and new.status == "pending")) or confirmed:
         wanted["status"] = new.status
     changed = False
     for name, value in wanted.items():

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, null, or_
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from newsletter.catalogue import Catalogue, Newsletter, PlanClass, Publication, Segment
@@ -31,7 +32,7 @@ def audience_query(
     """
     paying = is_paying(publication, now)
     return (
-        select(Subscriber.id)  # type: ignore[call-overload,no-any-return]  # SQLModel's select types no joins of columns
+        columns(col(Subscriber.id))
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
         .where(
             col(Subscription.newsletter) == newsletter.slug,
@@ -47,7 +48,8 @@ def audience_query(
 
 def _suppressed(slug: str) -> ColumnElement[bool]:
     return exists().where(
-        col(Suppression.address_hash) == col(Subscriber.address_hash), col(Suppression.scope).in_(("all", slug))
+        col(Suppression.address_hash) == col(Subscriber.address_hash),
+        col(Suppression.scope).in_(("all", slug)),
     )
 
 
@@ -86,7 +88,9 @@ def segment_sizes(session: Session, catalogue: Catalogue, now: datetime) -> tupl
     for newsletter in catalogue.newsletters:
         for plan_class in newsletter.audience.classes:
             query = audience_query(newsletter, catalogue.publication, plan_class=plan_class, now=now)
-            number = session.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one()
+            number = session.execute(
+                select(func.count()).select_from(query.order_by(None).subquery())
+            ).scalar_one()
             sizes.append((newsletter.slug, plan_class, int(number)))
     return tuple(sizes)
 
@@ -108,13 +112,13 @@ def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now
     )
     plan_class = case((is_paying(publication, now), literal("paying")), else_=literal("free"))
     return (
-        select(  # type: ignore[call-overload,no-any-return]  # more columns than SQLModel types
-            Subscriber.id,
-            Subscriber.reader,
-            Subscriber.email,
-            Subscriber.name,
-            Subscriber.status,
-            Subscription.state,
+        columns(
+            col(Subscriber.id),
+            col(Subscriber.reader),
+            col(Subscriber.email),
+            col(Subscriber.name),
+            col(Subscriber.status),
+            col(Subscription.state),
             func.coalesce(reason, null()).label("suppressed"),
             plan_class.label("plan_class"),
         )

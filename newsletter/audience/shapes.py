@@ -105,7 +105,9 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ImportFileError(f"{name} is not UTF-8 (line {line}). Save it as UTF-8 and import it again.") from error
+        raise ImportFileError(
+            f"{name} is not UTF-8 (line {line}). Save it as UTF-8 and import it again."
+        ) from error
 
 
 def read_rows(name: str, text: str, publication: Publication) -> tuple[str, Iterator[Row | Rejected]]:
@@ -134,8 +136,14 @@ def read_rows(name: str, text: str, publication: Publication) -> tuple[str, Iter
 def _rows(
     name: str, shape: str, header: list[str], reader: Iterator[list[str]], publication: Publication
 ) -> Iterator[Row | Rejected]:
-    make = {"plain": _plain, "mailchimp": _mailchimp, "substack": _substack, "ghost": _ghost, "listmonk": _listmonk}[shape]
-    counter: csv.reader = reader  # type: ignore[valid-type,assignment]  # for line_num
+    make = {
+        "plain": _plain,
+        "mailchimp": _mailchimp,
+        "substack": _substack,
+        "ghost": _ghost,
+        "listmonk": _listmonk,
+    }[shape]
+    counter: csv.reader = reader  # type: ignore[valid-type]  # for line_num
     while True:
         line = counter.line_num + 1  # type: ignore[attr-defined]
         try:
@@ -171,7 +179,18 @@ def escaped(cell: str) -> str:
 
 
 def _plain(line: int, values: dict[str, str], publication: Publication, _name: str) -> Row:
-    known = {"email", "name", "plan", "newsletters", "language", "country", "timezone", "status", "tags", "plan_until"}
+    known = {
+        "email",
+        "name",
+        "plan",
+        "newsletters",
+        "language",
+        "country",
+        "timezone",
+        "status",
+        "tags",
+        "plan_until",
+    }
     status = values.get("status", "").lower() or "active"
     if status not in STATUSES:
         raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
@@ -199,7 +218,9 @@ def _mailchimp(line: int, values: dict[str, str], publication: Publication, name
         status = "unsubscribed"
     else:
         told = (values.get("status") or values.get("member status") or "subscribed").lower()
-        status = {"subscribed": "active", "cleaned": "bounced", "pending": "pending"}.get(told, "unsubscribed")
+        status = {"subscribed": "active", "cleaned": "bounced", "pending": "pending"}.get(
+            told, "unsubscribed"
+        )
     first, last = values.get("first name", ""), values.get("last name", "")
     return Row(
         line=line, email=values["email address"], name=" ".join(part for part in (first, last) if part),

@@ -106,13 +106,19 @@ def add(
         )  # fmt: skip
         session.add(row)
         session.flush()
+        subscriber_id = row.id or 0
         for slug in newsletters:
             session.add(
                 Subscription(
-                    subscriber_id=row.id, newsletter=slug, state="active" if consent else "pending", since=now,
-                    consent_source="added by an operator", consent_words=consent,
-                    consented_at=now if consent else None, confirmed_at=now if consent else None,
-                )  # fmt: skip
+                    subscriber_id=subscriber_id,
+                    newsletter=slug,
+                    state="active" if consent else "pending",
+                    since=now,
+                    consent_source="added by an operator",
+                    consent_words=consent,
+                    consented_at=now if consent else None,
+                    confirmed_at=now if consent else None,
+                )
             )
 
 
@@ -125,10 +131,14 @@ def show(session: Session, email: str) -> dict[str, Any]:
     """
     row = _require(session, email)
     subscriptions = session.exec(
-        select(Subscription).where(Subscription.subscriber_id == row.id).order_by(col(Subscription.newsletter))
+        select(Subscription)
+        .where(Subscription.subscriber_id == row.id)
+        .order_by(col(Subscription.newsletter))
     ).all()
     tags = session.exec(
-        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == row.id).order_by(col(SubscriberTag.tag))
+        select(SubscriberTag.tag)
+        .where(SubscriberTag.subscriber_id == row.id)
+        .order_by(col(SubscriberTag.tag))
     ).all()
     suppression = session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)).all()
     return {
@@ -173,9 +183,13 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
         hashed = address_hash(keys.suppression, row.email_key)
         session.execute(delete(SubscriberTag).where(col(SubscriberTag.subscriber_id) == row.id))
         session.execute(delete(Subscription).where(col(Subscription.subscriber_id) == row.id))
-        session.execute(update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={}))
+        session.execute(
+            update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={})
+        )
         session.execute(delete(Suppression).where(col(Suppression.address_hash) == hashed))
-        session.add(Suppression(address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now))
+        session.add(
+            Suppression(address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now)
+        )
         session.execute(delete(Subscriber).where(col(Subscriber.id) == row.id))
 
 
@@ -195,7 +209,9 @@ def standing(session: Session, reader: str) -> Standing | None:
     if row is None:
         return None
     rows = session.exec(
-        select(Subscription).where(Subscription.subscriber_id == row.id).order_by(col(Subscription.newsletter))
+        select(Subscription)
+        .where(Subscription.subscriber_id == row.id)
+        .order_by(col(Subscription.newsletter))
     ).all()
     local, _, domain = row.email.rpartition("@")
     return Standing(
@@ -242,7 +258,11 @@ def leave(engine: Engine, reader: str, slug: str | None, *, now: datetime, how: 
             if session.get(Suppression, (row.address_hash, scope)) is None:
                 session.add(
                     Suppression(
-                        address_hash=row.address_hash, scope=scope, reason="unsubscribed", source=how, suppressed_at=now
+                        address_hash=row.address_hash,
+                        scope=scope,
+                        reason="unsubscribed",
+                        source=how,
+                        suppressed_at=now,
                     )
                 )
         return wanted
@@ -285,18 +305,29 @@ def rejoin(engine: Engine, reader: str, slug: str, *, now: datetime, how: str) -
             others = session.exec(select(Subscription).where(Subscription.subscriber_id == row.id)).all()
             session.delete(whole)
             for other in others:
-                if other.newsletter != slug and session.get(Suppression, (row.address_hash, other.newsletter)) is None:
+                if (
+                    other.newsletter != slug
+                    and session.get(Suppression, (row.address_hash, other.newsletter)) is None
+                ):
                     session.add(
                         Suppression(
-                            address_hash=row.address_hash, scope=other.newsletter, reason="unsubscribed",
-                            source=whole.source, suppressed_at=whole.suppressed_at,
-                        )  # fmt: skip
+                            address_hash=row.address_hash,
+                            scope=other.newsletter,
+                            reason="unsubscribed",
+                            source=whole.source,
+                            suppressed_at=whole.suppressed_at,
+                        )
                     )
         mine = session.get(Suppression, (row.address_hash, slug))
         if mine is not None:
             session.delete(mine)
         row.status = "active"
-        subscription.state, subscription.since, subscription.left_at, subscription.left_reason = "active", now, None, ""
+        subscription.state, subscription.since, subscription.left_at, subscription.left_reason = (
+            "active",
+            now,
+            None,
+            "",
+        )
         subscription.consent_source, subscription.consent_words = how, "rejoined on the preferences page"
         subscription.consented_at = subscription.confirmed_at = now
         session.add_all([row, subscription])

@@ -61,7 +61,9 @@ def _keys(settings: Settings) -> Iterator[Check]:
         yield Check("keys", "error", str(error))
         return
     own = bool(settings.secret_key.get_secret_value() and settings.suppression_key.get_secret_value())
-    told = "come from the environment" if own else "lie in the key file beside the database; back it up with it"
+    told = (
+        "come from the environment" if own else "lie in the key file beside the database; back it up with it"
+    )
     yield Check("keys", "ok", f"Keys {told}.")
 
 
@@ -137,15 +139,21 @@ def _store(settings: Settings) -> Iterator[Check]:
     if active:
         yield Check("subscribers", "ok", f"{active} active subscribers.")
     else:
-        yield Check("subscribers", "error", "There are no active subscribers: newsletter subscribers import FILE")
+        yield Check(
+            "subscribers", "error", "There are no active subscribers: newsletter subscribers import FILE"
+        )
     if uncertain:
-        yield Check("deliveries", "warning", f"{uncertain} batches are uncertain: newsletter status, then settle.")
+        yield Check(
+            "deliveries", "warning", f"{uncertain} batches are uncertain: newsletter status, then settle."
+        )
     if stale:
-        yield Check("sources", "warning", f"Not read with success for three days: {', '.join(sorted(stale))}.")
+        yield Check(
+            "sources", "warning", f"Not read with success for three days: {', '.join(sorted(stale))}."
+        )
 
 
 def _disk(settings: Settings) -> Check:
-    folder = Path(settings.database_url.removeprefix("sqlite:///")).parent if settings.is_sqlite else Path(".")
+    folder = Path(settings.database_url.removeprefix("sqlite:///")).parent if settings.is_sqlite else Path()
     free = shutil.disk_usage(folder).free
     if free < _LOW_DISK_BYTES:
         return Check("disk", "error", f"Only {free // 1_000_000} MB are free; make room before sending.")

@@ -59,7 +59,9 @@ def write_previews(
                 }
             )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    (out / "index.json").write_text(json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8")
+    (out / "index.json").write_text(
+        json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8"
+    )
     if as_json:
         show.print_json({"previews": written})
     else:
@@ -174,5 +176,3 @@ def serve_readers(desk: Desk, *, host: str, port: int) -> None:
     )  # fmt: skip
     typer.echo(f"Readers' pages at http://{host}:{port} (Ctrl-C ends it)", err=True)
     serve(app, host=host, port=port)
-
-

@@ -335,9 +335,7 @@ def send(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) ->
 
 
 @app.command()
-def status(
-    slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False
-) -> None:
+def status(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """What is where: the newest edition of each newsletter, or of a date."""
     from newsletter.cli import show
 
@@ -436,19 +434,31 @@ def subscribers_import(
     from newsletter.cli import show
 
     desk = _desk()
-    slugs = tuple(slug.strip() for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug.strip())
+    slugs = tuple(
+        slug.strip() for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug.strip()
+    )
     for slug in slugs:
         desk.catalogue[slug]
     report = import_subscribers(
-        desk.engine, file, catalogue=desk.catalogue, keys=desk.keys, now=_now(now), newsletters=slugs, consent=consent
+        desk.engine,
+        file,
+        catalogue=desk.catalogue,
+        keys=desk.keys,
+        now=_now(now),
+        newsletters=slugs,
+        consent=consent,
     )
     show.import_report(report, as_json=as_json)
 
 
 @subscribers_app.command("export")
 def subscribers_export(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the CSV; - for stdout.")] = Path("-"),
-    newsletter: Annotated[str, typer.Option("--newsletter", metavar="SLUG", help="Only its subscribers.")] = "",
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the CSV; - for stdout.")] = Path(
+        "-"
+    ),
+    newsletter: Annotated[
+        str, typer.Option("--newsletter", metavar="SLUG", help="Only its subscribers.")
+    ] = "",
 ) -> None:
     """Export subscribers as our plain CSV; spreadsheet formulas are neutralised."""
     from newsletter.audience.exports import export_subscribers
@@ -484,11 +494,15 @@ def subscribers_add(
         desk.engine, address, catalogue=desk.catalogue, keys=desk.keys, now=_now(now), newsletters=slugs, name=name,
         plan=plan, consent=consent,
     )  # fmt: skip
-    typer.echo("Added." if consent else "Added as pending: without --consent nothing is sent until they confirm.")
+    typer.echo(
+        "Added." if consent else "Added as pending: without --consent nothing is sent until they confirm."
+    )
 
 
 @subscribers_app.command("show")
-def subscribers_show(address: Annotated[str, typer.Argument(metavar="ADDRESS")], as_json: Json = False) -> None:
+def subscribers_show(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS")], as_json: Json = False
+) -> None:
     """Everything we hold about one address."""
     from newsletter.audience.subscribers import show as look
     from newsletter.cli import show

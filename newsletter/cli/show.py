@@ -103,16 +103,24 @@ def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
     days = {row.date for row in rows}
     if len(days) == 1:
         out.print(Text(f"{rows[0].date:%A, %d %B %Y}", style="bold"))
-    counted = [name for name in ("pending", "skipped", "failed", "uncertain") if any(getattr(row, name) for row in rows)]
+    counted = [
+        name
+        for name in ("pending", "skipped", "failed", "uncertain")
+        if any(getattr(row, name) for row in rows)
+    ]
     numbers = ("audience", "submitted", *counted)
-    table = _table("newsletter", *(() if len(days) == 1 else ("date",)), "status", *numbers, "hash", numbers=numbers)
+    table = _table(
+        "newsletter", *(() if len(days) == 1 else ("date",)), "status", *numbers, "hash", numbers=numbers
+    )
     for row in rows:
         table.add_row(
             row.newsletter,
             *(() if len(days) == 1 else (row.date.isoformat(),)),
             _styled(row.status, _STATUS_STYLE),
             *(
-                Text(str(getattr(row, name)), style="bold red" if name == "uncertain" and row.uncertain else "")
+                Text(
+                    str(getattr(row, name)), style="bold red" if name == "uncertain" and row.uncertain else ""
+                )
                 for name in numbers
             ),
             row.hash[:8],
@@ -134,8 +142,12 @@ def batches(desk: Desk, slug: str, rows: Sequence[Account]) -> None:
     if edition is None:
         return
     with reading(desk.engine) as session:
-        found = session.exec(select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))).all()
-    table = _table("batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt"))
+        found = session.exec(
+            select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))
+        ).all()
+    table = _table(
+        "batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt")
+    )
     for batch in found:
         goes = batch.n - batch.skipped_n - batch.failed_n - batch.moved_n
         table.add_row(
@@ -154,9 +166,12 @@ def sources(reports: Sequence[SourceReport], *, as_json: bool = False, summary: 
         names = ("source", "kind", "entries", "new", "updated", "same", "refused", "error")
         document = {
             "sources": [
-                {**{name: getattr(report, name) for name in names}, "refusals": list(report.refusals)} for report in read
+                {**{name: getattr(report, name) for name in names}, "refusals": list(report.refusals)}
+                for report in read
             ],
-            "skipped": [{"source": report.location, "reason": report.error} for report in reports if report.skipped],
+            "skipped": [
+                {"source": report.location, "reason": report.error} for report in reports if report.skipped
+            ],
         }
         print_json(document)
         return
@@ -167,7 +182,9 @@ def sources(reports: Sequence[SourceReport], *, as_json: bool = False, summary: 
     else:
         table = _table("source", "kind", *numbers, numbers=numbers)
         for report in read:
-            table.add_row(report.source, report.kind, *(str(getattr(report, name) or "–") for name in numbers))
+            table.add_row(
+                report.source, report.kind, *(str(getattr(report, name) or "–") for name in numbers)
+            )
         out.print(table)
     console = err if summary else out
     for report in reports:
@@ -229,7 +246,11 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool) ->
     for section in newsletter.sections:
         mine = chosen.of(section.id)
         out.print()
-        out.print(Text(f"{section.heading or section.id} ({len(mine)} of {section.min}–{section.max})", style="bold"))
+        out.print(
+            Text(
+                f"{section.heading or section.id} ({len(mine)} of {section.min}–{section.max})", style="bold"
+            )
+        )
         for pick in mine:
             pinned = " [pinned]" if pick.pinned else ""
             out.print(f"  {pick.position}. {pick.article.headline}{pinned}", markup=False)
@@ -250,9 +271,15 @@ def findings(rows: Sequence[Finding], *, as_json: bool) -> None:
         return
     for row in rows:
         where = " ".join(part for part in (row.newsletter, row.variant, row.part, row.where) if part)
-        out.print(Text.assemble((f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), f"{row.code}  {where}"))
+        out.print(
+            Text.assemble(
+                (f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), f"{row.code}  {where}"
+            )
+        )
         out.print(f"        {row.message}", markup=False, style="dim")
-    kinds = ", ".join(f"{sum(row.severity == kind for row in rows)} {kind}s" for kind in ("error", "warning", "note"))
+    kinds = ", ".join(
+        f"{sum(row.severity == kind for row in rows)} {kind}s" for kind in ("error", "warning", "note")
+    )
     out.print(kinds, markup=False)
 
 
@@ -294,7 +321,9 @@ def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, 
             out.print(f"  {kind} {number}: {reason}", markup=False)
     for problem in told.problems:
         out.print(problem, markup=False, style="bold red")
-    out.print("Balanced." if told.balanced else "Does NOT balance.", style="green" if told.balanced else "bold red")
+    out.print(
+        "Balanced." if told.balanced else "Does NOT balance.", style="green" if told.balanced else "bold red"
+    )
 
 
 def import_report(report: ImportReport, *, as_json: bool) -> None:
@@ -323,7 +352,10 @@ def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
     table = _table("field", "value")
     for name, value in document.items():
         if name == "subscriptions":
-            value = "\n".join(f"{one['newsletter']}: {one['state']} since {one['since']}" for one in value) or "none"
+            value = (
+                "\n".join(f"{one['newsletter']}: {one['state']} since {one['since']}" for one in value)
+                or "none"
+            )
         elif isinstance(value, list):
             value = ", ".join(str(one) for one in value) or "none"
         table.add_row(name, str(value if value not in (None, "") else "–"))
@@ -333,7 +365,13 @@ def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
 def segments(rows: Sequence[tuple[str, str, int]], *, as_json: bool) -> None:
     """``segments``."""
     if as_json:
-        print_json({"segments": [{"newsletter": slug, "variant": variant, "size": size} for slug, variant, size in rows]})
+        print_json(
+            {
+                "segments": [
+                    {"newsletter": slug, "variant": variant, "size": size} for slug, variant, size in rows
+                ]
+            }
+        )
         return
     table = _table("newsletter", "variant", "readers", numbers=("readers",))
     for slug, variant, size in rows:
@@ -347,4 +385,10 @@ def checks(rows: Sequence[Check], *, as_json: bool) -> None:
         print_json({"checks": [asdict(row) for row in rows]})
         return
     for row in rows:
-        out.print(Text.assemble((f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), (row.name, "bold"), f"  {row.message}"))
+        out.print(
+            Text.assemble(
+                (f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")),
+                (row.name, "bold"),
+                f"  {row.message}",
+            )
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine, bindparam, insert, update
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from newsletter.articles import Article, Flag, Rights
@@ -88,7 +89,9 @@ def collect(
             if progress:
                 progress(target.source.name or target.source.id)
             if target.skip:
-                reports.append(SourceReport(target.source.id, target.location, error=target.skip, skipped=True))
+                reports.append(
+                    SourceReport(target.source.id, target.location, error=target.skip, skipped=True)
+                )
                 continue
             try:
                 fetched = coming[index].result() if index in coming else _open(target)
@@ -174,7 +177,13 @@ def _note_failure(engine: Engine, target: _Target, error: str, *, now: datetime)
 
 
 def _store(
-    engine: Engine, catalogue: Catalogue, target: _Target, fetched: Fetched, feed: Feed | None, *, now: datetime
+    engine: Engine,
+    catalogue: Catalogue,
+    target: _Target,
+    fetched: Fetched,
+    feed: Feed | None,
+    *,
+    now: datetime,
 ) -> SourceReport:
     source = target.source
     with writing(engine) as session:
@@ -216,11 +225,17 @@ def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tupl
     for start in range(0, len(articles), _CHUNK):
         urls = [article.url for article in articles[start : start + _CHUNK]]
         rows = session.execute(
-            select(
-                ArticleRow.url, ArticleRow.id, ArticleRow.fingerprint, ArticleRow.source, ArticleRow.rights,
-                ArticleRow.published_at, ArticleRow.flags, ArticleRow.source_name,
+            columns(
+                col(ArticleRow.url),
+                col(ArticleRow.id),
+                col(ArticleRow.fingerprint),
+                col(ArticleRow.source),
+                col(ArticleRow.rights),
+                col(ArticleRow.published_at),
+                col(ArticleRow.flags),
+                col(ArticleRow.source_name),
             ).where(col(ArticleRow.url).in_(urls))
-        )  # type: ignore[call-overload]  # fmt: skip
+        )
         stored.update({row[0]: tuple(row[1:]) for row in rows})
     inserts: list[dict[str, object]] = []
     updates: list[dict[str, object]] = []
@@ -238,7 +253,9 @@ def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tupl
         if worse or not (same_publisher or better):
             continue  # another publisher told it first, and ours is no better: theirs stays
         if Flag.UNDATED in article.flags:
-            kept = tuple(Flag(flag) for flag in flags if flag in (Flag.UNDATED, Flag.FIRST_FETCH, Flag.FUTURE))
+            kept = tuple(
+                Flag(flag) for flag in flags if flag in (Flag.UNDATED, Flag.FIRST_FETCH, Flag.FUTURE)
+            )
             others = tuple(flag for flag in article.flags if flag not in (Flag.UNDATED, Flag.FIRST_FETCH))
             article = replace(article, published_at=published_at, flags=(*others, *kept))
         row = to_row(article, seen_at=now)
@@ -254,10 +271,14 @@ def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tupl
             .where(ArticleRow.__table__.c.id == bindparam("row_id"))  # type: ignore[attr-defined]
             .values({name: bindparam(name) for name in names})
         )
-        session.connection().execute(statement, [{k: v for k, v in row.items() if k != "url"} for row in updates])
+        session.connection().execute(
+            statement, [{k: v for k, v in row.items() if k != "url"} for row in updates]
+        )
     for start in range(0, len(seen), _CHUNK):
         session.execute(
-            update(ArticleRow).where(col(ArticleRow.id).in_(seen[start : start + _CHUNK])).values(last_seen_at=now),
+            update(ArticleRow)
+            .where(col(ArticleRow.id).in_(seen[start : start + _CHUNK]))
+            .values(last_seen_at=now),
             execution_options={"synchronize_session": False},
         )
     return len(inserts), len(updates), len(articles) - len(inserts) - len(updates)

@@ -191,9 +191,13 @@ class Fetcher:
         except httpx.TooManyRedirects as error:
             raise SourceError(f"{url} redirects more than {MAX_REDIRECTS} times.", source=url) from error
         except httpx.TimeoutException as error:
-            raise SourceError(f"{url} did not answer within {self._total_seconds:g} seconds.", source=url) from error
+            raise SourceError(
+                f"{url} did not answer within {self._total_seconds:g} seconds.", source=url
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise SourceError(f"{url} cannot be read: {str(error) or type(error).__name__}.", source=url) from error
+            raise SourceError(
+                f"{url} cannot be read: {str(error) or type(error).__name__}.", source=url
+            ) from error
 
     def _read(self, answer: httpx.Response, url: str, deadline: float) -> bytes:
         """The decompressed body, as long as neither it nor the time grows too large."""

@@ -14,7 +14,7 @@ def read_jsonfeed(document: dict[str, Any]) -> Feed:
     items = []
     for row in _rows(document["items"]):
         authors = _rows(row.get("authors")) or _rows([row.get("author")])
-        more = row.get("_image") if isinstance(row.get("_image"), dict) else {}
+        more = _mapping(row.get("_image"))
         picture = _text(row, "image") or _text(row, "banner_image")
         identity = _text(row, "id")
         items.append(
@@ -42,7 +42,7 @@ def read_wordpress(document: list[Any]) -> Feed:
     """Posts as ``/wp-json/wp/v2/posts`` gives them, with or without ``_embed``."""
     items = []
     for row in _rows(document):
-        embedded = row.get("_embedded") if isinstance(row.get("_embedded"), dict) else {}
+        embedded = _mapping(row.get("_embedded"))
         terms = [term for group in embedded.get("wp:term") or () for term in _rows(group)]
         media = next(iter(_rows(embedded.get("wp:featuredmedia"))), {})
         items.append(
@@ -65,8 +65,8 @@ def _wordpress_picture(row: dict[str, Any], media: dict[str, Any]) -> RawImage |
     url = _text(media, "source_url") or _text(row, "jetpack_featured_media_url")
     if not url:
         return None
-    details = media.get("media_details") if isinstance(media.get("media_details"), dict) else {}
-    meta = details.get("image_meta") if isinstance(details.get("image_meta"), dict) else {}
+    details = _mapping(media.get("media_details"))
+    meta = _mapping(details.get("image_meta"))
     return RawImage(
         url=url, alt=_text(media, "alt_text"), caption=_rendered(media, "caption"), credit=_text(meta, "credit"),
         width=_number(details.get("width")), height=_number(details.get("height")),
@@ -116,6 +116,10 @@ def parse_date(text: str) -> datetime | None:
 
 def _rows(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(mapping: dict[str, Any], key: str) -> str:

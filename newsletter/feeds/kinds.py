@@ -37,7 +37,9 @@ def read_document(data: bytes, *, source: str, content_type: str = "") -> Feed:
         return _read_json(data, source)
     root = _root_name(data)
     if root in ("html", "body", "head"):
-        raise SourceError(f"{source} is an HTML page, not a feed; look for the feed's own address.", source=source)
+        raise SourceError(
+            f"{source} is an HTML page, not a feed; look for the feed's own address.", source=source
+        )
     if root == "urlset":
         from newsletter.feeds.sitemap import read_sitemap
 
@@ -72,7 +74,9 @@ def _read_json(data: bytes, source: str) -> Feed:
     try:
         document: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{source} is not whole JSON ({error}); nothing of it was read.", source=source) from error
+        raise SourceError(
+            f"{source} is not whole JSON ({error}); nothing of it was read.", source=source
+        ) from error
     if isinstance(document, list):
         return jsonfeeds.read_wordpress(document)
     if isinstance(document, dict):
@@ -80,4 +84,6 @@ def _read_json(data: bytes, source: str) -> Feed:
             return jsonfeeds.read_jsonfeed(document)
         if isinstance(document.get("posts"), list):
             return jsonfeeds.read_ghost(document)
-    raise SourceError(f"{source} is JSON, but neither a JSON Feed nor WordPress or Ghost posts.", source=source)
+    raise SourceError(
+        f"{source} is JSON, but neither a JSON Feed nor WordPress or Ghost posts.", source=source
+    )

@@ -92,8 +92,12 @@ def to_article(item: FeedItem, context: Context) -> Article:
     body = texts.body(content, base=url) if printable else ""
     if not printable:
         standfirst = first_words(standfirst, EXCERPT_WORDS)
-    labels = [(scheme, texts.plain(term, is_html="&" in term)) for scheme, term in item.labels if term.strip()]
-    categories = tuple(dict.fromkeys(term for scheme, term in labels if scheme not in ("country", "translated-from")))
+    labels = [
+        (scheme, texts.plain(term, is_html="&" in term)) for scheme, term in item.labels if term.strip()
+    ]
+    categories = tuple(
+        dict.fromkeys(term for scheme, term in labels if scheme not in ("country", "translated-from"))
+    )
     language = _language(item, context, f"{headline} {standfirst}")
     countries = _countries(labels, headline, standfirst, source)
     dateline, body = _dateline(body)
@@ -106,7 +110,9 @@ def to_article(item: FeedItem, context: Context) -> Article:
     return Article(
         url=url,
         source=source.id,
-        source_name=source.name or texts.plain(context.feed.title, is_html="&" in context.feed.title) or source.id,
+        source_name=source.name
+        or texts.plain(context.feed.title, is_html="&" in context.feed.title)
+        or source.id,
         headline=headline,
         kicker=texts.plain(item.kicker, is_html=True),
         standfirst=standfirst,
@@ -217,7 +223,11 @@ def _language(item: FeedItem, context: Context, text: str) -> str:
             primary = declared.split("-")[0]
             if primary in _SAME_SCRIPT[language]:
                 return declared
-            return language if language not in ("ar", "ru") else _detect(text, tuple(sorted(_SAME_SCRIPT[language])))
+            return (
+                language
+                if language not in ("ar", "ru")
+                else _detect(text, tuple(sorted(_SAME_SCRIPT[language])))
+            )
     latin_declared = declared and not any(declared.split("-")[0] in same for same in _SAME_SCRIPT.values())
     return declared if latin_declared else _detect(text, ())
 
@@ -227,7 +237,9 @@ def _tag(language: str) -> str:
     parts = language.strip().replace("_", "-").split("-")
     if not re.fullmatch(r"[A-Za-z]{2,3}", parts[0]) or parts[0].lower() == "und":
         return ""
-    rest = [part.upper() if len(part) == 2 else part.title() if len(part) == 4 else part for part in parts[1:3]]
+    rest = [
+        part.upper() if len(part) == 2 else part.title() if len(part) == 4 else part for part in parts[1:3]
+    ]
     return "-".join([parts[0].lower(), *rest])
 
 
@@ -241,7 +253,28 @@ def _identifier(languages: tuple[str, ...]) -> Any:
     return identifier
 
 
-_LATIN = ("en", "fr", "es", "de", "it", "pt", "nl", "pl", "tr", "sv", "da", "no", "fi", "cs", "ro", "hu", "id", "vi", "sw", "ca")
+_LATIN = (
+    "en",
+    "fr",
+    "es",
+    "de",
+    "it",
+    "pt",
+    "nl",
+    "pl",
+    "tr",
+    "sv",
+    "da",
+    "no",
+    "fi",
+    "cs",
+    "ro",
+    "hu",
+    "id",
+    "vi",
+    "sw",
+    "ca",
+)
 
 
 @lru_cache(maxsize=4096)
@@ -255,7 +288,9 @@ def _detect(text: str, languages: tuple[str, ...]) -> str:
 # --- places, topics, kinds ----------------------------------------------------------------------
 
 
-def _countries(labels: Iterable[tuple[str, str]], headline: str, standfirst: str, source: Source) -> tuple[str, ...]:
+def _countries(
+    labels: Iterable[tuple[str, str]], headline: str, standfirst: str, source: Source
+) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for scheme, term in labels:
         code = country_code(term) if scheme == "country" or len(term) > 2 else ""
@@ -286,7 +321,9 @@ def _hits(words: tuple[str, ...], text: str) -> int:
     return len(set(pattern.findall(text))) if pattern else 0
 
 
-def _topics(categories: tuple[str, ...], url: str, headline: str, rules: tuple[TopicRule, ...]) -> tuple[Topic, ...]:
+def _topics(
+    categories: tuple[str, ...], url: str, headline: str, rules: tuple[TopicRule, ...]
+) -> tuple[Topic, ...]:
     """At most three topics, the best supported first: categories weigh 3, URL sections 2, headline words 1."""
     labels = " | ".join(categories).casefold()
     segments = {part.casefold() for part in urlsplit(url).path.split("/")[:-1]}

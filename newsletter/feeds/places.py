@@ -14,9 +14,38 @@ from newsletter.articles import Region
 
 _DATA = Path(__file__).with_name("data")
 # CLDR names in the languages of the sources; a name is looked up as written, with its capital.
-_LANGUAGES = ("en", "fr", "es", "de", "it", "pt", "nl", "ru", "uk", "ar", "he", "ur", "fa", "hi", "ja", "zh", "ko")
+_LANGUAGES = (
+    "en",
+    "fr",
+    "es",
+    "de",
+    "it",
+    "pt",
+    "nl",
+    "ru",
+    "uk",
+    "ar",
+    "he",
+    "ur",
+    "fa",
+    "hi",
+    "ja",
+    "zh",
+    "ko",
+)
 # Names that more often are something else in a headline: trusted only as a category or after "in".
-_AMBIGUOUS = {"Georgia", "Jordan", "Chad", "Turkey", "Jersey", "Guinea", "Niger", "Mali", "Cuba Gooding", "Togo"}
+_AMBIGUOUS = {
+    "Georgia",
+    "Jordan",
+    "Chad",
+    "Turkey",
+    "Jersey",
+    "Guinea",
+    "Niger",
+    "Mali",
+    "Cuba Gooding",
+    "Togo",
+}
 _WORD = re.compile(r"[^\W_]+(?:[.'’\-][^\W_]+)*\.?", re.UNICODE)
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 _LONGEST = 4

@@ -36,7 +36,11 @@ def read_sitemap(data: bytes, *, source: str) -> Feed:
     if not items and damage:
         raise SourceError(f"{source} cannot be read as a sitemap: {damage}", source=source)
     return Feed(
-        kind="Google News sitemap", title=title, language=languages[0] if languages else "", items=items, damage=damage
+        kind="Google News sitemap",
+        title=title,
+        language=languages[0] if languages else "",
+        items=items,
+        damage=damage,
     )
 
 

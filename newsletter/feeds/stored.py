@@ -6,21 +6,22 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import or_, select
+from sqlmodel import Session, SQLModel, col
 
 from newsletter.articles import Article, Flag, Image, Kind, Region, Rights, Topic, fingerprint
 from newsletter.store.tables import ArticleRow
 
+_TABLE = SQLModel.metadata.tables[str(ArticleRow.__tablename__)]
 _COLUMNS = tuple(
-    name for name in ArticleRow.__table__.columns.keys() if name not in ("id", "fingerprint", "last_seen_at")  # type: ignore[attr-defined]  # noqa: SIM118
+    column.name for column in _TABLE.columns if column.name not in ("id", "fingerprint", "last_seen_at")
 )
 
 
 def load_articles(session: Session, *, since: datetime, until: datetime) -> tuple[Article, ...]:
     """Articles published or first seen after *since* and not dated after *until*, by URL."""
-    columns = [getattr(ArticleRow, name) for name in _COLUMNS]
     rows = session.execute(
-        select(*columns)  # type: ignore[call-overload]
+        select(*(_TABLE.c[name] for name in _COLUMNS))
         .where(
             or_(col(ArticleRow.published_at) > since, col(ArticleRow.first_seen_at) > since),
             col(ArticleRow.published_at) <= until,

@@ -11,7 +11,15 @@ from sqlmodel import Session, col, func, select
 from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
-from newsletter.store.tables import Batch, EditionRow, Event, ReaderException, Subscriber, Subscription, Suppression
+from newsletter.store.tables import (
+    Batch,
+    EditionRow,
+    Event,
+    ReaderException,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
 
 _BUCKET = {
     BatchState.PENDING: "pending",
@@ -83,7 +91,9 @@ def audit(session: Session, edition: EditionRow) -> Balance:
         by_verdict = Counter(row.verdict for row in apart.values())
         if len(ids) != batch.n or not set(apart) <= set(ids):
             problems.append(f"batch {batch.seq} holds {len(ids)} readers but says {batch.n}")
-        if by_verdict != Counter(+Counter(skipped=batch.skipped_n, failed=batch.failed_n, moved=batch.moved_n)):
+        if by_verdict != Counter(
+            +Counter(skipped=batch.skipped_n, failed=batch.failed_n, moved=batch.moved_n)
+        ):
             problems.append(f"batch {batch.seq} counts other exceptions than it has rows")
         seen.update(reader for reader in ids if apart.get(reader) is None or apart[reader].verdict != "moved")
         skipped.update(row.reason for row in apart.values() if row.verdict == "skipped")

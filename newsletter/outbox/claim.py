@@ -159,9 +159,13 @@ def record_exception(
         raise ValueError("the batch has no id yet")
     session.add(
         ReaderException(
-            batch_id=batch.id, subscriber_id=reader_id, edition_id=batch.edition_id, verdict=verdict,
-            reason=reason, recorded_at=at,
-        )  # fmt: skip
+            batch_id=batch.id,
+            subscriber_id=reader_id,
+            edition_id=batch.edition_id,
+            verdict=verdict,
+            reason=reason,
+            recorded_at=at,
+        )
     )
     counter = f"{verdict}_n"
     setattr(batch, counter, getattr(batch, counter) + 1)

@@ -73,7 +73,9 @@ def drain(
     owner = this_owner()
     deadline = sender.clock() + PATIENCE
     while not sender.stop.is_set():
-        work = _Work(sender, newsletter, publication, edition_id, parts, owner=owner, now=now, progress=progress)
+        work = _Work(
+            sender, newsletter, publication, edition_id, parts, owner=owner, now=now, progress=progress
+        )
         with ThreadPoolExecutor(sender.in_flight, thread_name_prefix="drain") as pool:
             for done in [pool.submit(work.run) for _ in range(sender.in_flight)]:
                 done.result()
@@ -156,7 +158,12 @@ class _Work:
         reference = edition_ref(self.parts.edition)
         recipients = tuple(
             personal_recipient(
-                self.sender, self.newsletter.slug, reference, reader=row.reader, email=row.email, name=row.name
+                self.sender,
+                self.newsletter.slug,
+                reference,
+                reader=row.reader,
+                email=row.email,
+                name=row.name,
             )
             for row in claimed.readers
         )

@@ -49,9 +49,15 @@ def freeze(
                 total += len(ids)
                 session.add(
                     Batch(
-                        edition_id=edition_id, seq=seq, variant=plan_class, ids=pack(ids),
-                        lo_id=ids[0], hi_id=ids[-1], n=len(ids), changed_at=at,
-                    )  # fmt: skip
+                        edition_id=edition_id,
+                        seq=seq,
+                        variant=plan_class,
+                        ids=pack(ids),
+                        lo_id=ids[0],
+                        hi_id=ids[-1],
+                        n=len(ids),
+                        changed_at=at,
+                    )
                 )
         edition = session.get(EditionRow, edition_id)
         if edition is None:

@@ -47,7 +47,9 @@ def _settle_refusal(
     Who the provider objects to fails with its reason. When it does not say who, or the request is
     too large, the second half goes into a batch of its own: so one bad reader is found by halving.
     """
-    if not _move(session, claim, BatchState.PENDING, at=at, error=refusal.reason, not_before=refusal.retry_at):
+    if not _move(
+        session, claim, BatchState.PENDING, at=at, error=refusal.reason, not_before=refusal.retry_at
+    ):
         return
     if refusal.retry_at is not None or refusal.stop_run or not (refusal.unfit or refusal.split):
         return
@@ -67,7 +69,9 @@ def _settle_refusal(
         )
 
 
-def settle_by_word(engine: Engine, edition_id: int, seq: int, word: Word, *, actor: str, at: datetime) -> None:
+def settle_by_word(
+    engine: Engine, edition_id: int, seq: int, word: Word, *, actor: str, at: datetime
+) -> None:
     """
     A person decides about an uncertain batch: it was submitted, it is abandoned, or it goes again.
 
@@ -86,8 +90,17 @@ def settle_by_word(engine: Engine, edition_id: int, seq: int, word: Word, *, act
             raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
         told = f"{word} by the word of {actor}"
         moved = move_batch(
-            session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, owner="", lease_until=None, error=told
+            session,
+            batch.id,
+            to=target,
+            frm=BatchState.UNCERTAIN,
+            at=at,
+            owner="",
+            lease_until=None,
+            error=told,
         )
         if not moved:
-            raise StateError(f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person.")
+            raise StateError(
+                f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
+            )
         finish(session, edition_id, at=at)

@@ -52,6 +52,13 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(
         sorted(
             unique,
-            key=lambda one: (_ORDER[one.severity], one.newsletter, one.code, one.variant, one.part, one.where),
+            key=lambda one: (
+                _ORDER[one.severity],
+                one.newsletter,
+                one.code,
+                one.variant,
+                one.part,
+                one.where,
+            ),
         )
     )

@@ -51,7 +51,9 @@ def _missing_blocks(catalogue: Catalogue) -> Iterator[Finding]:
         for section in newsletter.sections:
             for kind in ("mjml", "txt"):
                 name = f"blocks/{section.block}.{kind}.j2"
-                if not any((catalogue.root / folder / name).is_file() for folder in (newsletter.slug, "_shared")):
+                if not any(
+                    (catalogue.root / folder / name).is_file() for folder in (newsletter.slug, "_shared")
+                ):
                     yield _finding(
                         "block-missing", newsletter.slug, f"{newsletter.slug}/newsletter.toml",
                         f"Section {section.id} names the block {section.block!r}, but there is no {name} in "
@@ -131,14 +133,19 @@ class _Scan(HTMLParser):
         raw = self.get_starttag_text() or ""
         if not tag.startswith("mj"):
             if self.open and self.open[-1][0] in ("mj-section", "mj-body", "mj-wrapper", "mj-group"):
-                self._fault("misplaced", f"<{tag}> directly in <{self.open[-1][0]}> is dropped; put it into an mj-text.")
+                self._fault(
+                    "misplaced",
+                    f"<{tag}> directly in <{self.open[-1][0]}> is dropped; put it into an mj-text.",
+                )
             self._check_link(tag, raw)
             return
         if tag in REFUSED_TAGS:
             self._fault("refused-tag", f"<{tag}>: {REFUSED_TAGS[tag]}.")
             return
         if tag not in ATTRIBUTES:
-            self._fault("unknown-tag", f"<{tag}> is no MJML that is compiled: it would reach the reader as it stands.")
+            self._fault(
+                "unknown-tag", f"<{tag}> is no MJML that is compiled: it would reach the reader as it stands."
+            )
             return
         written = re.match(r"<\s*([^\s/>]+)", raw)
         if written and written[1] != tag:
@@ -158,7 +165,9 @@ class _Scan(HTMLParser):
                 self._fault("unknown-attribute", f"<{tag}> has no attribute {name!r}; it would be ignored.")
             text = value or ""
             if "padding" in name and _UNITLESS_ZERO.search(text):
-                self._fault("unitless-zero", f'{name}="{text}" on <{tag}>: write 0px, or widths come out wrong.')
+                self._fault(
+                    "unitless-zero", f'{name}="{text}" on <{tag}>: write 0px, or widths come out wrong.'
+                )
             if names.count(name) > 1:
                 self._fault("attribute-twice", f"<{tag}> has {name!r} twice.")
         values = dict(attrs)
@@ -168,9 +177,14 @@ class _Scan(HTMLParser):
             if (values.get("width") or "").endswith("%"):
                 self._fault("image-width", "<mj-image> takes a width in px; percent is ignored.")
         if tag == "mj-social-element" and "src" not in values and not self._in_attributes():
-            self._fault("social-src", "<mj-social-element> needs its own src; the default comes from a stranger's server.")
+            self._fault(
+                "social-src",
+                "<mj-social-element> needs its own src; the default comes from a stranger's server.",
+            )
         if tag == "mj-style" and "inline" in values:
-            self._fault("style-inline", "mj-style inline is not inlined by mjml-python; write style attributes.")
+            self._fault(
+                "style-inline", "mj-style inline is not inlined by mjml-python; write style attributes."
+            )
         if tag == "mj-hero" and values.get("mode") == "fluid-height":
             self._fault("hero-fluid", "mj-hero fluid-height collapses; give it a fixed height.")
         if tag == "mj-class" and (values.get("name") or "").count(" "):
@@ -178,12 +192,19 @@ class _Scan(HTMLParser):
         if tag == "mjml":
             for name in ("lang", "dir"):
                 if name not in values:
-                    self._fault("lang-missing", f"<mjml> needs {name}; the default is wrong for screen readers.")
+                    self._fault(
+                        "lang-missing", f"<mjml> needs {name}; the default is wrong for screen readers."
+                    )
         if re.search(r"=\s*'[^']*\"", raw):
             self._fault("quotes", "double quotes inside a single-quoted attribute break the page.")
 
     def _check_link(self, tag: str, raw: str) -> None:
-        if tag == "a" and "clicktracking" in raw and "href" in raw and raw.index("href") < raw.index("clicktracking"):
+        if (
+            tag == "a"
+            and "clicktracking" in raw
+            and "href" in raw
+            and raw.index("href") < raw.index("clicktracking")
+        ):
             self._fault("clicktracking-order", "clicktracking=off must stand before href.")
 
     def _in_attributes(self) -> bool:

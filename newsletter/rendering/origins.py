@@ -106,4 +106,3 @@ def _first_imbalance(source: str) -> int:
     if bare:
         found.append(source[: bare.start()].count("\n"))
     return min(found, default=0)
-

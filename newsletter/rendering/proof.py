@@ -75,9 +75,17 @@ def _edition(newsletter: Newsletter, snapshot: Snapshot, base_url: str) -> Itera
     seen: set[str] = set()
     for item in snapshot.items:
         if not item.headline.strip():
-            yield finding("headline-missing", Severity.ERROR, "html", item.url, "A story has no headline; edit or drop it.")
+            yield finding(
+                "headline-missing",
+                Severity.ERROR,
+                "html",
+                item.url,
+                "A story has no headline; edit or drop it.",
+            )
         if item.url in seen:
-            yield finding("duplicate-story", Severity.ERROR, "html", item.url, "The same story stands twice; drop one.")
+            yield finding(
+                "duplicate-story", Severity.ERROR, "html", item.url, "The same story stands twice; drop one."
+            )
         seen.add(item.url)
         if item.rights is not Rights.EXCERPT:
             continue
@@ -102,7 +110,12 @@ class _Variant:
     """The proof of one variant."""
 
     def __init__(
-        self, newsletter: Newsletter, publication: Publication, snapshot: Snapshot, rendered: Rendered, base_url: str
+        self,
+        newsletter: Newsletter,
+        publication: Publication,
+        snapshot: Snapshot,
+        rendered: Rendered,
+        base_url: str,
     ) -> None:
         self.newsletter, self.publication, self.snapshot = newsletter, publication, snapshot
         self.rendered, self.base_url = rendered, base_url
@@ -119,7 +132,7 @@ class _Variant:
         yield from self._gates()
         yield from self._both_parts()
         if self.page is not None:
-            yield from self._page()
+            yield from self._page(self.page)
 
     def _finding(self, code: str, severity: Severity, part: str, message: str, where: str = "") -> Finding:
         return Finding(code, severity, self.newsletter.slug, self.rendered.variant, part, where, message)
@@ -131,19 +144,30 @@ class _Variant:
         return self._finding(code, Severity.WARNING, part, message, where)
 
     def _envelope(self) -> Iterator[Finding]:
-        for part, text, long in (("subject", self.rendered.subject, 150), ("preheader", self.rendered.preheader, 250)):
+        for part, text, long in (
+            ("subject", self.rendered.subject, 150),
+            ("preheader", self.rendered.preheader, 250),
+        ):
             if not text.strip():
                 yield self._error(f"{part}-missing", part, f"There is no {part}; set it in newsletter.toml.")
             if "\n" in text or "\r" in text:
                 yield self._error(f"{part}-lines", part, f"The {part} must be a single line.")
             if len(text) > long:
-                yield self._warning(f"{part}-long", part, f"The {part} has {len(text)} characters; inboxes cut it long before {long}.")
+                yield self._warning(
+                    f"{part}-long",
+                    part,
+                    f"The {part} has {len(text)} characters; inboxes cut it long before {long}.",
+                )
         if len(self.rendered.subject) > 900:
-            yield self._error("subject-too-long", "subject", "The subject is longer than a mail header may be.")
+            yield self._error(
+                "subject-too-long", "subject", "The subject is longer than a mail header may be."
+            )
         if not self.rendered.html.strip():
             yield self._error("html-missing", "html", "There is no HTML part.")
         if not self.rendered.text.strip():
-            yield self._error("text-missing", "text", "There is no text part; the newsletter needs a body.txt.j2.")
+            yield self._error(
+                "text-missing", "text", "There is no text part; the newsletter needs a body.txt.j2."
+            )
 
     def _size(self) -> Iterator[Finding]:
         size = self.rendered.size_bytes
@@ -151,29 +175,46 @@ class _Variant:
             size += self.rendered.html.count(tag) * (len(self.base_url) + _TOKEN_BYTES - len(tag))
         told = f"{size / 1024:.0f} KB of HTML"
         if size > CLIP_BYTES:
-            yield self._error("clip", "html", f"{told}: Gmail cuts it off at 100 KB. Take stories out or shorten the full texts.")
+            yield self._error(
+                "clip",
+                "html",
+                f"{told}: Gmail cuts it off at 100 KB. Take stories out or shorten the full texts.",
+            )
         elif size > CLIP_BYTES * _WARN_AT:
-            yield self._warning("clip", "html", f"{told}: near Gmail's 100 KB, and click tracking lengthens every link.")
+            yield self._warning(
+                "clip", "html", f"{told}: near Gmail's 100 KB, and click tracking lengthens every link."
+            )
 
     def _footer(self) -> Iterator[Finding]:
         address = _flat(self.publication.postal_address)
-        parts = (("html", self.rendered.html, self.visible), ("text", self.rendered.text, _flat(self.rendered.text)))
+        parts = (
+            ("html", self.rendered.html, self.visible),
+            ("text", self.rendered.text, _flat(self.rendered.text)),
+        )
         for part, raw, visible in parts:
             for name, tag in PERSONAL_TAGS.items():
                 if tag not in raw:
                     what = name.removesuffix("_url")
-                    yield self._error(f"{what}-missing", part, f"The {what} link is missing from the {part} part.")
+                    yield self._error(
+                        f"{what}-missing", part, f"The {what} link is missing from the {part} part."
+                    )
             if address not in visible:
-                yield self._error("address-missing", part, "The postal address is missing; the law asks for it.")
+                yield self._error(
+                    "address-missing", part, "The postal address is missing; the law asks for it."
+                )
             if self.newsletter.name not in visible or "because" not in visible.casefold():
-                yield self._error("reason-missing", part, "The line saying why the reader gets this mail is missing.")
+                yield self._error(
+                    "reason-missing", part, "The line saying why the reader gets this mail is missing."
+                )
 
     def _debris(self) -> Iterator[Finding]:
         for part, text in self._parts():
             visible = self.visible if part == "html" else text
             found = _LEFTOVER.search(visible)
             if found:
-                yield self._error("leftover-token", part, "A template token is left over; neutralise or fill it.", found[0])
+                yield self._error(
+                    "leftover-token", part, "A template token is left over; neutralise or fill it.", found[0]
+                )
             for tag in set(_OUR_TAG.findall(text)) - set(PERSONAL_TAGS.values()):
                 yield self._error("unknown-tag", part, "A personal tag that nobody fills.", tag)
         text = self.rendered.text
@@ -185,21 +226,33 @@ class _Variant:
             yield self._error("double-escape", "html", "Something was escaped twice.", found[0])
         if "<mj-" in self.rendered.html or "</mj-" in self.rendered.html:
             at = self.rendered.html.find("<mj-")
-            yield self._error("mjml-leak", "html", "An MJML tag was not compiled.", self.rendered.html[at : at + 40])
+            yield self._error(
+                "mjml-leak", "html", "An MJML tag was not compiled.", self.rendered.html[at : at + 40]
+            )
         opened, closed = self.rendered.html.count("<!--[if"), self.rendered.html.count("<![endif]")
         if opened != closed:
-            yield self._error("mso-balance", "html", f"{opened} Outlook conditions are opened and {closed} closed.")
+            yield self._error(
+                "mso-balance", "html", f"{opened} Outlook conditions are opened and {closed} closed."
+            )
         if _REMOTE_CSS.search(self.rendered.html):
-            yield self._error("remote-css", "html", "A style sheet is loaded from elsewhere; readers' programs will not.")
+            yield self._error(
+                "remote-css", "html", "A style sheet is loaded from elsewhere; readers' programs will not."
+            )
 
     def _parts(self) -> tuple[tuple[str, str], ...]:
         one = self.rendered
-        return (("subject", one.subject), ("preheader", one.preheader), ("html", one.html), ("text", one.text))
+        return (
+            ("subject", one.subject),
+            ("preheader", one.preheader),
+            ("html", one.html),
+            ("text", one.text),
+        )
 
-    def _page(self) -> Iterator[Finding]:
-        page = self.page
+    def _page(self, page: etree._Element) -> Iterator[Finding]:
         if (page.get("lang") or "und") == "und":
-            yield self._error("lang-missing", "html", "The page does not say its language; set lang on <mjml>.")
+            yield self._error(
+                "lang-missing", "html", "The page does not say its language; set lang on <mjml>."
+            )
         for tag in _ACTIVE:
             if page.find(f".//{tag}") is not None:
                 yield self._error("active-content", "html", f"<{tag}> has no place in a mail.", tag)
@@ -225,13 +278,25 @@ class _Variant:
         source = image.get("src") or ""
         parts = urlsplit(source)
         if parts.scheme != "https" or not parts.netloc:
-            yield self._error("image-src", "html", "A picture's address is not absolute https.", source[:120] or "empty")
+            yield self._error(
+                "image-src", "html", "A picture's address is not absolute https.", source[:120] or "empty"
+            )
         if image.get("alt") is None:
             yield self._error("image-alt", "html", "A picture has no alt attribute.", source[:120])
         elif not image.get("alt", "").strip() and next(image.iterancestors("a"), None) is not None:
-            yield self._warning("image-alt", "html", "A linked picture has an empty alt: who cannot see it cannot follow it.", source[:120])
+            yield self._warning(
+                "image-alt",
+                "html",
+                "A linked picture has an empty alt: who cannot see it cannot follow it.",
+                source[:120],
+            )
         if not image.get("width"):
-            yield self._warning("image-width", "html", "A picture has no width; Outlook shows it at its own size.", source[:120])
+            yield self._warning(
+                "image-width",
+                "html",
+                "A picture has no width; Outlook shows it at its own size.",
+                source[:120],
+            )
 
     def _gates(self) -> Iterator[Finding]:
         if self.rendered.variant == "paying":
@@ -240,7 +305,12 @@ class _Variant:
             yield from self._no_paid_text()
         for item in self.snapshot.items:
             if item.rights is Rights.EXCERPT and item.image and item.image.url in self.rendered.html:
-                yield self._error("rights-picture", "html", f"A picture of {item.source_name}, which is an excerpt source.", item.url)
+                yield self._error(
+                    "rights-picture",
+                    "html",
+                    f"A picture of {item.source_name}, which is an excerpt source.",
+                    item.url,
+                )
 
     def _no_adverts(self) -> Iterator[Finding]:
         texts = dict(self._visible_parts())
@@ -250,13 +320,19 @@ class _Variant:
             for words in (kind.headline, kind.text):
                 for part, visible in texts.items():
                     if _flat(words) in visible:
-                        yield self._error("gate-advert", part, "Paying readers may not get adverts or offers.", words[:60])
+                        yield self._error(
+                            "gate-advert", part, "Paying readers may not get adverts or offers.", words[:60]
+                        )
             for part, raw in self._parts():
                 if kind.url in raw or html_entities.escape(kind.url) in raw:
-                    yield self._error("gate-advert", part, "Paying readers may not get adverts or offers.", kind.url)
+                    yield self._error(
+                        "gate-advert", part, "Paying readers may not get adverts or offers.", kind.url
+                    )
         for mark in ("nl-advert", "nl-offer"):
             if re.search(rf'class="[^"]*\b{mark}\b', self.rendered.html):
-                yield self._error("gate-advert", "html", "Paying readers may not get adverts or offers.", mark)
+                yield self._error(
+                    "gate-advert", "html", "Paying readers may not get adverts or offers.", mark
+                )
 
     def _no_paid_text(self) -> Iterator[Finding]:
         texts = self._visible_parts()
@@ -265,7 +341,10 @@ class _Variant:
                 for part, visible in texts:
                     if sentence in visible:
                         yield self._error(
-                            "gate-paid", part, "Free readers may not get text that members pay for.", sentence[:60]
+                            "gate-paid",
+                            part,
+                            "Free readers may not get text that members pay for.",
+                            sentence[:60],
                         )
 
     def _visible_parts(self) -> tuple[tuple[str, str], ...]:
@@ -283,9 +362,16 @@ class _Variant:
             in_html, in_text = item.url in page, item.url in self.rendered.text
             if in_html != in_text:
                 missing = "text" if in_html else "html"
-                yield self._warning("parts-differ", missing, f"A story is missing from the {missing} part.", item.url)
+                yield self._warning(
+                    "parts-differ", missing, f"A story is missing from the {missing} part.", item.url
+                )
             elif not in_html:
-                yield self._warning("story-missing", "html", "A picked story is in neither part; its block does not set it.", item.url)
+                yield self._warning(
+                    "story-missing",
+                    "html",
+                    "A picked story is in neither part; its block does not set it.",
+                    item.url,
+                )
 
 
 def paid_sentences(item: Item) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import delete
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
@@ -69,12 +70,12 @@ def last_run_before(session: Session, slug: str, day: date) -> EditionRow | None
 
 def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
     """URLs and headline keys this newsletter ran on other dates than *but*, with words saying when."""
-    rows = session.exec(
-        select(EditionStory.url, EditionStory.headline_key, EditionRow.edition_date)
-        .join(EditionRow, col(EditionRow.id) == EditionStory.edition_id)
+    rows = session.execute(
+        columns(col(EditionStory.url), col(EditionStory.headline_key), col(EditionRow.edition_date))
+        .join(EditionRow, col(EditionRow.id) == col(EditionStory.edition_id))
         .where(
-            EditionRow.newsletter == slug,
-            EditionRow.edition_date != but,
+            col(EditionRow.newsletter) == slug,
+            col(EditionRow.edition_date) != but,
             col(EditionRow.status).in_(RAN),
         )
         .order_by(col(EditionRow.edition_date))
@@ -85,7 +86,9 @@ def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
     return told
 
 
-def write_content(session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]) -> None:
+def write_content(
+    session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]
+) -> None:
     """Replace what an edition holds: its snapshot, its stories and the bytes of its variants."""
     if row.id is None:
         raise ValueError("the edition has no id yet")
@@ -96,9 +99,13 @@ def write_content(session: Session, row: EditionRow, snapshot: Snapshot, renderi
     for one in renderings:
         session.add(
             Rendering(
-                edition_id=row.id, variant=one.variant, subject=one.subject, preheader=one.preheader,
-                html=zlib.compress(one.html.encode()), text=zlib.compress(one.text.encode()),
-            )  # fmt: skip
+                edition_id=row.id,
+                variant=one.variant,
+                subject=one.subject,
+                preheader=one.preheader,
+                html=zlib.compress(one.html.encode()),
+                text=zlib.compress(one.text.encode()),
+            )
         )
     for item in snapshot.items:
         session.add(EditionStory(edition_id=row.id, url=item.url, headline_key=headline_key(item.headline)))
@@ -147,10 +154,15 @@ def add_order(session: Session, slug: str, day: date, order: Order, *, at: datet
     """Write down an editor's order."""
     session.add(
         EditorOrder(
-            newsletter=slug, edition_date=day, verb=order.verb, url=order.url, reason=order.reason, actor=order.actor,
+            newsletter=slug,
+            edition_date=day,
+            verb=order.verb,
+            url=order.url,
+            reason=order.reason,
+            actor=order.actor,
             detail={"section": order.section, "position": order.position, "fields": dict(order.fields)},
             given_at=at,
-        )  # fmt: skip
+        )
     )
 
 

@@ -16,7 +16,9 @@ LAPSES_AFTER = timedelta(seconds=20)
 HEARTBEAT_SECONDS = 5.0
 
 
-def hold_lease(engine: Engine, name: str, owner: str, *, at: datetime, is_dead: Callable[[str], bool]) -> bool:
+def hold_lease(
+    engine: Engine, name: str, owner: str, *, at: datetime, is_dead: Callable[[str], bool]
+) -> bool:
     """
     Take or keep the lease *name*; say whether it is *owner*'s now.
 

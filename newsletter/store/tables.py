@@ -37,7 +37,7 @@ class Instant(TypeDecorator[datetime]):
 
 def _instant(**options: Any) -> Any:
     nullable = options.pop("nullable", False)
-    return Field(sa_type=Instant, nullable=nullable, **options)  # type: ignore[call-overload]  # SQLModel types sa_type as a class
+    return Field(sa_type=Instant, nullable=nullable, **options)
 
 
 def _text(**options: Any) -> Any:

@@ -7,8 +7,8 @@ the same address leaves at once, with nothing but the address: no cookie, no log
 
 from __future__ import annotations
 
-import hashlib
 import base64
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,14 @@ class Pages:
     """The handlers; everything they need is handed in."""
 
     def __init__(
-        self, engine: Engine, catalogue: Catalogue, keys: Keys, *, clock: Clock, view: View | None, public: bool
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        keys: Keys,
+        *,
+        clock: Clock,
+        view: View | None,
+        public: bool,
     ) -> None:
         self.engine, self.catalogue, self.keys, self.clock, self.view, self.public = (
             engine, catalogue, keys, clock, view, public,
@@ -61,9 +68,7 @@ class Pages:
             .replace("TINT", theme.tint)
         )
         digest = base64.b64encode(hashlib.sha256(self.style.encode()).digest()).decode("ascii")
-        self.policy = (
-            f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-        )
+        self.policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
     async def leaving(self, request: Request) -> Response:
         """``/u/{token}``: show (GET, HEAD) or leave (POST)."""

@@ -63,7 +63,9 @@ def create_preview(desk: Desk, *, now: Callable[[], datetime], day: date | None,
         for newsletter in desk.catalogue.newsletters:
             edition_date, made, fault = shown(newsletter.slug)
             rows.append({"newsletter": newsletter, "date": edition_date, "made": made, "fault": fault})
-        page = _PAGES.get_template("preview.html.j2").render(rows=rows, publication=desk.catalogue.publication)
+        page = _PAGES.get_template("preview.html.j2").render(
+            rows=rows, publication=desk.catalogue.publication
+        )
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
     def variant(request: Request) -> Response:

@@ -30,7 +30,7 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
         if row is None or row.frozen_at is None or subscriber is None:
             return None
         variant = _variant(session, desk, row, subscriber, now)
-        found = {one.variant: one for one in load_renderings(session, row.id or 0)}
+        found = {str(one.variant): one for one in load_renderings(session, row.id or 0)}
     rendered = found.get(variant)
     if rendered is None:
         return None
@@ -45,6 +45,8 @@ def _variant(session: Session, desk: Desk, row: EditionRow, subscriber: Subscrib
     if now - frozen > timedelta(days=PAID_VIEW_DAYS):
         return "free"
     paying = session.exec(
-        select(Subscriber.id).where(Subscriber.id == subscriber.id, is_paying(desk.catalogue.publication, now))
+        select(Subscriber.id).where(
+            Subscriber.id == subscriber.id, is_paying(desk.catalogue.publication, now)
+        )
     ).first()
     return "paying" if paying is not None else "free"
