@@ -203,7 +203,7 @@ class Fetcher:
         """The decompressed body, as long as neither it nor the time grows too large."""
         pieces: list[bytes] = []
         size = 0
-        for piece in answer.iter_bytes(65_536):
+        for piece in answer.iter_bytes():
             size += len(piece)
             if size > self._max_bytes or answer.num_bytes_downloaded > self._max_bytes:
                 raise SourceError(f"{url} is larger than {self._max_bytes // 1_048_576} MB.", source=url)

@@ -24,7 +24,7 @@ class FeedItem:
     One entry as it came: texts may hold HTML and entities, *link* may be relative.
 
     *published* is aware or None; *headline_is_html* and *summary_is_html* say whether entities in
-    them still are to be decoded. *labels* are (scheme, term) pairs of categories.
+    them still are to be decoded. *mended*: broken characters were put right on the way. *labels* are (scheme, term) pairs of categories.
     """
 
     link: str
@@ -40,6 +40,7 @@ class FeedItem:
     labels: tuple[tuple[str, str], ...] = ()
     image: RawImage | None = None
     paywalled: bool = False
+    mended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

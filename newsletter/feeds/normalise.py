@@ -102,7 +102,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
     countries = _countries(labels, headline, standfirst, source)
     dateline, body = _dateline(body)
     picture = _image(item, content, texts) if printable else None
-    flags = [*texts.flags]
+    flags = [*texts.flags, *([Flag.MOJIBAKE] if item.mended else [])]
     if not printable and (item.image or _FIRST_IMAGE.search(content)):
         flags.append(Flag.NO_PICTURE_RIGHTS)
     published, date_flags = _published(item.published, context)

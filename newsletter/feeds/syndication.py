@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import io
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,9 @@ import feedparser
 from newsletter.errors import SourceError
 from newsletter.feeds.items import Feed, FeedItem, RawImage
 
+_REFERENCE = re.compile(rb"&#([xX][0-9a-fA-F]{1,12}|[0-9]{1,12});")
+_MEDIA_TEXT = re.compile(rb"<(/?)media:(title|description)\b")
+_TWICE_ENCODED = (b"\xc3\x83\xc2", b"\xc3\x82\xc2", b"\xc3\xa2\xc2\x80")  # UTF-8 taken for Latin-1 and encoded again
 _BENIGN = ("CharacterEncodingOverride", "NonXMLContentType")
 
 
@@ -23,12 +27,19 @@ def read_syndication(data: bytes, *, kind: str, source: str, content_type: str =
     Raises:
         SourceError: nothing of it can be read.
     """
+    data, mended = _without_impossible_references(data)
+    # feedparser 6 takes a picture's media:description for the story's summary and drops media:title;
+    # under names it does not know both are handed on as they are.
+    data = _MEDIA_TEXT.sub(rb"<\1media:image\2", data)
     # A file object, never the bytes: feedparser would fetch bytes that look like an address.
     headers = {"content-type": content_type} if "xml" in content_type else {}
-    parsed = feedparser.parse(
-        io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False, response_headers=headers
-    )
-    damage = ""
+    try:
+        parsed = feedparser.parse(
+            io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False, response_headers=headers
+        )
+    except Exception as error:  # whatever a stranger's document makes of the parser costs that source only
+        raise SourceError(f"{source} cannot be read as {kind}: {_in_words(error)}.", source=source) from error
+    damage = f"{source} is damaged (a reference to no character); what could be read was kept." if mended else ""
     error = parsed.get("bozo_exception") if parsed.get("bozo") else None
     if error is not None and type(error).__name__ not in _BENIGN:
         damage = f"{source} is damaged ({_in_words(error)}); what could be read was kept."
@@ -36,14 +47,26 @@ def read_syndication(data: bytes, *, kind: str, source: str, content_type: str =
     if not entries and damage:
         raise SourceError(f"{source} cannot be read as {kind}: {_in_words(error)}.", source=source)
     feed = parsed.get("feed") or {}
+    suspicious = any(mark in data for mark in _TWICE_ENCODED)
     return Feed(
         kind=kind,
         title=_text(feed, "title"),
         language=_text(feed, "language"),
         link=_text(feed, "link"),
-        items=tuple(_item(entry) for entry in entries),
+        items=tuple(_item(entry, data if suspicious else b"") for entry in entries),
         damage=damage,
     )
+
+
+def _without_impossible_references(data: bytes) -> tuple[bytes, bool]:
+    """Take out references to surrogates and beyond Unicode, at which parsers stop; say whether any was."""
+    mended = _REFERENCE.sub(lambda found: found[0] if _is_character(found[1]) else b"\xef\xbf\xbd", data)
+    return mended, mended is not data and mended != data
+
+
+def _is_character(reference: bytes) -> bool:
+    number = int(reference[1:], 16) if reference[:1] in b"xX" else int(reference)
+    return number <= 0x10FFFF and not 0xD800 <= number <= 0xDFFF and (number >= 32 or number in (9, 10, 13))
 
 
 def _in_words(error: object) -> str:
@@ -62,7 +85,12 @@ def _list(mapping: Any, key: str) -> list[Any]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _item(entry: Any) -> FeedItem:
+def _was_mended(text: str, data: bytes) -> bool:
+    """Whether feedparser undid a double encoding: the document holds *text* encoded twice."""
+    return bool(data) and not text.isascii() and text.encode().decode("latin-1").encode() in data
+
+
+def _item(entry: Any, data: bytes) -> FeedItem:
     summary, content = _text(entry, "summary"), ""
     for part in _list(entry, "content"):
         content = max(content, _text(part, "value"), key=len)
@@ -78,6 +106,7 @@ def _item(entry: Any) -> FeedItem:
         byline=_byline(entry),
         published=_date(entry),
         language=_text(details, "language"),
+        mended=_was_mended(_text(entry, "title"), data),
         labels=tuple((_text(tag, "scheme"), _text(tag, "term")) for tag in _list(entry, "tags")),
         image=_image(entry),
         paywalled=_text(entry, "access").lower() in ("subscription", "registration"),
@@ -131,8 +160,8 @@ def _image(entry: Any) -> RawImage | None:
     credits = [_text(one, "content") for one in _list(entry, "media_credit")]
     return RawImage(
         url=url,
-        alt=_text(entry, "media_description") or _text(best, "description"),
-        caption=_text(entry, "media_title") or _text(entry, "media_text"),
+        alt=_text(entry, "media_imagedescription"),
+        caption=_text(entry, "media_imagetitle") or _text(entry, "media_text"),
         credit=next((credit for credit in credits if credit), ""),
         width=_number(_text(best, "width")),
         height=_number(_text(best, "height")),

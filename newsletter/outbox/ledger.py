@@ -105,7 +105,13 @@ def _changed(session: Session, statement: Any) -> bool:
 
 
 def finish(session: Session, edition_id: int, *, at: datetime) -> bool:
-    """Call the edition submitted if nothing of it is pending, in flight or uncertain."""
+    """
+    Call the edition submitted if nothing of it is pending, in flight or uncertain.
+
+    The edition is locked first: of two batches that settle at the same moment, the later must see the
+    earlier one's end, or neither would close the edition (PostgreSQL, READ COMMITTED).
+    """
+    session.exec(select(EditionRow.id).where(EditionRow.id == edition_id).with_for_update()).one()
     still_open = session.exec(
         select(func.count())
         .select_from(Batch)

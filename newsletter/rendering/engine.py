@@ -96,10 +96,10 @@ class Renderer:
 
     def _make_environment(self, slug: str, extensions: Iterable[Any] = ()) -> jinja2.Environment:
         root = self.catalogue.root
-        environment = jinja2.Environment(  # decided per part: on for MJML, off for text
+        environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader([root / slug, root / "_shared"]),
             undefined=jinja2.StrictUndefined,
-            autoescape=lambda name: name is None or not name.endswith(".txt.j2"),
+            autoescape=_escapes,  # noqa: S701  # decided per part
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=False,
@@ -118,6 +118,11 @@ class Renderer:
             template=where.template,
             line=where.line,
         )
+
+
+def _escapes(name: str | None) -> bool:
+    """Autoescape is on for MJML, off for the text part."""
+    return name is None or not name.endswith(".txt.j2")
 
 
 class _MemoryBytecode(jinja2.BytecodeCache):
