@@ -66,6 +66,11 @@ def make_snapshot(
     )
     date_line = format_date(edition_date, "full", locale=locale)
     words = _words(newsletter, sections, edition_date=edition_date, date_line=date_line, locale=locale)
+    if not words["preheader"]:  # a thin day may leave its template empty
+        words["preheader"] = (
+            next((item.standfirst for section in sections for item in section.items), "")
+            or newsletter.tagline
+        )
     for order in orders:
         if order.verb == "words":
             words.update({key: neutralise(value) for key, value in order.fields.items() if key in words})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from newsletter.catalogue import Catalogue, load_catalogue
 
@@ -21,3 +25,14 @@ def a_site(folder: Path) -> Path:
 def the_catalogue() -> Catalogue:
     """The shipped publication and its nine newsletters."""
     return load_catalogue(ROOT / "templates")
+
+
+def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
+    """One request to an ASGI application, answered in this process."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(answer())

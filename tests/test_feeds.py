@@ -37,11 +37,20 @@ def a_catalogue(tmp_path: Path, *feeds: dict[str, object]) -> Catalogue:
     """A publication with *feeds* and a few topic rules."""
     publication = Publication.model_validate(
         {
-            "name": "P", "url": "https://p.example", "postal_address": "Here", "timezone": "UTC",
+            "name": "P",
+            "url": "https://p.example",
+            "postal_address": "Here",
+            "timezone": "UTC",
             "sender": {"name": "P", "email": "p@p.example"},
-            "plans": [{"id": "free", "name": "Free", "class": "free"}], "feeds": list(feeds),
+            "plans": [{"id": "free", "name": "Free", "class": "free"}],
+            "feeds": list(feeds),
             "topics": [
-                {"topic": "politics", "categories": ["politics"], "paths": ["politics"], "headline": ["elect*"]},
+                {
+                    "topic": "politics",
+                    "categories": ["politics"],
+                    "paths": ["politics"],
+                    "headline": ["elect*"],
+                },
                 {"topic": "environment", "categories": ["environment"], "headline": ["river*"]},
             ],
             "kinds": [{"kind": "promo", "categories": ["sponsored"], "headline": ["quiz"]}],
@@ -49,15 +58,27 @@ def a_catalogue(tmp_path: Path, *feeds: dict[str, object]) -> Catalogue:
     )
     newsletter = Newsletter.model_validate(
         {
-            "slug": "n", "name": "N", "subject": "s", "preheader": "p", "window_hours": 24, "min_stories": 1,
-            "schedule": {"days": ["mon"], "at": "06:30"}, "sections": [{"id": "a", "block": "list", "max": 3}],
+            "slug": "n",
+            "name": "N",
+            "subject": "s",
+            "preheader": "p",
+            "window_hours": 24,
+            "min_stories": 1,
+            "schedule": {"days": ["mon"], "at": "06:30"},
+            "sections": [{"id": "a", "block": "list", "max": 3}],
         }
     )
     return Catalogue(publication=publication, newsletters=(newsletter,), root=tmp_path)
 
 
 def collect_one(
-    engine: Engine, tmp_path: Path, document: str | bytes, *, name: str = "feed.xml", now: datetime = NOW, **source: object
+    engine: Engine,
+    tmp_path: Path,
+    document: str | bytes,
+    *,
+    name: str = "feed.xml",
+    now: datetime = NOW,
+    **source: object,
 ) -> tuple[SourceReport, tuple[Article, ...]]:
     """Collect one document from a file; return its report and all stored articles."""
     path = tmp_path / name
@@ -65,7 +86,9 @@ def collect_one(
     feeds = [{"id": "src", "url": str(path), **source}] if source else []
     (report,) = collect(engine, a_catalogue(tmp_path, *feeds), [str(path)], now=now, settings=Settings())
     with reading(engine) as session:
-        return report, load_articles(session, since=NOW - timedelta(days=4000), until=NOW + timedelta(days=4000))
+        return report, load_articles(
+            session, since=NOW - timedelta(days=4000), until=NOW + timedelta(days=4000)
+        )
 
 
 def rss(*items: str, head: str = "") -> str:
@@ -77,7 +100,13 @@ def rss(*items: str, head: str = "") -> str:
     )
 
 
-def item(number: int = 1, *, title: str = "A quiet river is counted", extra: str = "", date: str = "Thu, 19 Nov 2026 10:00:00 GMT") -> str:
+def item(
+    number: int = 1,
+    *,
+    title: str = "A quiet river is counted",
+    extra: str = "",
+    date: str = "Thu, 19 Nov 2026 10:00:00 GMT",
+) -> str:
     """One RSS item."""
     published = f"<pubDate>{date}</pubDate>" if date else ""
     return f"<item><title>{title}</title><link>https://paper.example/politics/{number}</link>{published}{extra}</item>"
@@ -114,7 +143,9 @@ SITEMAP = """<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas
         (SITEMAP, "Google News sitemap", "Реку посчитали", "ru"),
     ],
 )
-def test_every_kind_becomes_articles(engine: Engine, tmp_path: Path, document: str, kind: str, headline: str, language: str | None) -> None:
+def test_every_kind_becomes_articles(
+    engine: Engine, tmp_path: Path, document: str, kind: str, headline: str, language: str | None
+) -> None:
     """Each kind of source is told by its content and read with headline, date and language."""
     report, articles = collect_one(engine, tmp_path, document)
 
@@ -165,7 +196,11 @@ def test_an_own_source_keeps_body_picture_and_dateline(engine: Engine, tmp_path:
     assert article.body == '<p>It began.<a href="https://paper.example/more">More</a></p>'
     assert article.image is not None
     assert (article.image.alt, article.image.credit, article.image.width) == ("A river", "Ana", 1200)
-    assert (article.countries, article.region, article.translated_from) == (("AR",), Region.AMERICAS_LATIN, "es")
+    assert (article.countries, article.region, article.translated_from) == (
+        ("AR",),
+        Region.AMERICAS_LATIN,
+        "es",
+    )
     assert article.topics == (Topic.POLITICS, Topic.ENVIRONMENT)
     assert article.categories == ("Politics",)
 
@@ -180,7 +215,9 @@ def test_an_own_source_keeps_body_picture_and_dateline(engine: Engine, tmp_path:
         ("<![CDATA[A &#8220;quiet&#8221; river]]>", "A “quiet” river"),
     ],
 )
-def test_headlines_are_plain_text_decoded_once(engine: Engine, tmp_path: Path, title: str, expected: str) -> None:
+def test_headlines_are_plain_text_decoded_once(
+    engine: Engine, tmp_path: Path, title: str, expected: str
+) -> None:
     """Markup gone, entities decoded once, mojibake mended and flagged."""
     _, (article,) = collect_one(engine, tmp_path, rss(item(title=title)))
 
@@ -190,7 +227,11 @@ def test_headlines_are_plain_text_decoded_once(engine: Engine, tmp_path: Path, t
 
 def test_dates_that_cannot_be_are_told(engine: Engine, tmp_path: Path) -> None:
     """No date and an impossible one: first seen; in the future: kept and flagged."""
-    document = rss(item(1, date=""), item(2, date="Mon, 31 Feb 0001 00:00:00 GMT"), item(3, date="Sat, 21 Nov 2026 10:00:00 GMT"))
+    document = rss(
+        item(1, date=""),
+        item(2, date="Mon, 31 Feb 0001 00:00:00 GMT"),
+        item(3, date="Sat, 21 Nov 2026 10:00:00 GMT"),
+    )
 
     _, articles = collect_one(engine, tmp_path, document)
 
@@ -204,7 +245,9 @@ def test_undated_after_the_first_fetch_may_be_picked(engine: Engine, tmp_path: P
     """What appears undated later was published since the last fetch; its date does not move afterwards."""
     collect_one(engine, tmp_path, rss(item(1, date="")))
     collect_one(engine, tmp_path, rss(item(1, date=""), item(2, date="")), now=NOW + timedelta(hours=5))
-    _, articles = collect_one(engine, tmp_path, rss(item(1, date=""), item(2, date="")), now=NOW + timedelta(hours=9))
+    _, articles = collect_one(
+        engine, tmp_path, rss(item(1, date=""), item(2, date="")), now=NOW + timedelta(hours=9)
+    )
 
     assert [(article.flags, article.published_at) for article in articles] == [
         ((Flag.UNDATED, Flag.FIRST_FETCH), NOW),
@@ -248,14 +291,18 @@ def test_a_bad_document_is_one_sentence_and_what_can_be_read_is_kept(
     assert report.entries == report.new + report.updated + report.same + report.refused
     assert sentence in report.error
     assert not any("root:" in article.headline or len(article.headline) > 5_000 for article in articles)
-    assert all("\x00" not in a.headline and not any("\ud800" <= c <= "\udfff" for c in a.headline) for a in articles)
+    assert all(
+        "\x00" not in a.headline and not any("\ud800" <= c <= "\udfff" for c in a.headline) for a in articles
+    )
 
 
 def test_deep_nesting_is_capped_before_anything_else_sees_it(engine: Engine, tmp_path: Path) -> None:
     """Twenty thousand nested tags come out as plain words."""
     deep = "&lt;b&gt;" * 20_000 + "deep words" + "&lt;/b&gt;" * 20_000
 
-    _, (article,) = collect_one(engine, tmp_path, rss(item(extra=f"<content:encoded>{deep}</content:encoded>")), rights="own")
+    _, (article,) = collect_one(
+        engine, tmp_path, rss(item(extra=f"<content:encoded>{deep}</content:encoded>")), rights="own"
+    )
 
     assert "deep words" in article.body
     assert article.body.count("<b>") < 200
@@ -342,7 +389,9 @@ def test_a_canonical_url_is_final(url: str) -> None:
 
     assert canonical_url(once) == once
     assert once.startswith("https://")
-    assert canonical_url(url.split("#")[0].replace("https://", "http://").replace("HTTPS://", "http://")) == once
+    assert (
+        canonical_url(url.split("#")[0].replace("https://", "http://").replace("HTTPS://", "http://")) == once
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,7 +433,10 @@ class _Site(BaseHTTPRequestHandler):
                 self.send_response(304)
                 self.end_headers()
                 return
-            self._answer(gzip.compress(body), [("ETag", '"v1"'), ("Content-Encoding", "gzip"), ("Content-Type", "application/rss+xml")])
+            self._answer(
+                gzip.compress(body),
+                [("ETag", '"v1"'), ("Content-Encoding", "gzip"), ("Content-Type", "application/rss+xml")],
+            )
         elif self.path == "/bomb":
             self._answer(gzip.compress(b" " * 30_000_000), [("Content-Encoding", "gzip")])
         elif self.path == "/slow":
@@ -437,7 +489,9 @@ def site() -> Iterator[ThreadingHTTPServer]:
     thread.join()
 
 
-def test_a_feed_is_fetched_and_asked_for_again_only_if_changed(engine: Engine, tmp_path: Path, site: ThreadingHTTPServer) -> None:
+def test_a_feed_is_fetched_and_asked_for_again_only_if_changed(
+    engine: Engine, tmp_path: Path, site: ThreadingHTTPServer
+) -> None:
     """ETag is kept; the second fetch gets a 304 and keeps everything."""
     url = f"http://127.0.0.1:{site.server_port}/feed"
     catalogue = a_catalogue(tmp_path, {"id": "src", "url": url})
@@ -451,7 +505,9 @@ def test_a_feed_is_fetched_and_asked_for_again_only_if_changed(engine: Engine, t
     assert "gzip" in site.seen[0]["accept-encoding"] and "br" in site.seen[0]["accept-encoding"]  # type: ignore[attr-defined]
 
 
-def test_private_addresses_are_not_read_unless_allowed(engine: Engine, tmp_path: Path, site: ThreadingHTTPServer) -> None:
+def test_private_addresses_are_not_read_unless_allowed(
+    engine: Engine, tmp_path: Path, site: ThreadingHTTPServer
+) -> None:
     """A source on loopback is refused with a sentence, directly and by a name that leads there."""
     urls = [f"http://127.0.0.1:{site.server_port}/feed", f"http://localhost:{site.server_port}/feed"]
 
@@ -463,13 +519,21 @@ def test_private_addresses_are_not_read_unless_allowed(engine: Engine, tmp_path:
 
 @pytest.mark.parametrize(
     ("path", "sentence"),
-    [("/bomb", "larger than"), ("/slow", "seconds"), ("/loop", "redirects more than 5 times"), ("/gone", "answered 500")],
+    [
+        ("/bomb", "larger than"),
+        ("/slow", "seconds"),
+        ("/loop", "redirects more than 5 times"),
+        ("/gone", "answered 500"),
+    ],
 )
 def test_a_bad_server_is_one_sentence(site: ThreadingHTTPServer, path: str, sentence: str) -> None:
     """A gzip bomb, a dripping server, a loop of redirects, an error: each ends soon, in words."""
     began = time.monotonic()
 
-    with Fetcher(allow_private=True, total_seconds=1.0) as fetcher, pytest.raises(SourceError, match=sentence):
+    with (
+        Fetcher(allow_private=True, total_seconds=1.0) as fetcher,
+        pytest.raises(SourceError, match=sentence),
+    ):
         fetcher.fetch(f"http://127.0.0.1:{site.server_port}{path}")
 
     assert time.monotonic() - began < 6

@@ -16,7 +16,11 @@ from newsletter.feeds.items import Feed, FeedItem, RawImage
 
 _REFERENCE = re.compile(rb"&#([xX][0-9a-fA-F]{1,12}|[0-9]{1,12});")
 _MEDIA_TEXT = re.compile(rb"<(/?)media:(title|description)\b")
-_TWICE_ENCODED = (b"\xc3\x83\xc2", b"\xc3\x82\xc2", b"\xc3\xa2\xc2\x80")  # UTF-8 taken for Latin-1 and encoded again
+_TWICE_ENCODED = (
+    b"\xc3\x83\xc2",
+    b"\xc3\x82\xc2",
+    b"\xc3\xa2\xc2\x80",
+)  # UTF-8 taken for Latin-1 and encoded again
 _BENIGN = ("CharacterEncodingOverride", "NonXMLContentType")
 
 
@@ -39,7 +43,9 @@ def read_syndication(data: bytes, *, kind: str, source: str, content_type: str =
         )
     except Exception as error:  # whatever a stranger's document makes of the parser costs that source only
         raise SourceError(f"{source} cannot be read as {kind}: {_in_words(error)}.", source=source) from error
-    damage = f"{source} is damaged (a reference to no character); what could be read was kept." if mended else ""
+    damage = (
+        f"{source} is damaged (a reference to no character); what could be read was kept." if mended else ""
+    )
     error = parsed.get("bozo_exception") if parsed.get("bozo") else None
     if error is not None and type(error).__name__ not in _BENIGN:
         damage = f"{source} is damaged ({_in_words(error)}); what could be read was kept."

@@ -18,7 +18,9 @@ FEEDS = Path(__file__).resolve().parents[3] / "shared" / "feeds"
 
 
 def _index() -> dict[str, int]:
-    rows = re.finditer(r"^\| `([^`]+)` \|[^|]*\|[^|]*\|[^|]*\| *(\d+)", (FEEDS / "INDEX.md").read_text(), re.MULTILINE)
+    rows = re.finditer(
+        r"^\| `([^`]+)` \|[^|]*\|[^|]*\|[^|]*\| *(\d+)", (FEEDS / "INDEX.md").read_text(), re.MULTILINE
+    )
     return {row[1]: int(row[2]) for row in rows}
 
 

@@ -1,0 +1,495 @@
+"""The day through the command line, on the shipped samples: what an operator and an editor see."""
+
+from __future__ import annotations
+
+import csv
+import email
+import email.policy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from newsletter.cli.main import app
+from newsletter.errors import NewsletterError
+from newsletter.times import parse_instant
+from tests.builders import ROOT, a_site, ask, the_catalogue
+from tests.standin import StandIn
+
+NOW = "2026-11-20T04:00:00Z"
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh installation in an empty folder, which is the working directory."""
+    folder = a_site(tmp_path / "site")
+    monkeypatch.chdir(folder)
+    for name in list(os.environ):
+        if name.startswith(("NEWSLETTER_", "SENDGRID_", "DATABASE_URL")):
+            monkeypatch.delenv(name)
+    return folder
+
+
+def run(*arguments: str, code: int | tuple[int, ...] = 0) -> Any:
+    """Run a command in this process; check its exit code; return its JSON if it printed any, else its text."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+    if isinstance(result.exception, NewsletterError):
+        exit_code, text = 1, str(result.exception)
+    else:
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        exit_code, text = result.exit_code, result.stdout
+    wanted = code if isinstance(code, tuple) else (code,)
+    assert exit_code in wanted, f"{arguments}: exit {exit_code}\n{text}\n{result.stderr}"
+    return json.loads(text) if "--json" in arguments and exit_code != 1 else text
+
+
+def the_day(*more: str, now: str = NOW, code: int | tuple[int, ...] = 0) -> dict[str, dict[str, Any]]:
+    """Import the sample readers and run the whole day; the editions by newsletter."""
+    run("subscribers", "import", "samples/subscribers.csv", "--now", now)
+    document = run("run", "--all", "--now", now, "--json", *more, code=code)
+    return {row["newsletter"]: row for row in document["editions"]}
+
+
+def sample_rows() -> list[dict[str, str]]:
+    """The sample subscribers as their file has them."""
+    with Path("samples/subscribers.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mails(folder: Path) -> dict[str, list[email.message.EmailMessage]]:
+    """The mails in the outbox by newsletter."""
+    found: dict[str, list[email.message.EmailMessage]] = {}
+    for path in sorted(folder.glob("outbox/*/*/*.eml")):
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        found.setdefault(path.parent.name, []).append(message)  # type: ignore[arg-type]  # the default policy's class
+    return found
+
+
+def test_nine_newsletters_go_out_to_their_segments(site: Path) -> None:
+    """All nine are submitted, balanced, with at least their minimum of stories; each mail is whole."""
+    editions = the_day()
+
+    assert {row["status"] for row in editions.values()} == {"submitted"}
+    assert len(editions) == 9
+    sizes: Counter[str] = Counter()
+    for segment in run("segments", "--json", "--now", NOW)["segments"]:
+        sizes[segment["newsletter"]] += segment["size"]
+    for slug, found in mails(site).items():
+        balance = run("audit", slug, "--json", "--now", NOW)
+        assert (len(found), balance["submitted"], balance["balanced"]) == (sizes[slug], sizes[slug], True)
+        assert len({message["To"] for message in found}) == len(found)
+    for newsletter in the_catalogue().newsletters:
+        chosen = run("picks", newsletter.slug, "--json", "--now", NOW)
+        assert len(chosen["picked"]) >= newsletter.min_stories
+
+
+def test_every_mail_can_be_left_and_answered(site: Path) -> None:
+    """Both parts, list headers, three personal links, postal address; nothing unfilled."""
+    the_day("--only", "today", "--only", "letter")
+
+    for found in mails(site).values():
+        for message in found:
+            html = message.get_body(("html",)).get_content()  # type: ignore[union-attr]
+            text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+            link = message["List-Unsubscribe"].strip("<>")
+            assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+            assert message["Message-ID"] and message["Date"] and message["List-ID"]
+            for part in (html, text):
+                assert link in part
+                assert "/preferences/" in part and "/view/" in part
+                assert "14 rue des Deux-Rives" in part and "because you subscribed" in part
+                assert "[[nl:" not in part and "{{" not in part
+
+
+def test_only_paying_readers_get_full_texts_and_no_adverts(site: Path) -> None:
+    """The gate, seen in the mails themselves."""
+    the_day("--only", "today")
+    plans = {row["email"]: row["plan"] for row in sample_rows()}
+    advert = the_catalogue().publication.adverts[0].headline
+    paid = "The page is short enough to be read standing up"
+
+    seen = Counter()
+    for message in mails(site)["today"]:
+        text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+        flat = " ".join(text.split())
+        paying = plans[message["To"].addresses[0].addr_spec] != "free"
+        assert (advert in flat, paid in flat) == (not paying, paying)
+        seen[paying] += 1
+    assert min(seen.values()) > 10
+
+
+def test_the_same_command_again_sends_nothing_and_says_why(site: Path) -> None:
+    """A repeated run submits nothing; every edition says so."""
+    the_day()
+    before = {path: path.stat().st_mtime_ns for path in site.glob("outbox/*/*/*.eml")}
+
+    again = run("run", "--all", "--now", NOW, "--json")["editions"]
+
+    assert {path: path.stat().st_mtime_ns for path in site.glob("outbox/*/*/*.eml")} == before
+    assert all("Already submitted" in row["reason"] for row in again)
+
+
+def test_same_inputs_same_picks_and_hashes(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs into two fresh databases: identical picks and content hashes."""
+    first = the_day("--only", "today", "--only", "planet")
+    picks = run("picks", "today", "--json", "--now", NOW)
+    monkeypatch.chdir(a_site(tmp_path / "other"))
+
+    second = the_day("--only", "today", "--only", "planet")
+
+    assert [row["hash"] for row in first.values()] == [row["hash"] for row in second.values()]
+    assert picks == run("picks", "today", "--json", "--now", NOW)
+
+
+def test_what_is_not_due_is_said(site: Path) -> None:
+    """Without --all the weekday counts: on a Friday the Monday letter stays where it is."""
+    document = run("run", "--only", "work", "--now", NOW, "--json")
+
+    (edition,) = document["editions"]
+    assert "Not due on Fridays" in edition["reason"]
+    assert edition["status"] == "not due"
+
+
+def test_a_thin_day_is_held_or_skipped_by_its_own_rule(site: Path) -> None:
+    """With one small source: held waits for a person (exit 3), skipped does not."""
+    editions = the_day("--from", "samples/feeds/kizuna.rss", code=3)
+
+    assert {slug: row["status"] for slug, row in editions.items() if row["status"] == "skipped"} == {
+        "faultlines": "skipped", "letter": "skipped", "planet": "skipped",
+    }  # fmt: skip
+    assert editions["today"]["status"] == "held"
+    assert editions["today"]["reason"].startswith("Thin day: ")
+    assert mails(site) == {}
+
+
+def test_an_editor_holds_approves_and_spikes(site: Path) -> None:
+    """Orders in both directions; an edition that went out cannot be taken back."""
+    the_day("--from", "samples/feeds/la-gaceta-del-sur.rdf", "--only", "society", code=3)
+
+    approved = run("approve", "society", "--now", NOW, "--json")["editions"][0]
+    held = run("hold", "society", "--reason", "typo", "--now", NOW, "--json")["editions"][0]
+    run("approve", "society", "--now", NOW)
+    sent = run("send", "society", "--now", NOW, "--json")["editions"][0]
+
+    assert (approved["status"], held["status"], sent["status"]) == ("approved", "held", "submitted")
+    assert "cannot be spiked" in run("spike", "society", "--now", NOW, code=1)
+
+
+def test_orders_are_kept_for_the_next_make_up(site: Path) -> None:
+    """A pin before there is an edition comes first; a drop stays out; an edit changes the words."""
+    run("collect", "--now", NOW)
+    chosen = run("picks", "today", "--json", "--now", NOW)["picked"]
+    lead, other = chosen[0]["url"], chosen[-1]["url"]
+    run("drop", "today", lead, "--reason", "stale", "--now", NOW)
+    run("pin", "today", other, "--section", "lead", "--now", NOW)
+    run("edit", "today", other, "--headline", "Words by the editor", "--now", NOW)
+
+    editions = the_day("--only", "today")
+    after = run("picks", "today", "--json", "--now", NOW)
+
+    assert (after["picked"][0]["url"], after["picked"][0]["headline"]) == (other, "Words by the editor")
+    assert lead in {row["url"] for row in after["dropped"]}
+    assert editions["today"]["status"] == "submitted"
+    assert any("Words by the editor" in message["Subject"] for message in mails(site)["today"])
+
+
+def test_who_leaves_is_out_of_the_next_edition_and_why_says_so(site: Path) -> None:
+    """Leave by POST, run the next day: not in the audience, with when and why; the audit balances."""
+    from newsletter.desk import Desk
+    from newsletter.settings import load_settings
+    from newsletter.web.app import create_app
+
+    the_day("--only", "today")
+    message = mails(site)["today"][0]
+    reader = message["To"].addresses[0].addr_spec
+    path = message["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8000")
+    desk = Desk.open(load_settings())
+    moment = parse_instant("2026-11-20T09:00:00Z")
+    pages = create_app(desk.engine, desk.catalogue, desk.keys, desk.settings, clock=lambda: moment)
+
+    answer = ask(pages, "POST", path, data={"List-Unsubscribe": "One-Click"})
+    desk.engine.dispose()
+    tomorrow = "2026-11-21T04:00:00Z"
+    edition = the_day("--only", "today", now=tomorrow, code=(0, 3))["today"]
+    if edition["status"] == "held":
+        run("approve", "today", "--now", tomorrow)
+        edition = run("send", "today", "--now", tomorrow, "--json")["editions"][0]
+
+    assert answer.status_code == 200
+    told = run("why", "today", reader, "--json", "--now", tomorrow)
+    assert told["verdict"] == "not in audience"
+    assert "Left this newsletter on 2026-11-20 at 09:00 UTC (one-click from the mail)" in told["reason"]
+    assert run("why", "today", reader, "--json", "--now", NOW)["verdict"] == "submitted"
+    assert run("audit", "today", "--json", "--now", tomorrow)["balanced"] is True
+    assert reader not in {
+        m["To"].addresses[0].addr_spec for m in mails(site)["today"] if "21 Nov" in m["Date"]
+    }
+
+
+def test_previews_are_the_bytes_that_are_sent(site: Path) -> None:
+    """Every variant of every newsletter is written; the hash is that of the edition; the mail is the preview."""
+    editions = the_day()
+
+    index = run("preview", "--out", "preview", "--now", NOW, "--json")["previews"]
+
+    assert {(row["newsletter"], row["variant"]) for row in index} == {
+        (newsletter.slug, variant)
+        for newsletter in the_catalogue().newsletters
+        for variant in ("free", "paying")
+    }
+    assert all(row["hash"] == editions[row["newsletter"]]["hash"] for row in index)
+    previews = {
+        Path(f"preview/today/{variant}.txt").read_text(encoding="utf-8") for variant in ("free", "paying")
+    }
+    sent = set()
+    for message in mails(site)["today"]:
+        text = message.get_body(("plain",)).get_content().replace("\r\n", "\n")  # type: ignore[union-attr]
+        for line in text.splitlines():
+            for name in ("u", "preferences", "view"):
+                if line.startswith(f"http://127.0.0.1:8000/{name}/"):
+                    text = text.replace(line, f"http://127.0.0.1:8000/{name}/preview")
+        sent.add(text)
+    assert sent == previews
+
+
+def test_a_tenth_newsletter_is_a_tenth_folder(site: Path) -> None:
+    """A copied folder is scheduled, previewed and sent, with no change of code."""
+    shutil.copytree("templates/planet", "templates/tenth")
+    Path("more.csv").write_text(
+        "email,name,plan,newsletters\nten@example.com,Ten,free,tenth\n", encoding="utf-8"
+    )
+    run("subscribers", "import", "more.csv", "--now", NOW)
+
+    editions = the_day("--only", "tenth")
+    listed = subprocess.run(
+        [sys.executable, str(ROOT / "scheduler.py"), "--list"], capture_output=True, text=True, check=True
+    )
+
+    assert (editions["tenth"]["status"], editions["tenth"]["submitted"]) == ("submitted", 1)
+    assert listed.stdout.count("  tenth") == 2
+    assert {
+        row["newsletter"] for row in run("preview", "tenth", "--out", "p", "--now", NOW, "--json")["previews"]
+    } == {"tenth"}
+
+
+def test_a_template_fault_holds_its_newsletter_only(site: Path) -> None:
+    """A broken template is named with file and line; the others go out."""
+    Path("templates/planet/blocks").mkdir()
+    Path("templates/planet/blocks/lead.mjml.j2").write_text(
+        "<mj-section><mj-column>\n<mj-text>1 < 2</mj-text>\n</mj-column></mj-section>\n"
+    )
+
+    editions = the_day("--only", "planet", "--only", "today", code=3)
+
+    assert (editions["planet"]["status"], editions["today"]["status"]) == ("held", "submitted")
+    assert "templates/planet/blocks/lead.mjml.j2, line 2" in editions["planet"]["reason"]
+    assert run("proof", "planet", "--now", NOW, "--json", code=3)["findings"][0]["severity"] == "error"
+
+
+def test_the_shipped_newsletters_are_clean(site: Path) -> None:
+    """No error and no warning in any of the nine; one note about the local address each."""
+    run("collect", "--now", NOW)
+
+    findings = run("proof", "--now", NOW, "--json")["findings"]
+
+    assert [f for f in findings if f["severity"] != "note"] == []
+    assert {f["code"] for f in findings} == {"base-url-loopback"}
+
+
+def test_test_send_writes_one_marked_mail(site: Path) -> None:
+    """The real bytes, to one person, marked as a test, outside the edition's outbox."""
+    run("collect", "--now", NOW)
+
+    run("test-send", "today", "--to", "editor@example.com", "--now", NOW)
+
+    (path,) = site.glob("outbox-system/**/*.eml")
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert message["Subject"].startswith("[Test] ")
+    assert mails(site) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("picks", "nosuch"), 1, "There is no newsletter 'nosuch'. There are: faultlines"),
+        (("run", "--now", "yesterday"), 2, ""),
+        (("run", "--now", "2026-02-18T02:20:00"), 2, ""),
+        (("send", "today", "--now", NOW), 1, "There is no edition of today"),
+        (("subscribers", "import", "nosuch.csv"), 1, "cannot be opened"),
+        (("subscribers", "show", "nobody@example.com"), 1, "do not know"),
+        (("why", "today", "nobody@example.com", "--now", NOW), 0, "not in audience"),
+    ],
+)
+def test_refusals_are_sentences(site: Path, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    """Exit codes mean something, and every refusal says what to do."""
+    assert sentence in run(*arguments, code=code)
+
+
+def test_doctor_names_what_a_real_send_lacks(site: Path) -> None:
+    """On the embedded default: the local address, the local provider, the sample sender."""
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    text = found["base-url"]["message"]
+
+    assert result.exit_code == 1
+    assert found["sender"]["severity"] == "error"
+    assert found["subscribers"]["severity"] == "error"
+    assert found["templates"]["severity"] == "ok"
+
+    assert "NEWSLETTER_BASE_URL" in text
+
+
+def test_a_changed_suppression_key_is_refused(site: Path) -> None:
+    """With another key erased addresses would come back: nothing runs."""
+    run("segments", "--json")
+    Path("subscribers.keys").write_text("a-signing-key-of-length\nanother-suppression-key\n")
+
+    assert "not the one this database was made with" in run("segments", code=1)
+
+
+# --- with the provider, and killed ----------------------------------------------------------------
+
+
+def _environment(standin: StandIn) -> dict[str, str]:
+    return {
+        **os.environ, "NEWSLETTER_PROVIDER": "sendgrid", "SENDGRID_API_KEY": standin.key, "SENDGRID_HOST": standin.url,
+        "NEWSLETTER_SECRET_KEY": "a-signing-key-for-this-test-only", "NEWSLETTER_SUPPRESSION_KEY": "a-suppression-key-for-this-test",
+        "SENDGRID_WEBHOOK_PUBLIC_KEY": "none",
+    }  # fmt: skip
+
+
+def _newsletter(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "newsletter.cli.main", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """The provider's stand-in, enforcing its limits."""
+    with StandIn(key="SG.stand-in.key") as running:
+        yield running
+
+
+def test_every_reader_is_in_exactly_one_accepted_personalization(site: Path, standin: StandIn) -> None:
+    """Through SendGrid's own package: each audience member of each edition once, none other."""
+    environment = _environment(standin)
+    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+
+    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+
+    editions = json.loads(done.stdout)["editions"]
+    assert {row["status"] for row in editions} == {"submitted"}, done.stderr
+    taken = Counter((one.edition.split(".")[0], one.email) for one in standin.accepted)
+    assert set(taken.values()) == {1}
+    wanted = set()
+    for row in sample_rows():
+        if row["status"] == "active":
+            wanted.update(
+                (slug, row["email"])
+                for slug in row["newsletters"].split("|")
+                if slug != "magazine" or row["plan"] != "free"
+            )
+    assert set(taken) == wanted
+
+
+def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn) -> None:
+    """kill -9 while batches are in flight, run again: nobody twice; what is uncertain is shown."""
+    environment = _environment(standin)
+    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    standin.delay_seconds = 0.6
+    command = [sys.executable, "-m", "newsletter.cli.main", "run", "--all", "--now", NOW]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while len(standin.accepted) < 100 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    standin.delay_seconds = 0.0
+    time.sleep(1.0)
+
+    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+
+    editions = json.loads(done.stdout)["editions"]
+    taken = Counter((one.edition, one.reader) for one in standin.accepted)
+    assert set(taken.values()) == {1}
+    uncertain = sum(row["uncertain"] for row in editions)
+    submitted = sum(row["submitted"] for row in editions)
+    assert uncertain > 0 and done.returncode == 3
+    assert submitted <= len(taken) <= submitted + uncertain
+    for row in editions:
+        balance = json.loads(
+            _newsletter("audit", row["newsletter"], "--json", "--now", NOW, environment=environment).stdout
+        )
+        assert balance["balanced"] is True
+        assert row["uncertain"] == 0 or "nobody can say" in row["reason"]
+
+
+def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> None:
+    """The same run started five times in parallel: one edition each, nobody twice."""
+    environment = _environment(standin)
+    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    _newsletter("collect", "--now", NOW, environment=environment)
+    command = [
+        sys.executable,
+        "-m",
+        "newsletter.cli.main",
+        "run",
+        "--only",
+        "today",
+        "--only",
+        "work",
+        "--all",
+        "--now",
+        NOW,
+    ]
+    processes = [
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(5)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+
+    assert "Traceback" not in "".join(errors)
+    assert set(Counter((one.edition, one.reader) for one in standin.accepted).values()) == {1}
+    for slug in ("today", "work"):
+        balance = json.loads(
+            _newsletter("audit", slug, "--json", "--now", NOW, environment=environment).stdout
+        )
+        assert (balance["balanced"], balance["pending"], balance["submitted"]) == (
+            True,
+            0,
+            balance["audience"],
+        )
+
+
+def test_every_command_has_help_and_is_in_the_readme() -> None:
+    """Commands are discovered: a new one is covered on arrival."""
+    import typer
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        assert f"`{name}" in readme or f"newsletter {name}" in readme, name
+
+
+def test_now_is_an_instant() -> None:
+    """The samples' instant is what the Makefile says it is."""
+    assert f"SAMPLE_NOW := {NOW}" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert parse_instant(NOW) == datetime.fromisoformat("2026-11-20T04:00:00+00:00")
