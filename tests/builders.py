@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from datetime import datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,45 @@ def a_site(folder: Path) -> Path:
     shutil.copytree(ROOT / "samples" / "feeds", folder / "samples" / "feeds")
     shutil.copy(ROOT / "samples" / "subscribers.csv", folder / "samples" / "subscribers.csv")
     return folder
+
+
+def a_feed(at: str, numbers: range, *, paper: str) -> str:
+    """An RSS document of stories of *at*, one a number, each of its own, about politics, from several countries."""
+    places = (
+        "Peru",
+        "Ghana",
+        "Nepal",
+        "Chile",
+        "Latvia",
+        "Oman",
+        "Kenya",
+        "Cuba",
+        "Malta",
+        "Laos",
+        "Fiji",
+        "Benin",
+    )
+    subjects = (
+        "harbour",
+        "railway",
+        "library",
+        "orchard",
+        "glacier",
+        "hospital",
+        "bridge",
+        "choir",
+        "market",
+        "canal",
+    )
+    published = format_datetime(datetime.fromisoformat(at))
+    items = "".join(
+        f"<item><title>{places[n % 12]} votes on the {subjects[n % 10]} its {subjects[(n * 3 + 1) % 10]} needs ({n})</title>"
+        f"<link>https://{paper}.example/{n}</link><pubDate>{published}</pubDate><description>Story {n}.</description>"
+        f"<category>Politics</category></item>"
+        for n in numbers
+    )
+    head = f"<title>{paper}</title><link>https://{paper}.example/</link><language>en</language>"
+    return f'<?xml version="1.0" encoding="UTF-8"?><rss version="2.0"><channel>{head}{items}</channel></rss>'
 
 
 def the_catalogue() -> Catalogue:

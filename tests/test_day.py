@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from newsletter.cli.main import app
 from newsletter.errors import NewsletterError
 from newsletter.times import parse_instant
-from tests.builders import ROOT, a_site, ask, the_catalogue
+from tests.builders import ROOT, a_feed, a_site, ask, the_catalogue
 from tests.standin import StandIn
 
 NOW = "2026-11-20T04:00:00Z"
@@ -225,11 +225,13 @@ def test_who_leaves_is_out_of_the_next_edition_and_why_says_so(site: Path) -> No
     answer = ask(pages, "POST", path, data={"List-Unsubscribe": "One-Click"})
     desk.engine.dispose()
     tomorrow = "2026-11-21T04:00:00Z"
-    edition = the_day("--only", "today", now=tomorrow, code=(0, 3))["today"]
-    if edition["status"] == "held":
-        run("approve", "today", "--now", tomorrow)
-        edition = run("send", "today", "--now", tomorrow, "--json")["editions"][0]
+    Path("more").mkdir()
+    for index, paper in enumerate(("north", "south", "east", "west")):
+        feed = a_feed("2026-11-20T20:00:00Z", range(index * 3, index * 3 + 3), paper=paper)
+        Path(f"more/{paper}.rss").write_text(feed, encoding="utf-8")
+    edition = the_day("--only", "today", "--from", "more", now=tomorrow)["today"]
 
+    assert edition["status"] == "submitted"
     assert answer.status_code == 200
     told = run("why", "today", reader, "--json", "--now", tomorrow)
     assert told["verdict"] == "not in audience"

@@ -145,7 +145,8 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
     if subscriber is None or subscriber.id is None:
         return Verdict("not in audience", "We do not know this address.")
     if edition is None or edition.frozen_at is None:
-        return Verdict("not in audience", "This edition has not been frozen, so it has no audience yet.")
+        told = _why_not(session, None, slug, subscriber)
+        return Verdict("not in audience", f"{told} The edition has not been frozen, so it has no audience yet.".strip())
     told = {
         row.batch_id: row
         for row in session.exec(
@@ -201,8 +202,8 @@ def _events(session: Session, edition: EditionRow, subscriber: Subscriber) -> tu
     return tuple({"kind": row.kind, "at": row.occurred_at.isoformat()} for row in rows)
 
 
-def _why_not(session: Session, edition: EditionRow, slug: str, subscriber: Subscriber) -> str:
-    """Why somebody we know was not in a frozen audience."""
+def _why_not(session: Session, edition: EditionRow | None, slug: str, subscriber: Subscriber) -> str:
+    """Why somebody we know was not in an audience; '' when nothing speaks against it but the freeze."""
     if subscriber.status != "active":
         return f"The address is {subscriber.status}."
     subscription = session.get(Subscription, (subscriber.id, slug))
@@ -220,6 +221,8 @@ def _why_not(session: Session, edition: EditionRow, slug: str, subscriber: Subsc
         return f"Suppressed on {suppressed.suppressed_at:%Y-%m-%d at %H:%M} UTC: {suppressed.reason}."
     if subscription.state != "active":
         return "Has not confirmed the subscription yet."
-    if edition.frozen_at and subscription.since > edition.frozen_at:
+    if edition is None or edition.frozen_at is None:
+        return ""
+    if subscription.since > edition.frozen_at:
         return f"Joined on {subscription.since:%Y-%m-%d at %H:%M} UTC, after the freeze."
     return "The newsletter's segment did not include this reader at the freeze (plan, language, country, tags or date)."
