@@ -96,7 +96,8 @@ class _Balance(HTMLParser):
 
 
 def _first_imbalance(source: str) -> int:
-    bare = re.search(r"<(?![a-zA-Z/!?])", source)
+    # A bare "<", or a tag that never ends before the next begins.
+    bare = re.search(r"<(?![a-zA-Z/!?])|<[a-zA-Z/][^<>]*(?=<)", source)
     balance = _Balance()
     balance.feed(source)
     balance.close()

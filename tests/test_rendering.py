@@ -1,0 +1,303 @@
+"""One render path: gates, determinism, faults mapped to template lines, the linter, and every finding once."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newsletter.articles import Rights
+from newsletter.catalogue import Catalogue, load_catalogue
+from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_class
+from newsletter.errors import CatalogueError, TemplateError
+from newsletter.rendering.engine import Renderer, content_hash
+from newsletter.rendering.lint import lint_templates
+from newsletter.rendering.proof import _LEFTOVER, proof
+from newsletter.store.editions import dump_snapshot, load_snapshot
+from newsletter.tokens import neutralise
+from tests.builders import ROOT, the_catalogue
+from tests.snapshots import a_snapshot
+
+CATALOGUE = the_catalogue()
+SLUGS = [newsletter.slug for newsletter in CATALOGUE.newsletters]
+RENDERER = Renderer(CATALOGUE)
+
+
+def codes(
+    snapshot: Snapshot, *rendered: Rendered, base_url: str = "https://mail.theparallel.example"
+) -> set[str]:
+    """The codes a proof finds."""
+    newsletter = CATALOGUE[snapshot.newsletter]
+    return {f.code for f in proof(newsletter, CATALOGUE.publication, snapshot, rendered, base_url=base_url)}
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_full_edition_of_each_is_clean(slug: str) -> None:
+    """Every newsletter with every section filled: no finding at all, both variants below the clip."""
+    snapshot = a_snapshot(CATALOGUE, slug)
+
+    rendered = RENDERER.render_all(snapshot)
+
+    assert codes(snapshot, *rendered) == set()
+    assert all(one.size_bytes < 80_000 for one in rendered)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_what_is_free_holds_no_paid_text_and_what_is_paid_no_advert(slug: str) -> None:
+    """The gate is in the value: no template can leak."""
+    snapshot = a_snapshot(CATALOGUE, slug)
+
+    assert all(item.paragraphs == () for item in for_class(snapshot, "free").items)
+    paid = for_class(snapshot, "paying")
+    assert (paid.offer, paid.advert) == (None, None)
+
+
+def test_rendering_is_deterministic_and_tags_stay() -> None:
+    """Same snapshot, same hash; personal tags are unfilled in both parts; a stored snapshot renders the same."""
+    snapshot = a_snapshot(CATALOGUE, "today")
+
+    first = RENDERER.render_all(snapshot)
+    second = Renderer(the_catalogue()).render_all(load_snapshot(dump_snapshot(snapshot)))
+
+    assert content_hash(first) == content_hash(second)
+    for rendered in first:
+        assert all(tag in rendered.html and tag in rendered.text for tag in PERSONAL_TAGS.values())
+        assert (
+            max(len(line) for line in rendered.text.splitlines() if "http" not in line and "[[" not in line)
+            <= 72
+        )
+
+
+def test_every_change_changes_the_hash() -> None:
+    """Subject, preheader or a word of a story."""
+    snapshot = a_snapshot(CATALOGUE, "letter")
+    hashes = {
+        content_hash(RENDERER.render_all(changed))
+        for changed in (
+            snapshot,
+            replace(snapshot, subject="x"),
+            replace(snapshot, preheader="y"),
+            replace(snapshot, sign_off="z"),
+        )
+    }
+
+    assert len(hashes) == 4
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    """A copy of the shipped templates to break."""
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
+    return tmp_path / "templates"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "line"),
+    [
+        ("_shared/blocks/briefs.mjml.j2", "</table>", "</table> 1 < 2", 10),
+        ("_shared/blocks/briefs.mjml.j2", "</mj-text>\n", "\n", 6),
+        ("_shared/blocks/briefs.mjml.j2", "{{ heading(section) }}", "{{ nosuch }}", 5),
+        ("_shared/blocks/briefs.mjml.j2", "{% endfor %}", "", 9),
+        ("_shared/blocks/briefs.txt.j2", "{{ heading(section) }}", "{{ section.nosuch }}", 2),
+        ("_shared/closing.mjml.j2", "</mj-section>", "</mj-section><mj-text", 8),
+    ],
+)
+def test_a_fault_is_named_by_template_and_line(
+    templates: Path, name: str, old: str, new: str, line: int
+) -> None:
+    """MJML's own errors have a byte span or nothing; an editor gets the file and the line."""
+    path = templates / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    catalogue = load_catalogue(templates)
+
+    with pytest.raises(TemplateError) as caught:
+        Renderer(catalogue).render_all(a_snapshot(catalogue, "today"))
+
+    assert Path(caught.value.template).as_posix().endswith(name)
+    assert abs(caught.value.line - line) <= 2
+
+
+def test_a_missing_block_is_named(templates: Path) -> None:
+    """A section that names a block nobody has: the linter and the renderer both say so."""
+    path = templates / "today" / "newsletter.toml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('block = "light"', 'block = "nosuch"'), encoding="utf-8"
+    )
+    catalogue = load_catalogue(templates)
+
+    with pytest.raises(TemplateError, match="nosuch"):
+        Renderer(catalogue).render_all(a_snapshot(catalogue, "today"))
+    assert {"block-missing"} == {finding.code for finding in lint_templates(catalogue)}
+
+
+@pytest.mark.parametrize(
+    ("markup", "code"),
+    [
+        ("<mj-foo>x</mj-foo>", "unknown-tag"), ("<MJ-TEXT>x</MJ-TEXT>", "unknown-tag"),
+        ('<mj-text colour="red">x</mj-text>', "unknown-attribute"), ('<mj-text padding="0">x</mj-text>', "unitless-zero"),
+        ('<mj-text padding="0 20px">x</mj-text>', "unitless-zero"), ('<mj-image src="https://x.example/a" />', "image-alt"),
+        ('<mj-image src="https://x.example/a" alt="" width="50%" />', "image-width"), ('<mj-include path="x" />', "refused-tag"),
+        ("<mj-section><mj-text>x</mj-text></mj-section>", "misplaced"), ("<mj-section><div>x</div></mj-section>", "misplaced"),
+        ('<mj-style inline="inline">x</mj-style>', "style-inline"), ("<mj-section><mj-column></mj-section>", "tag-unclosed"),
+        ('<mj-text><a href="x" clicktracking="off">x</a></mj-text>', "clicktracking-order"),
+        ("<mjml><mj-body></mj-body></mjml>", "lang-missing"), ("{% if %}", "template-syntax"),
+        ('<mj-hero mode="fluid-height"></mj-hero>', "hero-fluid"),
+    ],
+)  # fmt: skip
+def test_the_linter_names_what_mjml_accepts_silently(templates: Path, markup: str, code: str) -> None:
+    """Each with file and line, the Jinja parts notwithstanding."""
+    (templates / "planet" / "extra.mjml.j2").write_text(
+        f"{{# a\ncomment #}}\n{{% set a = 1 %}}\n{markup}\n", encoding="utf-8"
+    )
+
+    found = lint_templates(load_catalogue(templates))
+
+    assert (code, "planet/extra.mjml.j2:4", "planet") in {(f.code, f.where, f.newsletter) for f in found}
+
+
+def test_the_shipped_templates_lint_clean() -> None:
+    """No finding in any template."""
+    assert lint_templates(CATALOGUE) == ()
+
+
+GOOD = a_snapshot(CATALOGUE, "today")
+FREE, PAYING = RENDERER.render_all(GOOD)
+PAID_SENTENCE = "Now it leaves at seven, and the forty minutes it takes to cross the bay"
+
+
+def _html(rendered: Rendered, old: str, new: str) -> Rendered:
+    assert old in rendered.html
+    return replace(rendered, html=rendered.html.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("rendered", "code"),
+    [
+        (replace(FREE, subject=" "), "subject-missing"), (replace(FREE, subject="a\nb"), "subject-lines"),
+        (replace(FREE, subject="x" * 200), "subject-long"), (replace(FREE, preheader=""), "preheader-missing"),
+        (replace(FREE, preheader="a\r\nb"), "preheader-lines"), (replace(FREE, text=""), "text-missing"),
+        (replace(FREE, html=FREE.html.replace("</body>", "<p>" + "x" * 62_000 + "</p></body>")), "clip"),
+        (_html(FREE, 'lang="en"', 'lang="und"'), "lang-missing"), (_html(FREE, 'alt="Boats at first light"', ""), "image-alt"),
+        (_html(FREE, 'src="https://media', 'src="http://media'), "image-src"), (_html(FREE, 'width="560"', ""), "image-width"),
+        (_html(FREE, 'href="https://www.theparallel.example/stories/1"', 'href="/stories/1"'), "link-relative"),
+        (_html(FREE, "[[nl:unsubscribe_url]]", "https://x.example"), "unsubscribe-missing"),
+        (replace(FREE, text=FREE.text.replace("[[nl:unsubscribe_url]]", "")), "unsubscribe-missing"),
+        (_html(FREE, "[[nl:preferences_url]]", "https://x.example"), "preferences-missing"),
+        (replace(FREE, text=FREE.text.replace("[[nl:view_url]]", "")), "view-missing"),
+        (replace(FREE, text=FREE.text.replace("14 rue des Deux-Rives", "")), "address-missing"),
+        (replace(FREE, text=FREE.text.replace("because you", "as you")), "reason-missing"),
+        (_html(FREE, "Good morning.", "Good {{ name }}."), "leftover-token"), (_html(FREE, "Good morning.", "[[nl:name]]"), "unknown-tag"),
+        (_html(FREE, "</body>", "<mj-text>x</mj-text></body>"), "mjml-leak"), (_html(FREE, "</body>", "<!--[if mso]></body>"), "mso-balance"),
+        (_html(FREE, "Good morning.", "Good &amp;amp; morning."), "double-escape"),
+        (replace(FREE, text=FREE.text + "<b>bold</b>"), "text-markup"), (replace(FREE, text=FREE.text + "A &amp; B"), "text-markup"),
+        (_html(FREE, 'clicktracking="off"', ""), "tracked-unsubscribe"), (_html(FREE, "</body>", "<script>x()</script></body>"), "active-content"),
+        (_html(FREE, "</head>", '<link rel="stylesheet" href="https://x.example/a.css"></head>'), "remote-css"),
+        (_html(FREE, "Good morning.", PAID_SENTENCE + " are the only quiet ones the harbour master has."), "gate-paid"),
+        (replace(FREE, text=FREE.text + PAID_SENTENCE + "\nare the only quiet ones the harbour master has."), "gate-paid"),
+        (_html(PAYING, "Good morning.", CATALOGUE.publication.adverts[0].headline), "gate-advert"),
+        (replace(PAYING, text=PAYING.text + CATALOGUE.publication.offer.url), "gate-advert"),  # type: ignore[union-attr]
+        (replace(FREE, text=FREE.text.replace("https://www.theparallel.example/stories/9", "")), "parts-differ"),
+    ],
+)  # fmt: skip
+def test_every_planted_fault_is_found(rendered: Rendered, code: str) -> None:
+    """Each finding once wrong; the clean edition has none of them."""
+    assert code in codes(GOOD, rendered)
+    assert code not in codes(GOOD, FREE, PAYING)
+
+
+def test_faults_of_the_edition_are_found() -> None:
+    """Rights, doubles, missing headlines, thinness, and the note about a local address."""
+    section = GOOD.sections[0]
+    item = section.items[0]
+
+    def with_item(**changes: object) -> Snapshot:
+        changed = replace(section, items=(dataclasses.replace(item, **changes),))  # type: ignore[arg-type]
+        return replace(GOOD, sections=(changed, *GOOD.sections[1:]))
+
+    assert {"rights-body", "rights-picture"} <= codes(with_item(rights=Rights.EXCERPT), FREE)
+    assert "standfirst-long" in codes(with_item(rights=Rights.EXCERPT, standfirst="word " * 70), FREE)
+    assert "headline-missing" in codes(with_item(headline=" "), FREE)
+    assert "duplicate-story" in codes(with_item(url=GOOD.sections[1].items[0].url), FREE)
+    assert "thin" in codes(replace(GOOD, sections=(section,)), FREE)
+    assert codes(GOOD, FREE, PAYING, base_url="http://127.0.0.1:8000") == {"base-url-loopback"}
+
+
+@given(st.text(alphabet="{}%<>*|[]# ab", max_size=30))
+def test_neutralised_text_is_no_token(text: str) -> None:
+    """Whatever a feed writes, nothing in it is taken for a token; it looks the same."""
+    told = neutralise(text)
+
+    assert not _LEFTOVER.search(told.replace("Undefined", ""))
+    assert "[[" not in told
+    assert told.replace("\u2060", "") == text.replace("\u2060", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        (
+            "today/newsletter.toml",
+            'thin_day = "hold"',
+            'thin_day = "wait"',
+            "today/newsletter.toml: thin_day",
+        ),
+        (
+            "today/newsletter.toml",
+            "window_hours = 72",
+            "windowhours = 72",
+            "today/newsletter.toml: window_hours",
+        ),
+        (
+            "today/newsletter.toml",
+            'topics = ["culture"',
+            'topics = ["cultur"',
+            "today/newsletter.toml: sections.4.topics",
+        ),
+        (
+            "publication.toml",
+            'timezone = "Europe/Paris"',
+            'timezone = "Europe/Pariss"',
+            "publication.toml: timezone",
+        ),
+        ("publication.toml", "[theme]", "[theme", "publication.toml is not readable TOML"),
+    ],
+)
+def test_a_wrong_file_names_file_and_field(
+    templates: Path, file: str, old: str, new: str, sentence: str
+) -> None:
+    """A misspelt key or value is an error that says where."""
+    path = templates / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    with pytest.raises(CatalogueError, match=sentence.replace(".", r"\.")):
+        load_catalogue(templates)
+
+
+def test_a_subject_that_cannot_be_filled_names_its_field(templates: Path) -> None:
+    """The words of newsletter.toml are templates too."""
+    from newsletter.makeup import make_snapshot
+    from newsletter.picks import Picks
+
+    path = templates / "today" / "newsletter.toml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("{{ lead.headline }}", "{{ leed.headline }}"),
+        encoding="utf-8",
+    )
+    catalogue: Catalogue = load_catalogue(templates)
+
+    with pytest.raises(CatalogueError, match=r"today/newsletter\.toml: subject: 'leed' is undefined"):
+        make_snapshot(
+            catalogue["today"],
+            catalogue.publication,
+            Picks("today", (), (), ()),
+            edition_date=GOOD.edition_date,
+        )
