@@ -41,8 +41,8 @@ def read_syndication(data: bytes, *, kind: str, source: str, content_type: str =
         parsed = feedparser.parse(
             io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False, response_headers=headers
         )
-    except Exception as error:  # whatever a stranger's document makes of the parser costs that source only
-        raise SourceError(f"{source} cannot be read as {kind}: {_in_words(error)}.", source=source) from error
+    except Exception as fault:  # whatever a stranger's document makes of the parser costs that source only
+        raise SourceError(f"{source} cannot be read as {kind}: {_in_words(fault)}.", source=source) from fault
     damage = (
         f"{source} is damaged (a reference to no character); what could be read was kept." if mended else ""
     )

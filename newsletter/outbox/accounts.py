@@ -145,9 +145,9 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
     if subscriber is None or subscriber.id is None:
         return Verdict("not in audience", "We do not know this address.")
     if edition is None or edition.frozen_at is None:
-        told = _why_not(session, None, slug, subscriber)
+        known = _why_not(session, None, slug, subscriber)
         return Verdict(
-            "not in audience", f"{told} The edition has not been frozen, so it has no audience yet.".strip()
+            "not in audience", f"{known} The edition has not been frozen, so it has no audience yet.".strip()
         )
     told = {
         row.batch_id: row
