@@ -48,6 +48,7 @@ _AMBIGUOUS = {
 }
 _WORD = re.compile(r"[^\W_]+(?:[.'’\-][^\W_]+)*\.?", re.UNICODE)
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
+_POSSESSIVE = re.compile(r"(['’]s|[.'’])$")
 _LONGEST = 4
 
 
@@ -70,6 +71,18 @@ def _names() -> dict[str, str]:
 @cache
 def _codes() -> frozenset[str]:
     return frozenset(country.alpha_2 for country in pycountry.countries)
+
+
+@cache
+def _beginnings() -> dict[str, int]:
+    """First word of a name → how many words the longest name that begins so has."""
+    longest: dict[str, int] = {}
+    for name in _names():
+        words = _WORD.findall(name)
+        if words:
+            first = _bare(words[0])
+            longest[first] = min(_LONGEST, max(longest.get(first, 0), len(words)))
+    return longest
 
 
 @cache
@@ -102,12 +115,12 @@ def countries_in(text: str) -> tuple[str, ...]:
     """ISO codes of the countries that *text* names, in order of appearance, each once."""
     if not text:
         return ()
-    names = _names()
+    names, beginnings = _names(), _beginnings()
     found: dict[str, None] = {}
     words = _WORD.findall(text)
     at = 0
     while at < len(words):
-        for length in range(min(_LONGEST, len(words) - at), 0, -1):
+        for length in range(min(beginnings.get(_bare(words[at]), 0), len(words) - at), 0, -1):
             phrase = " ".join(words[at : at + length])
             code = names.get(phrase) or names.get(_bare(phrase))
             if code and not (length == 1 and _bare(phrase) in _AMBIGUOUS and not _after_in(words, at)):
@@ -126,7 +139,9 @@ def countries_in(text: str) -> tuple[str, ...]:
 
 def _bare(phrase: str) -> str:
     """*phrase* without a possessive and without the full stop of a sentence."""
-    return re.sub(r"(['’]s|[.'’])$", "", phrase)
+    if phrase[-1:] in ".'’s":
+        return _POSSESSIVE.sub("", phrase)
+    return phrase
 
 
 def _after_in(words: list[str], at: int) -> bool:
