@@ -46,10 +46,15 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _pair(ours: Callable[[], object], bare: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float, float]:
+def _pair(
+    ours: Callable[[], object], bare: Callable[[], object], rounds: int = ROUNDS
+) -> tuple[float, float, float]:
     """Median seconds of both and the median of the ratios, round by round."""
     ours(), bare()
-    rows = [(_seconds(ours), _seconds(bare)) for _ in track(range(rounds), transient=True, console=Console(stderr=True))]
+    rows = [
+        (_seconds(ours), _seconds(bare))
+        for _ in track(range(rounds), transient=True, console=Console(stderr=True))
+    ]
     return (
         statistics.median(row[0] for row in rows),
         statistics.median(row[1] for row in rows),
@@ -74,7 +79,9 @@ def rendering(catalogue: Catalogue) -> tuple[float, float, float]:
 
     def bare() -> None:
         for environment, context in pages:
-            mjml.mjml2html(environment.get_template(BODY_HTML).render(context), fonts={}, disable_comments=True)
+            mjml.mjml2html(
+                environment.get_template(BODY_HTML).render(context), fonts={}, disable_comments=True
+            )
             environment.get_template(BODY_TEXT).render(context)
 
     return _pair(ours, bare)
@@ -83,7 +90,11 @@ def rendering(catalogue: Catalogue) -> tuple[float, float, float]:
 def collecting(catalogue: Catalogue) -> tuple[float, float, float]:
     """Collect, database writes included, against bare feedparser over the same files."""
     folder = SHARED if SHARED.is_dir() else ROOT / "samples" / "feeds"
-    files = [path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix in (".rss", ".rdf", ".atom", ".xml")]
+    files = [
+        path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".rss", ".rdf", ".atom", ".xml")
+    ]
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as place:
@@ -119,8 +130,16 @@ def making_up(catalogue: Catalogue) -> tuple[float, int]:
             picks = pick_articles(newsletter, catalogue.publication, articles, now=NOW, since=since)
             if not picks.picked:
                 continue
-            snapshot: Snapshot = make_snapshot(newsletter, catalogue.publication, picks, edition_date=NOW.date())
-            proof(newsletter, catalogue.publication, snapshot, renderer.render_all(snapshot), base_url="https://x.example")
+            snapshot: Snapshot = make_snapshot(
+                newsletter, catalogue.publication, picks, edition_date=NOW.date()
+            )
+            proof(
+                newsletter,
+                catalogue.publication,
+                snapshot,
+                renderer.render_all(snapshot),
+                base_url="https://x.example",
+            )
             stories += snapshot.stories
 
     ours()
@@ -148,7 +167,13 @@ def main() -> None:
     ):
         table.add_row(name, f"{ours * 1000:.0f} ms", f"{bare * 1000:.0f} ms", f"{ratio:.2f}", bound)
     seconds, stories = making_up(catalogue)
-    table.add_row(f"nine newsletters from 300 articles, picks and proof included ({stories} stories)", f"{seconds * 1000:.0f} ms", "", "", "")
+    table.add_row(
+        f"nine newsletters from 300 articles, picks and proof included ({stories} stories)",
+        f"{seconds * 1000:.0f} ms",
+        "",
+        "",
+        "",
+    )
     Console(width=120).print(table)
 
 
