@@ -1,7 +1,7 @@
 # make            lists the commands
 # make run        the main job on the embedded default: SQLite and a local mail folder
 # make test       the tests; everything they need is set up first
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # The instant of the sample feeds. With FEEDS=... (a URL, file or folder) the real time is used unless NOW is given.
@@ -22,7 +22,7 @@ help:
 	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
 
 $(BIN)/newsletter: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; name yours with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name yours with PYTHON=..."; exit 1; }
 	@echo "Setting up $(VENV) (once)…"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
