@@ -211,6 +211,15 @@ def fingerprint(article: Article) -> str:
     return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def shortened(text: str, limit: int) -> str:
+    """*text* in at most *limit* characters, cut at a space where there is one near the end."""
+    if len(text) <= limit:
+        return text
+    kept = text[: limit - 2]
+    at = kept.rfind(" ")
+    return (kept[:at] if at > limit * 2 // 3 else kept).rstrip(" ,;:–—-") + " …"
+
+
 _RTL = {"ar", "fa", "he", "iw", "ur", "ps", "sd", "ug", "yi", "dv", "ckb", "syr"}
 
 

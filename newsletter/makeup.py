@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
+from urllib.parse import urlsplit
 
 import nh3
 from babel import Locale, UnknownLocaleError
@@ -21,7 +22,7 @@ from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import SandboxedEnvironment
 from lxml import html as lxml_html
 
-from newsletter.articles import Image, Rights, direction
+from newsletter.articles import Image, Rights, direction, shortened
 from newsletter.catalogue import Advert, Newsletter, Publication
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
@@ -78,8 +79,8 @@ def make_snapshot(
         newsletter=newsletter.slug,
         edition_date=edition_date,
         revision=revision,
-        subject=_one_line(words["subject"]),
-        preheader=_one_line(words["preheader"]),
+        subject=shortened(" ".join(words["subject"].split()), 200),
+        preheader=shortened(" ".join(words["preheader"].split()), 240),
         date_line=date_line,
         language=newsletter.language,
         direction=direction(newsletter.language),
@@ -155,7 +156,9 @@ def _paragraphs(body: str) -> tuple[str, ...]:
         inner = (element.text or "") + "".join(
             lxml_html.tostring(child, encoding="unicode") for child in element
         )
-        text = nh3.clean(inner, tags=_INLINE, attributes={"a": {"href"}}, link_rel=None).strip()
+        text = nh3.clean(
+            inner, tags=_INLINE, attributes={"a": {"href"}}, link_rel=None, attribute_filter=_absolute
+        ).strip()
         if text:
             found.append(neutralise(prefix + " ".join(text.split())))
 
@@ -172,6 +175,13 @@ def _paragraphs(body: str) -> tuple[str, ...]:
         elif isinstance(child.tag, str):
             add(child)
     return tuple(found)
+
+
+def _absolute(_tag: str, _name: str, value: str) -> str | None:
+    """Keep a link that leads somewhere from a mail; what does not becomes plain words."""
+    parts = urlsplit(value)
+    whole = (parts.scheme in ("http", "https") and parts.netloc) or (parts.scheme == "mailto" and parts.path)
+    return value if whole else None
 
 
 def _words(
@@ -230,10 +240,6 @@ def _first_words(text: str, limit: int) -> str:
 def _minutes(body: str) -> int:
     words = len(nh3.clean(body, tags=set()).split())
     return 0 if words == 0 else max(1, round(words / _WORDS_A_MINUTE))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _flag(country: str) -> str:

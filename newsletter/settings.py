@@ -57,7 +57,12 @@ class Settings(BaseSettings):
     @property
     def who(self) -> str:
         """The name under which orders are recorded."""
-        return self.actor or getpass.getuser()
+        if self.actor:
+            return self.actor
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's user without a name
+            return f"uid {os.getuid()}"
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from newsletter.audience.addresses import address_hash, normalise
@@ -39,11 +40,13 @@ def check_suppression_key(engine: Engine, keys: Keys) -> None:
     with reading(engine) as session:
         known = session.get(Installation, _KEY_CHECK)
     if known is None:
-        with writing(engine) as session:
-            known = session.get(Installation, _KEY_CHECK)
-            if known is None:
-                known = Installation(name=_KEY_CHECK, value=check)
+        try:
+            with writing(engine) as session:
+                known = session.get(Installation, _KEY_CHECK) or Installation(name=_KEY_CHECK, value=check)
                 session.add(known)
+        except IntegrityError:  # another process was first
+            with reading(engine) as session:
+                known = session.get_one(Installation, _KEY_CHECK)
     if not hmac.compare_digest(known.value, check):
         raise SettingsError(
             "NEWSLETTER_SUPPRESSION_KEY (or the key file beside the database) is not the one this database was made "

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Engine, bindparam, insert, update
 from sqlalchemy import select as columns
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from newsletter.articles import Article, Flag, Rights
@@ -100,7 +101,11 @@ def collect(
                 _note_failure(engine, target, str(error), now=now)
                 reports.append(SourceReport(target.source.id, target.location, error=str(error)))
                 continue
-            reports.append(_store(engine, catalogue, target, fetched, feed, now=now))
+            try:
+                report = _store(engine, catalogue, target, fetched, feed, now=now)
+            except IntegrityError:  # another process collects the same: the second look sees its rows
+                report = _store(engine, catalogue, target, fetched, feed, now=now)
+            reports.append(report)
     return tuple(reports)
 
 

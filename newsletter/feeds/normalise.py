@@ -16,12 +16,13 @@ import ftfy
 import ftfy.badness
 import nh3
 
-from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic, canonical_url
+from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic, canonical_url, shortened
 from newsletter.catalogue import KindRule, Publication, Source, TopicRule
 from newsletter.feeds.items import Feed, FeedItem, RawImage
 from newsletter.feeds.places import countries_in, country_code, region_of
 
 EXCERPT_WORDS = 60
+MAX_HEADLINE = 300
 MAX_DEPTH = 100
 """Nesting of a body beyond which its tags are dropped: 16,000 kill the MJML compiler (RENDERING §1.2)."""
 
@@ -82,7 +83,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
     if not url:
         raise Refusal("no usable link" if item.link else "no link")
     texts = _Texts()
-    headline = texts.plain(item.headline, is_html=item.headline_is_html)
+    headline = shortened(texts.plain(item.headline, is_html=item.headline_is_html), MAX_HEADLINE)
     if not headline:
         raise Refusal("no headline")
     printable = source.rights is not Rights.EXCERPT
