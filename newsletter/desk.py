@@ -519,6 +519,8 @@ class Desk:
                 f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. "
                 f"See newsletter status {row.newsletter}, then newsletter settle {row.newsletter} --batch N --as …"
             )
+        elif row.status == EditionStatus.SUBMITTED and not row.audience:
+            reason = "Nobody is in its audience, so nothing was sent: see newsletter segments."
         elif row.status == EditionStatus.SUBMITTING and buckets["pending"]:
             reason = f"{buckets['pending']} readers are still to be sent to; go on with newsletter send {row.newsletter}"
         return Account(

@@ -7,7 +7,7 @@ Exit codes: 0 done; 1 refused or failed, with a sentence; 2 usage; 3 something w
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,7 +123,9 @@ def collect(
 @app.command()
 def articles(
     now: Now = None,
-    hours: Annotated[float, typer.Option("--hours", help="How far back from --now.")] = 48.0,
+    hours: Annotated[
+        float, typer.Option("--hours", help="Only this far back from --now; default everything.")
+    ] = 0.0,
     source: Annotated[str, typer.Option("--source", help="Only this source.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -137,7 +139,8 @@ def articles(
     desk = _desk()
     moment = _now(now)
     with reading(desk.engine) as session:
-        found = load_articles(session, since=moment - timedelta(hours=hours), until=moment)
+        since = moment - timedelta(hours=hours) if hours else datetime.min.replace(tzinfo=UTC)
+        found = load_articles(session, since=since, until=datetime.max.replace(tzinfo=UTC))
     show.articles([one for one in found if not source or one.source == source], as_json=as_json)
 
 

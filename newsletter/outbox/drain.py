@@ -29,7 +29,7 @@ from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Rendering
 from newsletter.times import Clock
 
-PATIENCE = timedelta(seconds=90)
+PATIENCE = timedelta(seconds=30)
 """How long a drain waits for a provider that asks for a pause, before it leaves the rest for later."""
 
 
