@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list_slots()
             return 0
         desk = Desk.open(load_settings())
+        desk.check_provider()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: desk.stop.set())
         Daily(desk).run()

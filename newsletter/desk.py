@@ -83,7 +83,8 @@ class Account:
     @property
     def waits(self) -> bool:
         """Whether a person has to do something before this edition is done."""
-        return self.status in (*_WAITING, EditionStatus.SUBMITTING) or self.uncertain > 0
+        unsent = (*_WAITING, EditionStatus.APPROVED, EditionStatus.SUBMITTING)
+        return self.status in unsent or self.uncertain > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,15 @@ class Desk:
     def provider(self) -> Provider:
         """The provider the settings name, made when first needed."""
         return make_provider(self.settings)
+
+    def check_provider(self) -> None:
+        """
+        Make sure the provider can be used, before anything is done for it.
+
+        Raises:
+            SettingsError: it cannot; says what is missing.
+        """
+        _ = self.provider
 
     @cached_property
     def sender(self) -> Sender:

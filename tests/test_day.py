@@ -332,6 +332,8 @@ def test_test_send_writes_one_marked_mail(site: Path) -> None:
         (("run", "--now", "yesterday"), 2, ""),
         (("run", "--now", "2026-02-18T02:20:00"), 2, ""),
         (("send", "today", "--now", NOW), 1, "There is no edition of today"),
+        (("subscribers", "add", "nonsense"), 1, "This is not a valid address"),
+        (("collect", "http://127.0.0.1:9/feed"), 0, "cannot be read: it leads to"),
         (("subscribers", "import", "nosuch.csv"), 1, "cannot be opened"),
         (("subscribers", "show", "nobody@example.com"), 1, "do not know"),
         (("why", "today", "nobody@example.com", "--now", NOW), 0, "not in audience"),
@@ -340,6 +342,16 @@ def test_test_send_writes_one_marked_mail(site: Path) -> None:
 def test_refusals_are_sentences(site: Path, arguments: tuple[str, ...], code: int, sentence: str) -> None:
     """Exit codes mean something, and every refusal says what to do."""
     assert sentence in run(*arguments, code=code)
+
+
+def test_without_a_key_nothing_is_begun(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SendGrid without a key: refused before anything is collected or made, with what to do."""
+    monkeypatch.setenv("NEWSLETTER_PROVIDER", "sendgrid")
+    for name in ("NEWSLETTER_SECRET_KEY", "NEWSLETTER_SUPPRESSION_KEY"):
+        monkeypatch.setenv(name, f"a key of this test for {name}")
+
+    assert "SENDGRID_API_KEY is empty" in run("run", "--all", "--now", NOW, code=1)
+    assert run("status", "--json")["editions"] == []
 
 
 def test_doctor_names_what_a_real_send_lacks(site: Path) -> None:
@@ -439,6 +451,30 @@ def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn)
         )
         assert balance["balanced"] is True
         assert row["uncertain"] == 0 or "nobody can say" in row["reason"]
+
+
+def test_asked_to_stop_it_finishes_what_is_in_flight(site: Path, standin: StandIn) -> None:
+    """SIGTERM in the middle: batches in flight settle, nothing is uncertain, the next run does the rest."""
+    environment = _environment(standin)
+    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    standin.delay_seconds = 0.5
+    command = [sys.executable, "-m", "newsletter.cli.main", "run", "--all", "--now", NOW]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while len(standin.accepted) < 100 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    standin.delay_seconds = 0.0
+    stopped = json.loads(_newsletter("status", "--json", environment=environment).stdout)["editions"]
+
+    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+
+    assert 0 < len(stopped) < 9
+    assert [row["uncertain"] for row in stopped] == [0] * len(stopped)
+    editions = json.loads(done.stdout)["editions"]
+    assert {row["status"] for row in editions} == {"submitted"}
+    assert set(Counter((one.edition, one.reader) for one in standin.accepted).values()) == {1}
 
 
 def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> None:

@@ -95,7 +95,7 @@ def add(
     try:
         address, key = normalise(email)
     except ValueError as error:
-        raise NotFound(f"{str(error).capitalize()}.") from None
+        raise NotFound(f"This is {str(error).rstrip('.')}.") from None
     hashed = address_hash(keys.suppression, key)
     with writing(engine) as session:
         if session.exec(select(Subscriber).where(Subscriber.email_key == key)).first():

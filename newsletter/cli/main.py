@@ -95,6 +95,7 @@ def run(
     from newsletter.cli import show, signals
 
     desk = _desk()
+    desk.check_provider()
     moment = _now(now)
     with signals.stopping(desk.stop), show.telling() as tell:
         reports = desk.collect(source or None, now=moment, tell=tell)

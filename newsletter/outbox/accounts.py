@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlmodel import Session, col, func, select
 
+from newsletter.events import EventKind
 from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
@@ -124,7 +125,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
 def _delivered(session: Session, edition: EditionRow) -> int:
     return session.exec(
         select(func.count(func.distinct(Event.reader))).where(
-            Event.edition == edition_ref(edition), Event.kind == "delivered"
+            Event.edition == edition_ref(edition), Event.kind == EventKind.DELIVERED
         )
     ).one()
 
