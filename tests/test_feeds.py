@@ -23,7 +23,7 @@ from newsletter.errors import SourceError
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.fetch import Fetcher, is_public
 from newsletter.feeds.kinds import read_document
-from newsletter.feeds.normalise import first_words
+from newsletter.feeds.normalise import first_words, publisher_name
 from newsletter.feeds.places import countries_in, region_of
 from newsletter.feeds.stored import load_articles
 from newsletter.settings import Settings
@@ -338,6 +338,28 @@ def test_the_owner_of_a_story_keeps_it(engine: Engine, tmp_path: Path) -> None:
     with reading(engine) as session:
         (article,) = load_articles(session, since=NOW - timedelta(days=9), until=NOW)
     assert (article.headline, article.rights) == ("A quiet river is counted", Rights.OWN)
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Le Monde.fr - Actualités et Infos", "Le Monde.fr"), ("World – The Indian Express", "The Indian Express"),
+        ("NYT > World News", "NYT"), ("Al-Monitor: The Pulse", "Al-Monitor"), ("BBC News", "BBC News"), ("News", "News"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_feeds_title_gives_the_papers_name(title: str, name: str) -> None:
+    """A source nobody named is called what its readers call it."""
+    assert publisher_name(title) == name
+
+
+def test_broken_characters_of_a_whole_feed_are_mended(engine: Engine, tmp_path: Path) -> None:
+    """Cyrillic that was taken for Latin-1 on its way, control characters and all."""
+    broken = "Сильный мороз в Москве".encode().decode("latin-1")
+
+    _, (article,) = collect_one(engine, tmp_path, rss(item(title=broken)))
+
+    assert (article.headline, article.language) == ("Сильный мороз в Москве", "ru")
+    assert Flag.MOJIBAKE in article.flags
 
 
 def test_kinds_are_recognised(engine: Engine, tmp_path: Path) -> None:

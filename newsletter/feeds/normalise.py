@@ -35,6 +35,10 @@ _SPACES = re.compile(r"\s+")
 _FIRST_IMAGE = re.compile(r"<img\b[^>]*?\bsrc\s*=\s*[\"']([^\"']+)[\"'][^>]*>", re.IGNORECASE)
 _ALT = re.compile(r"\balt\s*=\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
 _DATELINE = re.compile(r"^\s*((?:[^\W\d_a-z]|[ .,'’\-/]){3,60}?)\s+[—–]\s+(?=\S)", re.UNICODE)
+_TITLE_PARTS = re.compile(r"\s+[-–—|>»:]\s+|:\s+")
+_SECTION_NAMES = {
+    "world", "world news", "news", "home", "home page", "latest", "top stories", "international", "новости", "noticias", "actualités",
+}  # fmt: skip
 _EARLIEST_YEAR = 1995
 _PAYWALL_LABELS = {"premium", "subscribers only", "subscriber only", "abonnés", "réservé aux abonnés", "plus"}
 _SCRIPTS = (
@@ -161,16 +165,15 @@ class _Texts:
         return self._mended(cleaned).strip()
 
     def _mended(self, text: str) -> str:
-        if not text.isascii():
-            text = _UNPRINTABLE.sub("", text)
-            if ftfy.badness.is_bad(text):
-                mended = ftfy.fix_encoding(text)
-                if mended != text:
-                    self.flags.append(Flag.MOJIBAKE)
-                    return mended
-        elif not text.isprintable():
-            text = _UNPRINTABLE.sub("", text)
-        return text
+        """*text* with broken characters mended first (C1 controls are the trace of what broke) and the rest gone."""
+        if text.isascii():
+            return text if text.isprintable() else _UNPRINTABLE.sub("", text)
+        if ftfy.badness.is_bad(text):
+            mended = ftfy.fix_encoding(text)
+            if mended != text:
+                self.flags.append(Flag.MOJIBAKE)
+                text = mended
+        return _UNPRINTABLE.sub("", text)
 
 
 def _capped(content: str) -> str:
@@ -197,6 +200,19 @@ def first_words(text: str, limit: int) -> str:
         if kept[index].endswith((".", "!", "?", "。", "؟", ".”", ".»")):
             return " ".join(kept[: index + 1])
     return " ".join(kept).rstrip(",;:–—-") + " …"
+
+
+@lru_cache(maxsize=256)
+def publisher_name(title: str) -> str:
+    """
+    The paper's name in a feed's title: ``Le Monde.fr - Actualités …`` is Le Monde.fr.
+
+    The first part, unless that is only a section's name (``World – The Indian Express``).
+    """
+    plain = _Texts().plain(title, is_html="&" in title or "<" in title)
+    parts = [part.strip() for part in _TITLE_PARTS.split(plain) if part.strip()]
+    named = [part for part in parts if part.casefold() not in _SECTION_NAMES]
+    return shortened((named or parts or [""])[0], 60)
 
 
 def _published(published: datetime | None, context: Context) -> tuple[datetime, list[Flag]]:
