@@ -116,9 +116,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
     return Article(
         url=url,
         source=source.id,
-        source_name=source.name
-        or texts.plain(context.feed.title, is_html="&" in context.feed.title)
-        or source.id,
+        source_name=source.name or publisher_name(context.feed.title) or source.id,
         headline=headline,
         kicker=texts.plain(item.kicker, is_html=True),
         standfirst=standfirst,

@@ -16,11 +16,9 @@ from newsletter.feeds.items import Feed, FeedItem, RawImage
 
 _REFERENCE = re.compile(rb"&#([xX][0-9a-fA-F]{1,12}|[0-9]{1,12});")
 _MEDIA_TEXT = re.compile(rb"<(/?)media:(title|description)\b")
-_TWICE_ENCODED = (
-    b"\xc3\x83\xc2",
-    b"\xc3\x82\xc2",
-    b"\xc3\xa2\xc2\x80",
-)  # UTF-8 taken for Latin-1 and encoded again
+_TWICE_ENCODED = re.compile(
+    rb"\xc3[\x82-\xb4]\xc2[\x80-\xbf]"
+)  # what UTF-8 taken for Latin-1 and encoded again looks like
 _BENIGN = ("CharacterEncodingOverride", "NonXMLContentType")
 
 
@@ -53,7 +51,7 @@ def read_syndication(data: bytes, *, kind: str, source: str, content_type: str =
     if not entries and damage:
         raise SourceError(f"{source} cannot be read as {kind}: {_in_words(error)}.", source=source)
     feed = parsed.get("feed") or {}
-    suspicious = any(mark in data for mark in _TWICE_ENCODED)
+    suspicious = _TWICE_ENCODED.search(data) is not None
     return Feed(
         kind=kind,
         title=_text(feed, "title"),
