@@ -52,6 +52,7 @@ _SCRIPTS = (
     ("el", re.compile("[\u0370-\u03ff]")),
     ("th", re.compile("[\u0e00-\u0e7f]")),
 )
+_NOT_LATIN = re.compile("[\u0370-\u07ff\u0900-\u0e7f\u3040-\u9fff\uac00-\ud7af]")
 _SAME_SCRIPT = {
     "he": {"he", "iw", "yi"}, "hi": {"hi", "mr", "ne"}, "ja": {"ja"}, "ko": {"ko"}, "zh": {"zh", "yue", "ja"},
     "ar": {"ar", "fa", "ur", "ps", "ug", "sd"}, "ru": {"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tg", "mn"},
@@ -233,8 +234,9 @@ def _language(item: FeedItem, context: Context, text: str) -> str:
         ),
         "",
     )
-    letters = sum(character.isalpha() for character in text) or 1
-    for language, pattern in _SCRIPTS:
+    foreign = not text.isascii() and _NOT_LATIN.search(text) is not None
+    letters = sum(character.isalpha() for character in text) or 1 if foreign else 1
+    for language, pattern in _SCRIPTS if foreign else ():
         if len(pattern.findall(text)) * 2 > letters:
             primary = declared.split("-")[0]
             if primary in _SAME_SCRIPT[language]:
@@ -340,8 +342,15 @@ def _matchers(words: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _hits(words: tuple[str, ...], text: str) -> int:
+    """How many different of *words* stand in *text*."""
     pattern = _matchers(words)
-    return len(set(pattern.findall(text))) if pattern else 0
+    found = pattern.findall(text) if pattern else ()
+    return len(set(found)) if found else 0
+
+
+def _has(words: tuple[str, ...], text: str) -> bool:
+    pattern = _matchers(words)
+    return pattern is not None and pattern.search(text) is not None
 
 
 def _topics(
@@ -354,7 +363,7 @@ def _topics(
     scored: list[tuple[int, int, Topic]] = []
     for order, rule in enumerate(rules):
         score = 3 * _hits(rule.categories, labels) if labels else 0
-        score += 2 * len(segments & {path.casefold() for path in rule.paths})
+        score += 2 * sum(path in segments for path in rule.paths)
         score += _hits(rule.headline, words)
         if score:
             scored.append((-score, order, rule.topic))
@@ -367,9 +376,9 @@ def _kind(categories: tuple[str, ...], url: str, headline: str, rules: tuple[Kin
     words = headline.casefold()
     for rule in rules:
         if (
-            _hits(rule.categories, labels)
-            or segments & {path.casefold() for path in rule.paths}
-            or _hits(rule.headline, words)
+            (labels and _has(rule.categories, labels))
+            or not segments.isdisjoint(rule.paths)
+            or _has(rule.headline, words)
         ):
             return rule.kind
     return Kind.NEWS

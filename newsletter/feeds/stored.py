@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ _TABLE = SQLModel.metadata.tables[str(ArticleRow.__tablename__)]
 _COLUMNS = tuple(
     column.name for column in _TABLE.columns if column.name not in ("id", "fingerprint", "last_seen_at")
 )
+_IMAGE = tuple(field.name for field in fields(Image))
 
 
 def load_articles(session: Session, *, since: datetime, until: datetime) -> tuple[Article, ...]:
@@ -52,7 +53,7 @@ def to_row(article: Article, *, seen_at: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(article, name) for name in _COLUMNS}
     return {
         **values,
-        "image": asdict(article.image) if article.image else None,
+        "image": {name: getattr(article.image, name) for name in _IMAGE} if article.image else None,
         "countries": list(article.countries),
         "topics": [str(topic) for topic in article.topics],
         "categories": list(article.categories),
