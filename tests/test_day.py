@@ -158,7 +158,7 @@ def test_same_inputs_same_picks_and_hashes(
 
 def test_what_is_not_due_is_said(site: Path) -> None:
     """Without --all the weekday counts: on a Friday the Monday letter stays where it is."""
-    document = run("run", "--only", "work", "--now", NOW, "--json")
+    document = run("run", "--only", "economy", "--now", NOW, "--json")
 
     (edition,) = document["editions"]
     assert "Not due on Fridays" in edition["reason"]
@@ -505,7 +505,7 @@ def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> Non
 
     assert "Traceback" not in "".join(errors)
     assert set(Counter((one.edition, one.reader) for one in standin.accepted).values()) == {1}
-    for slug in ("today", "work"):
+    for slug in ("today", "economy"):
         balance = json.loads(
             _newsletter("audit", slug, "--json", "--now", NOW, environment=environment).stdout
         )
