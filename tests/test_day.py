@@ -328,7 +328,7 @@ def test_test_send_writes_one_marked_mail(site: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("picks", "nosuch"), 1, "There is no newsletter 'nosuch'. There are: faultlines"),
+        (("picks", "nosuch"), 1, "There is no newsletter 'nosuch'. There are: economy, faultlines"),
         (("run", "--now", "yesterday"), 2, ""),
         (("run", "--now", "2026-02-18T02:20:00"), 2, ""),
         (("send", "today", "--now", NOW), 1, "There is no edition of today"),
@@ -490,7 +490,7 @@ def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> Non
         "--only",
         "today",
         "--only",
-        "work",
+        "economy",
         "--all",
         "--now",
         NOW,
