@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.settings import Keys
 from newsletter.store.session import open_store
+
+# Machines are noisy: a property is about what holds, not about how long one example took.
+settings.register_profile("newsletter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("newsletter")
 
 
 def _postgres() -> str:
