@@ -9,6 +9,7 @@ the next fourteen days.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from newsletter.store.lease import HEARTBEAT_SECONDS, hold_lease, release_lease
 from newsletter.times import iso, system_clock
 
 LEASE = "scheduler"
+ENDING = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
 
@@ -62,7 +64,8 @@ class Daily:
                     "scheduler.standby", reason="another scheduler holds the lease; waiting to take over"
                 )
                 told = True
-            self.desk.stop.wait(HEARTBEAT_SECONDS)
+            if signal.sigtimedwait(ENDING, HEARTBEAT_SECONDS):
+                self.desk.stop.set()
 
     def _hold(self) -> bool:
         return hold_lease(self.desk.engine, LEASE, self.owner, at=self.desk.clock(), is_dead=is_dead)
@@ -77,8 +80,12 @@ class Daily:
         for newsletter in self.desk.catalogue.newsletters:
             self.scheduler.add_job(self._attend, args=[newsletter.slug], id=f"{newsletter.slug} at start")
         self.scheduler.add_job(carry_on, args=[self.desk], id="carry on at start")
-        self.desk.stop.wait()
+        signal.sigwait(ENDING)
+        self.desk.stop.set()
         log.info("scheduler.stopping", reason="finishing the batches in flight")
+        # Taking the jobs out waits for the library's loop to be between two of them: shutting down while it
+        # hands one to the pool raises in its thread ("cannot schedule new futures after shutdown").
+        self.scheduler.remove_all_jobs()
         self.scheduler.shutdown(wait=True)
 
     def _set_triggers(self) -> None:
@@ -111,6 +118,7 @@ class Daily:
                 "scheduler.lease_lost", reason="another scheduler took over while this one did not answer"
             )
             self.desk.stop.set()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _every_minute(self) -> None:
         try:
@@ -142,10 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if wanted.list:
             list_slots()
             return 0
+        # Signals are waited for, not handled: a handler that sets an event the main thread waits on can
+        # deadlock. Blocked before any thread is made, so that every thread leaves them to us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         desk = Desk.open(load_settings())
         desk.check_provider()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: desk.stop.set())
         Daily(desk).run()
     except NewsletterError as error:
         print(error, file=sys.stderr)
