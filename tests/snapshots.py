@@ -27,7 +27,7 @@ def an_item(position: int, *, full: bool = False, **fields: object) -> Item:
         "headline": (
             "Where the ferries stopped, a town learns to wait for the tide again",
             "Harvest comes early to the terraces, and the pickers set the price",
-            "مدينة الميناء تنتظر عودة العبّارات" if position == 6 else "A court orders the river to be counted as a neighbour",
+            "A court orders the river to be counted as a neighbour",
         )[position % 3],
         "source_name": ("The Parallel", "La Gaceta del Sur", "Le Courrier des Îles")[position % 3],
         "published_at": datetime(2026, 11, 19, 18, position % 60, tzinfo=UTC),

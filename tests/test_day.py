@@ -291,7 +291,7 @@ def test_a_tenth_newsletter_is_a_tenth_folder(site: Path) -> None:
 
 def test_a_template_fault_holds_its_newsletter_only(site: Path) -> None:
     """A broken template is named with file and line; the others go out."""
-    Path("templates/planet/blocks").mkdir()
+    Path("templates/planet/blocks").mkdir(exist_ok=True)
     Path("templates/planet/blocks/lead.mjml.j2").write_text(
         "<mj-section><mj-column>\n<mj-text>1 < 2</mj-text>\n</mj-column></mj-section>\n"
     )
