@@ -255,7 +255,7 @@ class Desk:
             row = current_edition(session, newsletter.slug, day)
             if row is None:
                 row = EditionRow(newsletter=newsletter.slug, edition_date=day, made_at=now)
-                row.link_scope = scope_of(edition_ref(row)).hex()
+                row.link_scope = scope_of(newsletter.slug, day).hex()
                 session.add(row)
                 session.flush()
             elif not move_edition(session, row.id or 0, to=status, frm=_REMADE):

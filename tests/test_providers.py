@@ -171,10 +171,13 @@ def test_an_address_is_never_twice_in_a_request(addresses: list[str]) -> None:
         ("not_found", {"stop_run": True}),
         ("moved", {"stop_run": True}),
         ("too_large", {"split": True}),
-        (("retry_after", 30), {"retry_at": NOW + timedelta(seconds=30.5)}),
-        (("retry_after", "Wed, 18 Feb 2026 05:00:10 GMT"), {"retry_at": NOW + timedelta(seconds=10.5)}),
-        (("retry_after", "soon"), {"retry_at": NOW + timedelta(seconds=1.5)}),
-        (("retry_after", 999_999), {"retry_at": NOW + timedelta(hours=1, seconds=0.5)}),
+        (("retry_after", 30), {"retry_at": NOW + timedelta(seconds=30.5), "slow_down": True}),
+        (
+            ("retry_after", "Wed, 18 Feb 2026 05:00:10 GMT"),
+            {"retry_at": NOW + timedelta(seconds=10.5), "slow_down": True},
+        ),
+        (("retry_after", "soon"), {"retry_at": NOW + timedelta(seconds=1.5), "slow_down": True}),
+        (("retry_after", 999_999), {"retry_at": NOW + timedelta(hours=1, seconds=0.5), "slow_down": True}),
     ],
     ids=str,
 )
@@ -235,13 +238,14 @@ def test_a_lost_answer_is_uncertain(standin: StandIn, action: Action, is_taken: 
     assert len(standin.requests) <= 1
 
 
-def test_a_large_body_cut_off_in_the_middle_is_uncertain(standin: StandIn) -> None:
-    """An error while the body goes out comes wrapped like one of connecting, and is not."""
+def test_a_large_body_cut_off_in_the_middle_is_certainly_refused(standin: StandIn) -> None:
+    """The last byte never left, so the request is not whole over there: nothing was taken, it goes again."""
     outcome = submitted(
         standin, "drop_before_body", envelope=an_envelope(html="<p>" + "x" * 8_000_000 + LEAVE)
     )
 
-    assert isinstance(outcome, Uncertain)
+    assert isinstance(outcome, Refused) and outcome.retry_at is not None
+    assert standin.accepted == []
 
 
 def test_a_refused_connection_is_a_certain_refusal() -> None:
@@ -317,7 +321,7 @@ def test_the_sandbox_answers_200_and_takes_nothing(standin: StandIn) -> None:
 def test_too_much_for_one_request_is_split_before_it_is_sent(standin: StandIn) -> None:
     """1001 readers or 30 MB never reach the network."""
     many = a_sender(standin).submit(an_envelope(*(a_reader(number) for number in range(1001))))
-    large = a_sender(standin).submit(an_envelope(html="ä" * 5_000_000 + LEAVE))
+    large = a_sender(standin).submit(an_envelope(html="ä" * 15_000_000 + LEAVE))
 
     assert isinstance(many, Refused) and many.split
     assert isinstance(large, Refused) and large.split

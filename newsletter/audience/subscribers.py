@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.tokens import scope_of
+from newsletter.audience.tokens import is_scope_of
 from newsletter.catalogue import Catalogue
 from newsletter.errors import NotFound, SettingsError
 from newsletter.settings import Keys
@@ -232,7 +232,7 @@ def slug_of_scope(session: Session, reader: str, scope: bytes) -> str | None:
         .join(Subscriber, col(Subscriber.id) == Subscription.subscriber_id)
         .where(Subscriber.reader == reader)
     ).all()
-    return next((slug for slug in rows if scope_of(slug) == scope), None)
+    return next((slug for slug in rows if is_scope_of(scope, slug)), None)
 
 
 def leave(engine: Engine, reader: str, slug: str | None, *, now: datetime, how: str) -> tuple[str, ...]:

@@ -7,16 +7,16 @@ of three outcomes. It never raises for a delivery that went wrong; what it does 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
 
 from newsletter.catalogue import Address
 from newsletter.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """
     One reader of an envelope.
 
@@ -28,7 +28,7 @@ class Recipient:
     reader: str
     email: str
     name: str
-    values: dict[str, str]
+    values: Mapping[str, str]
     unsubscribe_url: str
 
 
@@ -39,7 +39,10 @@ class Envelope:
 
     *edition* is the same over variants and attempts (``<slug>.<date>.<revision>``); *batch* is
     ``<batch id>.<attempt>``. *dated_at* is the Date header (aware UTC). *list_id* is the bare
-    List-ID (``today.theparallel.example``), *list_name* its phrase.
+    List-ID (``today.theparallel.example``), *list_name* its phrase. *release_at*: the provider is to
+    keep the mails until then (only one that ``schedules_ahead``); *reservation* its handle to cancel them.
+
+    The links of all readers are made the same way, so only the first reader's are looked at in full.
     """
 
     edition: str
@@ -54,9 +57,11 @@ class Envelope:
     list_id: str
     list_name: str
     dated_at: datetime
-    recipients: tuple[Recipient, ...]
+    recipients: Sequence[Recipient]
     language: str = "en"
     is_test: bool = False
+    release_at: datetime | None = None
+    reservation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Refused:
     *stop_run*: nothing else will be taken either (key, permission): stop and tell the operator.
     *split*: too large; halve it. *recipients*: indices (0-based, into ``Envelope.recipients``) of the
     readers the provider objects to, when it says so; *unfit*: a reader or the content is at fault.
+    *slow_down*: until *retry_at* nothing else will be taken either.
     """
 
     reason: str
@@ -82,6 +88,7 @@ class Refused:
     stop_run: bool = False
     split: bool = False
     unfit: bool = False
+    slow_down: bool = False
     recipients: tuple[int, ...] = field(default=())
 
 
@@ -93,6 +100,8 @@ class Uncertain:
 
 
 Outcome = Accepted | Refused | Uncertain
+Ready = Callable[[], Outcome]
+"""An envelope that is checked and encoded: calling it hands it over, once."""
 
 
 class Provider(Protocol):
@@ -100,9 +109,32 @@ class Provider(Protocol):
 
     name: str
     max_recipients: int
+    schedules_ahead: timedelta
+    """How long before their release it takes mails; zero: it sends at once and cannot cancel."""
+
+    def prepare(self, envelope: Envelope) -> Ready:
+        """Do all that takes the processor; the rest is thread-safe and bounded in time."""
+        ...
 
     def submit(self, envelope: Envelope) -> Outcome:
-        """Hand *envelope* over and say what became of it. Thread-safe; bounded in time."""
+        """Prepare *envelope*, hand it over and say what became of it."""
+        ...
+
+    def reserve(self) -> str:
+        """
+        Return a handle by which one scheduled envelope can be cancelled.
+
+        Raises:
+            ProviderError: there is none to be had.
+        """
+        ...
+
+    def cancel(self, reservation: str) -> bool:
+        """Whether it is certain now that nothing of that envelope goes out."""
+        ...
+
+    def release(self, reservation: str) -> None:
+        """Say that a cancelled handle is not needed any more (its release time has passed)."""
         ...
 
     def problems(self) -> list[str]:

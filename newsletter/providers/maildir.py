@@ -6,10 +6,13 @@ import os
 import re
 import secrets
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
+from newsletter.errors import ProviderError
+from newsletter.providers import Accepted, Envelope, Outcome, Ready, Refused, Uncertain
 from newsletter.providers.message import Letter, fault, to_bytes
 
 _EDITION = re.compile(r"(?P<slug>[a-z0-9][a-z0-9-]*)\.(?P<day>\d{4}-\d{2}-\d{2})\.(?P<revision>\d+)")
@@ -24,9 +27,25 @@ class Maildir:
 
     name = "maildir"
     max_recipients = 1000
+    schedules_ahead = timedelta(0)
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def prepare(self, envelope: Envelope) -> Ready:
+        """Nothing can be done before the files are written."""
+        return partial(self.submit, envelope)
+
+    def reserve(self) -> str:
+        """A folder keeps nothing back."""
+        raise ProviderError("The provider maildir cannot schedule mails.")
+
+    def cancel(self, reservation: str) -> bool:
+        """Nothing was scheduled, so nothing can be called back."""
+        return False
+
+    def release(self, reservation: str) -> None:
+        """Nothing was scheduled."""
 
     def submit(self, envelope: Envelope) -> Outcome:
         """

@@ -10,11 +10,13 @@ from __future__ import annotations
 import binascii
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from email.header import Header
 from email.message import EmailMessage
 from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -33,6 +35,7 @@ _LONGEST_NAME = 200
 _LONGEST_WORD = 60  # a longer first word would leave the header's first line empty
 _NOT_ON_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _EMAIL = re.compile(r"[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,64}@[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,255}")
+_PLAIN_EMAILS = re.compile(r"(?:[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\n)*")
 _URL = re.compile(r"[a-z]+:[\x21\x23-\x26\x28-\x3b\x3d\x3f-\x7e]{1,890}")  # no space, <, >, " or '
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")  # RFC 5322 3.2.3
 
@@ -98,21 +101,57 @@ def fault(envelope: Envelope) -> Refused | None:
     An address or link that cannot be written safely is the reader's fault and names them; a sender
     that cannot, or a personal tag that nobody fills, is ours and stops the run.
     """
-    try:
-        Letter(envelope)
-    except ValueError as error:
-        return Refused(
-            f"The mail cannot be written: {error}. Mend the publication's settings.", stop_run=True
-        )
-    content = (envelope.subject, envelope.html, envelope.text)
-    used = {tag for tag in PERSONAL_TAGS.values() if any(tag in part for part in content)}
+    refused, used = _content_fault(replace(envelope, recipients=(), batch="", reservation=""))
+    if refused is not None:
+        return refused
     for recipient in envelope.recipients:
-        if lacking := used - recipient.values.keys():
-            return Refused(f"Nothing fills {min(lacking)} for reader {recipient.reader}.", stop_run=True)
-    unfit = tuple(index for index, recipient in enumerate(envelope.recipients) if not _is_fit(recipient))
+        if not used <= recipient.values.keys():
+            lacking = min(used - recipient.values.keys())
+            return Refused(f"Nothing fills {lacking} for reader {recipient.reader}.", stop_run=True)
+    unfit = _unfit(envelope.recipients)
     if unfit:
         return Refused("An address or personal link cannot be written safely.", unfit=True, recipients=unfit)
     return None
+
+
+@lru_cache(maxsize=64)
+def _content_fault(envelope: Envelope) -> tuple[Refused | None, frozenset[str]]:
+    """What is wrong for all readers, and the personal tags that the content holds."""
+    try:
+        Letter(envelope)
+    except ValueError as error:
+        sentence = f"The mail cannot be written: {error}. Mend the publication's settings."
+        return Refused(sentence, stop_run=True), frozenset()
+    content = (envelope.subject, envelope.html, envelope.text)
+    return None, frozenset(tag for tag in PERSONAL_TAGS.values() if any(tag in part for part in content))
+
+
+def _unfit(recipients: Sequence[Recipient]) -> tuple[int, ...]:
+    """
+    Indices of the readers who cannot be written to.
+
+    All addresses are looked at in one go, and one reader's links stand for all; only when that
+    finds something is each reader looked at.
+    """
+    if not recipients or (
+        _PLAIN_EMAILS.fullmatch("".join([f"{one.email}\n" for one in recipients])) and _is_fit(recipients[0])
+    ):
+        return ()
+    return tuple(index for index, recipient in enumerate(recipients) if not _is_fit(recipient))
+
+
+def is_plain(texts: Sequence[str]) -> bool:
+    """
+    Whether all *texts* can stand in JSON, on one line and in a display name as they are.
+
+    Looks at all of them at once with what the interpreter does at memory speed; may say no too often.
+    """
+    joined = "|".join(texts)
+    return (
+        joined.isprintable()
+        and not any(mark in joined for mark in ('"', "\\", ";", ",", "  ", "| ", " |"))
+        and joined[:1] != " " != joined[-1:]
+    )
 
 
 def build_message(envelope: Envelope, recipient: Recipient) -> EmailMessage:

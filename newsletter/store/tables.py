@@ -133,7 +133,7 @@ class EditionRow(SQLModel, table=True):
     findings: list[dict[str, Any]] = _json(default_factory=list)
     template_hash: str = ""
     content_hash: str = ""
-    link_scope: str = Field(default="", index=True)  # hex of tokens.scope_of(its name): view-online links
+    link_scope: str = Field(default="", index=True)  # hex of tokens.scope_of(slug, date): view-online links
     made_at: datetime = _instant()
     approved_at: datetime | None = _instant(default=None, nullable=True)
     approved_by: str = ""
@@ -197,6 +197,7 @@ class Subscriber(SQLModel, table=True):
     attributes: dict[str, Any] = _json(default_factory=dict)
     joined_at: datetime = _instant()
     updated_at: datetime = _instant()
+    engaged_at: datetime | None = _instant(default=None, nullable=True)  # last open or click by a person
 
 
 class SubscriberTag(SQLModel, table=True):
@@ -237,11 +238,15 @@ class Suppression(SQLModel, table=True):
 
 class Batch(SQLModel, table=True):
     """
-    At most 1,000 readers of one edition with the same variant, as frozen ids.
+    At most 1,000 readers of one edition with the same variant and release, as frozen ids.
 
     *ids* is ``outbox.ids.pack``; *n* = readers frozen in it; the readers that do not go out with it
     are counted in *skipped_n*, *failed_n*, *moved_n* and each has a row in ``exception``. The
-    others share the batch's *state*. *trailing* batches collect moved readers.
+    others share the batch's *state*. *trailing* batches collect moved readers. *rank* orders them
+    before *seq* (warm-up: most engaged first). *release_at* is the earliest moment readers may get
+    it, *not_before* when to try again. *reservation* is the provider's handle by which a scheduled
+    attempt can be cancelled. *given_up* is the last attempt that was sent again although nobody
+    knew whether it had been taken; *doubled_n* how many readers an event then proved to have had both.
     """
 
     __tablename__ = "batch"
@@ -262,7 +267,12 @@ class Batch(SQLModel, table=True):
     attempt: int = 0
     owner: str = ""
     lease_until: datetime | None = _instant(default=None, nullable=True)
+    rank: int = 0
+    release_at: datetime | None = _instant(default=None, nullable=True)
     not_before: datetime | None = _instant(default=None, nullable=True)
+    reservation: str = ""
+    given_up: int = 0
+    doubled_n: int = 0
     provider_id: str = _text()
     skipped_n: int = 0
     failed_n: int = 0
@@ -299,7 +309,17 @@ class Event(SQLModel, table=True):
     batch: str = ""
     reader: str = ""
     occurred_at: datetime = _instant()
+    received_at: datetime = _instant()
     raw: dict[str, Any] = _json(default_factory=dict)
+
+
+class Pace(SQLModel, table=True):
+    """How many readers a sender or a newsletter (*key*) submitted in one *minute* since 1970."""
+
+    __tablename__ = "pace"
+    key: str = Field(primary_key=True)
+    minute: int = Field(primary_key=True)
+    n: int = 0
 
 
 class Lease(SQLModel, table=True):
