@@ -84,8 +84,8 @@ def anymail(base: str, database: Path, html: str, text: str, subject: str, numbe
     store = sqlite3.connect(database)
     began = perf_counter()
     rows = store.execute(
-        "SELECT reader, email, name FROM subscriber WHERE status = 'active' AND EXISTS (SELECT 1 FROM subscription"
-        " WHERE subscriber_id = subscriber.id AND newsletter = ? AND state = 'active') ORDER BY id LIMIT ?",
+        "SELECT reader, email, name FROM subscriber JOIN subscription ON subscriber_id = subscriber.id"
+        " WHERE newsletter = ? AND state = 'active' AND status = 'active' ORDER BY subscriber.id LIMIT ?",
         (NEWSLETTER, number),
     )
     done = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from newsletter.articles import Kind, Region, Rights, Topic
 from newsletter.errors import CatalogueError, NotFound
+from newsletter.times import due_at
 
 PlanClass = Literal["free", "paying"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -123,6 +124,43 @@ class Advert(_Value):
     sponsor: Line = ""
 
 
+class Ceilings(_Value):
+    """At most so many readers; 0: no ceiling. An hour is the last sixty minutes, a day a local day."""
+
+    per_minute: int = Field(0, ge=0)
+    per_hour: int = Field(0, ge=0)
+    per_day: int = Field(0, ge=0)
+
+    @property
+    def smallest(self) -> int:
+        """The lowest ceiling; 0: none."""
+        return min((n for n in (self.per_minute, self.per_hour, self.per_day) if n), default=0)
+
+
+class WarmUp(_Value):
+    """A plan of volumes for a sender nobody knows yet: *volumes* are readers a day from *start*; then no limit."""
+
+    start: date
+    volumes: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+
+    def volume(self, day: date) -> int:
+        """The most readers on *day*; 0: no limit."""
+        index = (day - self.start).days
+        return self.volumes[index] if 0 <= index < len(self.volumes) else 0
+
+
+class Pace(Ceilings):
+    """
+    How fast a sender may go. *overflow*: who sends what the warm-up leaves over on a day.
+
+    Without *sender* it is the publication's own; without *overflow* the rest goes on later days.
+    """
+
+    sender: str = ""
+    warm_up: WarmUp | None = None
+    overflow: Address | None = None
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -141,11 +179,16 @@ class Publication(_Value):
     kinds: tuple[KindRule, ...] = ()
     offer: Offer | None = None
     adverts: tuple[Advert, ...] = ()
+    paces: tuple[Pace, ...] = ()
     theme: Theme = Theme()
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""
         return next((p.plan_class for p in self.plans if p.id == plan), "free")
+
+    def pace_of(self, sender: str) -> Pace:
+        """The pace of a sender's address; without one, no ceiling."""
+        return next((pace for pace in self.paces if (pace.sender or self.sender.email) == sender), Pace())
 
     @property
     def paying_plans(self) -> tuple[str, ...]:
@@ -159,6 +202,26 @@ class Schedule(_Value):
     days: tuple[Weekday, ...] = Field(min_length=1)
     at: time
     max_lateness_hours: float = Field(3.0, gt=0, le=24)
+
+
+class Window(_Value):
+    """When a newsletter may be handed over, on the wall clock of its zone; may go over midnight."""
+
+    begin: time = Field(alias="from")
+    until: time
+
+    def opens(self, at: datetime, zone: str) -> datetime | None:
+        """When it opens next, seen from *at*; None: it is open."""
+        local = at.astimezone(ZoneInfo(zone))
+        clock = local.time()
+        over_midnight = self.begin >= self.until
+        is_open = (
+            (self.begin <= clock or clock < self.until) if over_midnight else self.begin <= clock < self.until
+        )
+        if is_open:
+            return None
+        day = local.date() if clock < self.begin else local.date() + timedelta(days=1)
+        return due_at(day, self.begin, zone)
 
 
 class Segment(_Value):
@@ -227,7 +290,12 @@ class Newsletter(_Value):
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
     approval: Literal["auto", "editor"] = "auto"
-    on_unknown: Literal["hold"] = "hold"
+    mode: Literal["direct", "scheduled"] = "direct"
+    deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
+    pace: Ceilings = Ceilings()
+    window: Window | None = None
+    on_unknown: Literal["hold", "resend"] = "hold"
+    unknown_wait_minutes: int = Field(30, ge=5)
     kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
     languages_preferred: tuple[str, ...] = ()
     full_text_bytes: int = Field(24_000, ge=1_000)
@@ -239,6 +307,11 @@ class Newsletter(_Value):
     def zone(self, publication: Publication) -> str:
         """The newsletter's time zone: its own, else the publication's."""
         return self.timezone or publication.timezone
+
+    @property
+    def local_time(self) -> time | None:
+        """The reader's wall-clock time for ``deliver = "local 06:30"``; None: at once."""
+        return time.fromisoformat(self.deliver.removeprefix("local ")) if self.deliver != "at once" else None
 
     @model_validator(mode="after")
     def _sections_differ(self) -> Newsletter:

@@ -22,14 +22,14 @@ from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.edition import EditionStatus, Rendered, Snapshot
-from newsletter.errors import NewsletterError, NotFound, ProofFailed, ProviderError, StateError, ThinDay
+from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import load_articles
 from newsletter.makeup import make_snapshot
 from newsletter.outbox.accounts import counts
-from newsletter.outbox.drain import Sender, drain, edition_ref
+from newsletter.outbox.drain import Mailing, Sender, Step, drain, edition_ref
 from newsletter.outbox.freeze import freeze
-from newsletter.outbox.ledger import move_edition, recover
+from newsletter.outbox.ledger import move_edition, recover, withdraw
 from newsletter.picks import Order, Picks, pick_articles
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.engine import Renderer, content_hash
@@ -152,6 +152,7 @@ class Desk:
         return Sender(
             engine=self.engine, provider=self.provider, signer=Signer(self.keys), base_url=self.settings.base_url,
             in_flight=self.settings.in_flight, clock=self.clock, stop=self.stop,
+            cancel_limit=self.settings.cancel_limit,
         )  # fmt: skip
 
     def reload(self) -> None:
@@ -345,13 +346,18 @@ class Desk:
         )
 
     def spike(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
-        """Kill an edition. While it is being sent, pause it first: what has gone has gone."""
+        """Kill an edition, also while it is being sent: what has gone has gone, the rest is taken back."""
         frm = (
             EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED, EditionStatus.PAUSED,
+            EditionStatus.SUBMITTING,
         )  # fmt: skip
-        return self._order(
-            newsletter, day, EditionStatus.SPIKED, frm, f"spiked by {actor}{': ' + reason if reason else ''}"
-        )
+        words = f"spiked by {actor}{': ' + reason if reason else ''}"
+        with writing(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            moved = move_edition(session, row.id or 0, to=EditionStatus.SPIKED, frm=frm, reason=words)
+            if moved:
+                withdraw(session, row.id or 0, at=self.clock(), reason=words)
+            return self._moved(session, row, moved, EditionStatus.SPIKED)
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
@@ -393,6 +399,19 @@ class Desk:
 
     # --- freeze and send ------------------------------------------------------------------------
 
+    def freeze(self, newsletter: Newsletter, day: date, *, now: datetime) -> int | None:
+        """Freeze the audience of an approved edition; return the id of one that is being sent, else None."""
+        with reading(self.engine) as session:
+            row = self._row(session, newsletter, day)
+        if row.status == EditionStatus.APPROVED:
+            freeze(
+                self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
+                batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
+            )  # fmt: skip
+            with reading(self.engine) as session:
+                row = self._row(session, newsletter, day)
+        return row.id if row.status == EditionStatus.SUBMITTING else None
+
     def send(self, newsletter: Newsletter, day: date, *, now: datetime, tell: Tell = _silent) -> Account:
         """
         Submit what is approved, go on with what was begun, and say where it stands.
@@ -400,28 +419,23 @@ class Desk:
         Raises:
             ProviderError: the provider refuses us as a whole.
         """
-        with reading(self.engine) as session:
-            row = self._row(session, newsletter, day)
-            edition_id = row.id or 0
-        if row.status == EditionStatus.APPROVED:
-            freeze(
-                self.engine, newsletter, self.catalogue.publication, edition_id, now=now, at=self.clock(),
-                batch_size=self.provider.max_recipients,
-            )  # fmt: skip
-        account = self.status([newsletter.slug], day=day)[0]
-        if account.status == EditionStatus.SUBMITTING:
-            done = account.submitted
-            lock = threading.Lock()
-
-            def progress(readers: int) -> None:
-                nonlocal done
-                with lock:
-                    done += readers
-                    tell("send", newsletter.slug, done, account.audience)
-
-            tell("send", newsletter.slug, done, account.audience)
-            drain(self.sender, newsletter, self.catalogue.publication, edition_id, now=now, progress=progress)
+        edition_id = self.freeze(newsletter, day, now=now)
+        if edition_id is not None:
+            self.deliver([(newsletter, edition_id)], now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
+
+    def deliver(
+        self, editions_: Sequence[tuple[Newsletter, int]], *, now: datetime | None, tell: Tell = _silent
+    ) -> None:
+        """
+        Drain frozen editions together, so that all of them move.
+
+        Raises:
+            ProviderError: the provider refuses us as a whole.
+        """
+        mailings = [Mailing(one, self.catalogue.publication, edition_id) for one, edition_id in editions_]
+        told = _Telling(self, mailings, tell)
+        drain(self.sender, mailings, now=now, progress=told.step)
 
     # --- the whole day --------------------------------------------------------------------------
 
@@ -444,17 +458,35 @@ class Desk:
         """
         chosen = [self.catalogue[slug] for slug in only] or list(self.catalogue.newsletters)
         accounts: list[Account] = []
+        frozen: list[tuple[Newsletter, int]] = []
         for number, newsletter in enumerate(chosen, start=1):
             tell("run", newsletter.slug, number, len(chosen))
             edition_date = day or self.edition_date(newsletter, now)
-            accounts.append(self._run_one(newsletter, edition_date, now=now, every=every, tell=tell))
+            account = self._make_one(newsletter, edition_date, now=now, every=every)
+            if account.status in (EditionStatus.APPROVED, EditionStatus.SUBMITTING):
+                edition_id, account = self._freeze_one(newsletter, account, now=now)
+                frozen += [(newsletter, edition_id)] if edition_id is not None else []
+            accounts.append(account)
             if self.stop.is_set():
                 break
-        return tuple(accounts)
+        if frozen and not self.stop.is_set():
+            self.deliver(frozen, now=now, tell=tell)
+        sent = {newsletter.slug for newsletter, _ in frozen}
+        return tuple(
+            self.status([one.newsletter], day=one.date)[0] if one.newsletter in sent else one
+            for one in accounts
+        )
 
-    def _run_one(
-        self, newsletter: Newsletter, day: date, *, now: datetime, every: bool, tell: Tell
-    ) -> Account:
+    def _freeze_one(
+        self, newsletter: Newsletter, account: Account, *, now: datetime
+    ) -> tuple[int | None, Account]:
+        try:
+            edition_id = self.freeze(newsletter, account.date, now=now)
+        except NewsletterError as error:
+            return None, replace(account, reason=str(error))
+        return edition_id, self.status([newsletter.slug], day=account.date)[0]
+
+    def _make_one(self, newsletter: Newsletter, day: date, *, now: datetime, every: bool) -> Account:
         if not every and WEEKDAYS[day.weekday()] not in newsletter.schedule.days:
             days = ", ".join(newsletter.schedule.days)
             known = self.status([newsletter.slug], day=day)
@@ -466,15 +498,7 @@ class Desk:
             return replace(
                 before[0], reason=f"Already submitted{_when(before[0], self)}; nothing was sent again."
             )
-        account = self.prepare(newsletter, day, now=now)
-        if account.status not in (EditionStatus.APPROVED, EditionStatus.SUBMITTING):
-            return account
-        try:
-            return self.send(newsletter, day, now=now, tell=tell)
-        except ProviderError:
-            raise
-        except NewsletterError as error:
-            return replace(self.status([newsletter.slug], day=day)[0], reason=str(error))
+        return self.prepare(newsletter, day, now=now)
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -538,6 +562,31 @@ class Desk:
             hash=row.content_hash, audience=row.audience, pending=buckets["pending"], submitted=buckets["submitted"],
             skipped=buckets["skipped"], failed=buckets["failed"], uncertain=buckets["uncertain"], reason=reason,
         )  # fmt: skip
+
+
+class _Telling:
+    """Turns steps of a drain into progress: (send, slug, readers done, audience)."""
+
+    def __init__(self, desk: Desk, mailings: Sequence[Mailing], tell: Tell) -> None:
+        self.tell = tell
+        self.done: dict[str, int] = {}
+        self.audience: dict[str, int] = {}
+        with reading(desk.engine) as session:
+            for mailing in mailings:
+                row = session.get_one(EditionRow, mailing.edition_id)
+                slug = mailing.newsletter.slug
+                self.done[slug] = counts(session, mailing.edition_id)["submitted"]
+                self.audience[slug] = row.audience
+                tell("send", slug, self.done[slug], row.audience)
+
+    def step(self, step: Step) -> None:
+        """Count what was accepted, and pass on what is uncertain."""
+        slug = step.newsletter
+        if step.outcome == "accepted":
+            self.done[slug] += step.readers
+            self.tell("send", slug, self.done[slug], self.audience[slug])
+        elif step.outcome == "uncertain":
+            self.tell("uncertain", slug, step.readers, self.audience[slug])
 
 
 def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     outbox: Path = Field(Path("outbox"), alias="NEWSLETTER_OUTBOX")
     system_outbox: Path = Field(Path("outbox-system"), alias="NEWSLETTER_SYSTEM_OUTBOX")
     in_flight: int = Field(4, alias="NEWSLETTER_IN_FLIGHT", ge=1, le=64)
+    cancel_limit: int = Field(10, alias="NEWSLETTER_CANCEL_LIMIT", ge=1, le=100)
     actor: str = Field("", alias="NEWSLETTER_ACTOR")
     allow_private_sources: bool = Field(False, alias="NEWSLETTER_ALLOW_PRIVATE_SOURCES")
 

@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -19,13 +20,14 @@ from newsletter.catalogue import Newsletter, Publication
 from newsletter.edition import EditionStatus
 from newsletter.errors import ProviderError, StateError
 from newsletter.outbox.accounts import audit, counts, why
-from newsletter.outbox.claim import claim
-from newsletter.outbox.drain import Sender, drain
+from newsletter.outbox.claim import Claim, claim
+from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, is_dead, move_batch, move_edition, recover, this_owner
+from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import settle_by_word
-from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
+from newsletter.providers import Accepted, Envelope, Outcome, Ready, Refused, Uncertain
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Rendering, Subscriber, Subscription, Suppression
@@ -61,6 +63,7 @@ class Postman:
         before: Callable[[Envelope], None] | None = None,
     ) -> None:
         self.max_recipients = size
+        self.schedules_ahead = timedelta(0)
         self.script = script
         self.before = before
         self.taken: Counter[str] = Counter()
@@ -77,6 +80,21 @@ class Postman:
             if isinstance(outcome, Accepted):
                 self.taken.update(recipient.reader for recipient in envelope.recipients)
         return outcome
+
+    def prepare(self, envelope: Envelope) -> Ready:
+        """Nothing to prepare."""
+        return partial(self.submit, envelope)
+
+    def reserve(self) -> str:
+        """Nothing can be scheduled."""
+        raise ProviderError("no")
+
+    def cancel(self, reservation: str) -> bool:
+        """Nothing was scheduled."""
+        return False
+
+    def release(self, reservation: str) -> None:
+        """Nothing was scheduled."""
 
     def problems(self) -> list[str]:
         """Nothing is missing."""
@@ -137,7 +155,17 @@ def a_sender(engine: Engine, postman: Postman, *, in_flight: int = 1) -> Sender:
 def send_all(engine: Engine, postman: Postman, edition_id: int, *, in_flight: int = 1) -> None:
     """Freeze (if it is approved) and drain."""
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=postman.max_recipients)
-    drain(a_sender(engine, postman, in_flight=in_flight), NEWSLETTER, PUBLICATION, edition_id, now=NOW)
+    mailing = Mailing(NEWSLETTER, PUBLICATION, edition_id)
+    drain(a_sender(engine, postman, in_flight=in_flight), [mailing], now=NOW)
+
+
+def claim_one(engine: Engine, edition_id: int, *, owner: str) -> Claim | Later | None:
+    """One claim of its own transaction, by *owner*, never sent."""
+    with writing(engine) as session:
+        return claim(
+            session, NEWSLETTER, PUBLICATION, edition_id, owner=owner, now=NOW, at=NOW, ahead=timedelta(0),
+            batch_size=10,
+        )  # fmt: skip
 
 
 def the_edition(engine: Engine, edition_id: int) -> EditionRow:
@@ -373,7 +401,7 @@ def test_a_dead_owner_leaves_uncertainty_not_a_retry(engine: Engine) -> None:
     edition_id = an_edition(engine)
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
     dead = "|".join([this_owner().split("|")[0], "999999999", "1.00"])
-    assert claim(engine, NEWSLETTER, PUBLICATION, edition_id, owner=dead, now=NOW, at=NOW, batch_size=10)
+    assert claim_one(engine, edition_id, owner=dead)
     postman = Postman()
 
     send_all(engine, postman, edition_id)
@@ -387,9 +415,7 @@ def test_a_living_owner_is_left_alone_until_its_lease_ends(engine: Engine) -> No
     add_readers(engine, 5, paying_every=99)
     edition_id = an_edition(engine)
     freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
-    claim(
-        engine, NEWSLETTER, PUBLICATION, edition_id, owner="elsewhere|1|1.00", now=NOW, at=NOW, batch_size=10
-    )
+    claim_one(engine, edition_id, owner="elsewhere|1|1.00")
 
     with writing(engine) as session:
         early = recover(session, at=NOW + timedelta(minutes=5))

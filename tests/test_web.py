@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import httpx
 import pytest
@@ -213,7 +213,9 @@ def test_a_token_of_another_length_is_refused(change: object) -> None:
 
 def test_old_links_go_on_working_after_a_rotation() -> None:
     """A link signed with the former key verifies; with a forgotten key it does not."""
-    old = Signer(Keys(signing=KEYS.signing[1:], suppression=b"s" * 32)).view(READER, "today.2026-11-20.1")
+    old = Signer(Keys(signing=KEYS.signing[1:], suppression=b"s" * 32)).view(
+        READER, "today", date(2026, 11, 20)
+    )
     forgotten = Signer(
         Keys(signing=(b"a key that was thrown away long ago",), suppression=b"s" * 32)
     ).preferences(READER)

@@ -6,15 +6,17 @@ Edition::
     draft ──▶ approved ──▶ submitting ──▶ submitted
       │ ▲        │            │   ▲
       ▼ │        ▼            ▼   │
-    held ──▶ (approved)     paused        draft, held, approved, paused ──▶ spiked; draft, held ──▶ skipped
-
+    held ──▶ (approved)     paused        draft, held, approved, submitting, paused ──▶ spiked
+                                          draft, held ──▶ skipped
 Batch::
 
     pending ──▶ submitting ──▶ submitted
-       ▲            ├────────▶ pending     certainly refused: nothing was taken
-       │            ├────────▶ failed      certainly refused for good
-       │            └────────▶ uncertain ──▶ submitted | pending | abandoned   by evidence or a person's word
-       └─────────────────────────┘
+     ▲  │ │         ├────────▶ pending     certainly refused: nothing was taken
+     │  │ │         ├────────▶ failed      certainly refused for good
+     │  │ │         └────────▶ uncertain ──▶ submitted | pending | abandoned   by evidence or a person's word
+     │  │ └───▶ withdrawn   the edition was spiked or corrected before it went   │          │
+     │  └─────▶ submitted   an attempt that was given up turns out to have been taken ◀─────┘
+     └───────────────────────────────────────────────────────────────────────────┘
 
 Every arrow is one conditional UPDATE (``ledger.move_edition``, ``ledger.move_batch``); there is no
 other way to change a state. A claim is committed before the first byte leaves, together with who

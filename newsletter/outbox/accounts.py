@@ -29,6 +29,7 @@ _BUCKET = {
     BatchState.UNCERTAIN: "uncertain",
     BatchState.FAILED: "failed",
     BatchState.ABANDONED: "failed",
+    BatchState.WITHDRAWN: "skipped",
 }
 
 
@@ -107,6 +108,8 @@ def audit(session: Session, edition: EditionRow) -> Balance:
                 submitted += remaining
             case "uncertain":
                 uncertain += remaining
+            case "skipped" if remaining:
+                skipped[batch.error or batch.state] += remaining
             case _ if remaining:
                 failed[batch.error or batch.state] += remaining
     twice = [reader for reader, times in seen.items() if times > 1]

@@ -3,37 +3,36 @@ Claim: take a batch, settle who still may have it, and commit both before a byte
 
 Readers are read by their frozen ids and checked again in the same query: who left, was suppressed or
 erased since the freeze is skipped; who changed class is moved, once, into a trailing batch of the
-right variant. Each of them gets a row; all others share the fate of the batch.
+right variant. Each of them gets a row; all others share the fate of the batch. Rows are plain tuples:
+a million readers pass here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, cast
 
-from sqlalchemy import Engine, or_
+from sqlalchemy import Select, or_
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
-from newsletter.audience.segments import reader_query
-from newsletter.catalogue import Newsletter, PlanClass, Publication
+from newsletter.audience.segments import fit_query, reader_query
+from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
-from newsletter.outbox.ledger import BatchState, finish, move_batch
-from newsletter.store.session import writing
+from newsletter.outbox.ledger import BatchState, move_batch
+from newsletter.outbox.pace import Later, admit
 from newsletter.store.tables import Batch, EditionRow, ReaderException
 
-LEASE = timedelta(minutes=15)  # ≫ the deadline of one request (30 s)
+LEASE = timedelta(minutes=15)
+"""How long a claim is believed; ≫ the deadline of one request (30 s a step)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A reader who goes out with a claimed batch."""
-
-    id: int
-    reader: str
-    email: str
-    name: str
+Reader = tuple[int, str, str, str]
+"""A reader who goes out with a claimed batch: id, reader, email, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,16 @@ class Claim:
     attempt: int
     edition_id: int
     variant: PlanClass
-    readers: tuple[Reader, ...]
+    sender: Address
+    at: datetime
+    lease_until: datetime
+    release_at: datetime | None
+    reservation: str
+    readers: Sequence[Reader]
 
 
 def claim(
-    engine: Engine,
+    session: Session,
     newsletter: Newsletter,
     publication: Publication,
     edition_id: int,
@@ -56,58 +60,140 @@ def claim(
     owner: str,
     now: datetime,
     at: datetime,
+    ahead: timedelta,
     batch_size: int,
-) -> Claim | None:
+    reservation: str = "",
+) -> Claim | Later | None:
     """
-    Claim the next batch of an edition that is being sent, or return None when there is none now.
+    Claim the next batch of an edition that is being sent; None: nothing is left to claim now.
 
-    None too when the edition was paused or spiked: the brake is looked at for every batch.
+    None too when the edition was paused or spiked: the brake is looked at for every batch. ``Later``:
+    there is something, but the pace or a release time lets nothing go before its moment. The caller
+    commits. *ahead*: how long before its release a batch may be handed over.
     """
+    connection = session.connection()
     while True:
-        with writing(engine) as session:
-            status = session.exec(select(EditionRow.status).where(EditionRow.id == edition_id)).one()
-            if status != EditionStatus.SUBMITTING:
-                return None
-            batch = session.exec(
-                select(Batch)
-                .where(
-                    Batch.edition_id == edition_id,
-                    Batch.state == BatchState.PENDING,
-                    or_(col(Batch.not_before).is_(None), col(Batch.not_before) <= at),
-                )
-                .order_by(col(Batch.trailing), col(Batch.seq))
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            ).first()
-            if batch is None or batch.id is None:
-                return None
-            attempt = batch.attempt + 1
-            taken = move_batch(
-                session, batch.id, to=BatchState.SUBMITTING, frm=BatchState.PENDING, at=at, of_attempt=batch.attempt,
-                attempt=attempt, owner=owner, lease_until=at + LEASE, not_before=None, error="",
-            )  # fmt: skip
-            if not taken:
-                continue
-            session.refresh(batch)
-            readers = _check_readers(
-                session, batch, newsletter, publication, now=now, at=at, batch_size=batch_size
+        found = connection.execute(_next_query(edition_id, at, ahead)).first()
+        if found is None:
+            return _next_release(session, edition_id, ahead)
+        batch_id, attempt, variant, ids, readers, apart, release_at = found
+        turn = admit(connection, newsletter, publication, readers - apart, at=at)
+        if isinstance(turn, Later):
+            return turn
+        release_at = _release(newsletter, release_at, at, reservation)
+        taken = move_batch(
+            session, batch_id, to=BatchState.SUBMITTING, frm=BatchState.PENDING, at=at, of_attempt=attempt,
+            attempt=attempt + 1, owner=owner, lease_until=at + LEASE, not_before=None, error="",
+            release_at=release_at, reservation=reservation,
+        )  # fmt: skip
+        if not taken:
+            continue
+        frozen = unpack(ids)
+        if apart:
+            out = set(_apart(session, batch_id))
+            frozen = [reader for reader in frozen if reader not in out]
+        plan_class: PlanClass = "paying" if variant == "paying" else "free"
+        fit = _fit(session, newsletter.slug, publication, frozen, plan_class, now=now)
+        if len(fit) < len(frozen):
+            batch = session.get_one(Batch, batch_id, populate_existing=True)
+            missing = sorted(set(frozen) - {row[0] for row in fit})
+            again = _check_readers(
+                session, batch, newsletter, publication, missing, now=now, at=at, batch_size=batch_size
             )
-            if readers:
-                return Claim(batch.id, attempt, edition_id, _variant(batch), tuple(readers))
-            move_batch(session, batch.id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at)
-            finish(session, edition_id, at=at)
+            fit = sorted([*fit, *again])
+        if fit:
+            return Claim(
+                batch_id, attempt + 1, edition_id, plan_class, turn.sender, at, at + LEASE,
+                release_at if release_at and release_at > at else None, reservation, fit,
+            )  # fmt: skip
+        move_batch(session, batch_id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at)
 
 
-def _variant(batch: Batch) -> PlanClass:
-    return "paying" if batch.variant == "paying" else "free"
+SEND_AT_LEAST_AHEAD = timedelta(minutes=20)
+"""A scheduled request is handed over so long before its release: 10 minutes stay to call it back."""
 
 
-def frozen_readers(session: Session, batch: Batch) -> list[int]:
-    """The ids of *batch* that have no exception: those who share its fate."""
-    apart = set(
-        session.exec(select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch.id)).all()
+def _release(
+    newsletter: Newsletter, release_at: datetime | None, at: datetime, reservation: str
+) -> datetime | None:
+    """A scheduled batch that is late gets a later release, so that it can still be called back."""
+    if not reservation:
+        return release_at
+    return max(release_at or at, at + SEND_AT_LEAST_AHEAD)
+
+
+def _next_query(edition_id: int, at: datetime, ahead: timedelta) -> Select[Any]:
+    query: Any = (  # SQLAlchemy types a Select by its columns
+        columns(
+            col(Batch.id), col(Batch.attempt), col(Batch.variant), col(Batch.ids), col(Batch.n),
+            col(Batch.skipped_n) + col(Batch.failed_n) + col(Batch.moved_n), col(Batch.release_at),
+        )
+        .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+        .where(
+            col(Batch.edition_id) == edition_id,
+            col(Batch.state) == BatchState.PENDING,
+            col(EditionRow.status) == EditionStatus.SUBMITTING,
+            or_(col(Batch.not_before).is_(None), col(Batch.not_before) <= at),
+            or_(col(Batch.release_at).is_(None), col(Batch.release_at) <= at + ahead),
+        )
+        .order_by(col(Batch.rank), col(Batch.trailing), col(Batch.seq))
+        .limit(1)
+        .with_for_update(skip_locked=True, of=Batch)
+    )  # fmt: skip
+    return cast("Select[Any]", query)
+
+
+def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later | None:
+    """When something of the edition may go next, if anything waits and the edition still is being sent."""
+    pending = (
+        select(func.min(Batch.not_before), func.min(Batch.release_at))
+        .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+        .where(
+            Batch.edition_id == edition_id,
+            Batch.state == BatchState.PENDING,
+            EditionRow.status == EditionStatus.SUBMITTING,
+        )
     )
-    return [reader for reader in unpack(batch.ids) if reader not in apart]
+    retry_at, release_at = session.exec(pending).one()
+    moments = [moment for moment in (retry_at, release_at - ahead if release_at else None) if moment]
+    if not moments:
+        return None
+    return Later(
+        min(moments), "the provider asked to wait" if retry_at == min(moments) else "its release time"
+    )
+
+
+def _fit(
+    session: Session,
+    slug: str,
+    publication: Publication,
+    frozen: Sequence[int],
+    plan_class: PlanClass,
+    *,
+    now: datetime,
+) -> list[Reader]:
+    """Who of *frozen* may have it, as plain tuples."""
+    connection = session.connection()
+    dialect = connection.dialect.name
+    query = _fit_query(slug, publication, dialect)
+    ids = list(frozen) if dialect == "postgresql" else json.dumps(frozen)
+    result = connection.execute(query, {"ids": ids, "now": now, "paying": plan_class == "paying"})
+    cursor: Any = result.cursor  # the driver's own tuples: no column needs converting
+    rows: list[Reader] = cursor.fetchall()
+    result.close()
+    return rows
+
+
+@lru_cache(maxsize=64)
+def _fit_query(slug: str, publication: Publication, dialect: str) -> Select[Any]:
+    return fit_query(slug, publication, dialect)
+
+
+def _apart(session: Session, batch_id: int) -> list[int]:
+    """Those of a batch who do not share its fate."""
+    return list(
+        session.exec(select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id)).all()
+    )
 
 
 def _check_readers(
@@ -115,20 +201,20 @@ def _check_readers(
     batch: Batch,
     newsletter: Newsletter,
     publication: Publication,
+    doubtful: Sequence[int],
     *,
     now: datetime,
     at: datetime,
     batch_size: int,
 ) -> list[Reader]:
-    """Read the batch by its frozen ids; record whom it loses; return who goes out."""
-    frozen = frozen_readers(session, batch)
+    """Say of each of *doubtful* why the batch loses them, and record it; return who goes out after all."""
     rows = {
         row.id: row
-        for row in session.execute(reader_query(frozen, newsletter.slug, publication, now=now)).all()
+        for row in session.execute(reader_query(doubtful, newsletter.slug, publication, now=now)).all()
     }
     readers: list[Reader] = []
     moved: dict[str, list[int]] = {}
-    for reader_id in frozen:
+    for reader_id in doubtful:
         row = rows.get(reader_id)
         if row is None:
             record_exception(session, batch, reader_id, "skipped", "erased after the freeze", at=at)
@@ -139,7 +225,7 @@ def _check_readers(
         elif row.state != "active":
             record_exception(session, batch, reader_id, "skipped", "left after the freeze", at=at)
         elif row.plan_class == batch.variant:
-            readers.append(Reader(row.id, row.reader, row.email, row.name))
+            readers.append((row.id, row.reader, row.email, row.name))
         elif row.plan_class in newsletter.audience.classes:
             record_exception(session, batch, reader_id, "moved", f"is {row.plan_class} now", at=at)
             moved.setdefault(row.plan_class, []).append(reader_id)
@@ -170,7 +256,6 @@ def record_exception(
     counter = f"{verdict}_n"
     setattr(batch, counter, getattr(batch, counter) + 1)
     session.add(batch)
-    session.flush()
 
 
 def append_readers(
@@ -183,25 +268,37 @@ def append_readers(
     batch_size: int,
     trailing: bool,
 ) -> None:
-    """Put readers moved out of *source* into the pending trailing batch of *variant*, or a new one."""
+    """
+    Put readers moved out of *source* into the pending trailing batch of *variant*, or a new one.
+
+    A batch that somebody else is claiming at this moment is passed over; the edition is locked, so that
+    two who append at once do not choose the same number.
+    """
     target = None
+    session.exec(select(EditionRow.id).where(EditionRow.id == source.edition_id).with_for_update()).one()
     if trailing:
         target = session.exec(
-            select(Batch).where(
+            select(Batch)
+            .where(
                 Batch.edition_id == source.edition_id,
                 Batch.id != source.id,
                 Batch.variant == variant,
+                Batch.release_at == source.release_at
+                if source.release_at
+                else col(Batch.release_at).is_(None),
                 Batch.state == BatchState.PENDING,
                 Batch.attempt == 0,
                 col(Batch.trailing).is_(True),
                 Batch.n <= batch_size - len(ids),
             )
+            .with_for_update(skip_locked=True)
         ).first()
     if target is None:
         last = session.exec(select(func.max(Batch.seq)).where(Batch.edition_id == source.edition_id)).one()
         target = Batch(
             edition_id=source.edition_id, seq=last + 1, variant=variant, trailing=trailing, ids=pack(sorted(ids)),
-            lo_id=min(ids), hi_id=max(ids), n=len(ids), changed_at=at,
+            lo_id=min(ids), hi_id=max(ids), n=len(ids), rank=source.rank, release_at=source.release_at,
+            changed_at=at,
         )  # fmt: skip
     else:
         merged = sorted({*unpack(target.ids), *ids})

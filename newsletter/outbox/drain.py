@@ -1,7 +1,10 @@
 """
-Drain: claim, submit and settle until nothing of an edition can be claimed, several requests at once.
+Drain: claim, submit and settle until nothing of the editions at hand can be claimed.
 
-Safe to run from several threads, processes and machines at the same time, and to stop anywhere.
+One thread does everything that takes the processor: in one transaction it settles what came back and
+claims what goes next, then it encodes the request; a pool of threads only talks to the network. So a
+batch costs one commit, and the interpreter's lock is never fought over. Safe to run in several threads,
+processes and machines at the same time, and to stop anywhere.
 """
 
 from __future__ import annotations
@@ -9,33 +12,43 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Engine
-from sqlmodel import col, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session, select
 
 from newsletter.audience.tokens import Signer
-from newsletter.catalogue import Newsletter, PlanClass, Publication
-from newsletter.edition import PERSONAL_TAGS, EditionStatus
-from newsletter.errors import NotFound, ProviderError
-from newsletter.outbox.claim import Claim, claim
-from newsletter.outbox.ledger import BatchState, recover, this_owner
-from newsletter.outbox.settle import settle
-from newsletter.providers import Accepted, Envelope, Provider, Recipient, Refused
+from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
+from newsletter.edition import PERSONAL_TAGS
+from newsletter.errors import NotFound, ProviderError, StoreError
+from newsletter.outbox.claim import Claim, Reader, claim
+from newsletter.outbox.freeze import SCHEDULE_LEAD
+from newsletter.outbox.ledger import recover, this_owner
+from newsletter.outbox.pace import Later
+from newsletter.outbox.settle import close, settle
+from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipient, Refused, Uncertain
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Batch, EditionRow, Rendering
+from newsletter.store.tables import EditionRow, Rendering
 from newsletter.times import Clock
 
-PATIENCE = timedelta(seconds=30)
-"""How long a drain waits for a provider that asks for a pause, before it leaves the rest for later."""
+log = structlog.get_logger()
+
+PATIENCE = timedelta(seconds=90)
+"""How long after the last batch a drain waits for a pace or a provider, before it leaves the rest for later."""
+
+_LEASE_MARGIN = timedelta(minutes=2)
+_RECONNECT = timedelta(seconds=5)
+_LOOK_EVERY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What a drain needs besides the edition: made once at a door and handed down."""
+    """What a drain needs besides the editions: made once at a door and handed down."""
 
     engine: Engine
     provider: Provider
@@ -45,6 +58,28 @@ class Sender:
     clock: Clock
     stop: threading.Event = field(default_factory=threading.Event)
     sleep: Callable[[float], None] = time.sleep
+    cancel_limit: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mailing:
+    """One frozen edition to be drained."""
+
+    newsletter: Newsletter
+    publication: Publication
+    edition_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress: *readers* of *newsletter* whose batch got *outcome*: accepted, uncertain or refused."""
+
+    newsletter: str
+    outcome: str
+    readers: int
+
+
+Progress = Callable[[Step], None]
 
 
 def edition_ref(row: EditionRow) -> str:
@@ -54,151 +89,322 @@ def edition_ref(row: EditionRow) -> str:
 
 def drain(
     sender: Sender,
-    newsletter: Newsletter,
-    publication: Publication,
-    edition_id: int,
+    mailings: Sequence[Mailing],
     *,
-    now: datetime,
-    progress: Callable[[int], None] | None = None,
+    now: datetime | None = None,
+    progress: Progress | None = None,
+    more: Callable[[], Sequence[Mailing]] | None = None,
 ) -> None:
     """
-    Send what is pending of a frozen edition; *progress* is told of readers accepted.
+    Send what is pending of *mailings*, batch by batch in turn, so that all of them move.
+
+    *now* is editorial time (who pays); None: the sender's clock. *more* is asked now and then for
+    editions that have something pending meanwhile.
 
     Raises:
         ProviderError: the provider refuses us as a whole; nothing is lost, everything stays pending.
+        StoreError: the database cannot be written; what was in flight is settled at the next start.
     """
     with writing(sender.engine) as session:
         recover(session, at=sender.clock())
-    parts = _load_parts(sender, newsletter, publication, edition_id)
-    owner = this_owner()
-    deadline = sender.clock() + PATIENCE
-    while not sender.stop.is_set():
-        work = _Work(
-            sender, newsletter, publication, edition_id, parts, owner=owner, now=now, progress=progress
-        )
-        with ThreadPoolExecutor(sender.in_flight, thread_name_prefix="drain") as pool:
-            for done in [pool.submit(work.run) for _ in range(sender.in_flight)]:
-                done.result()
-        if work.refused_us:
-            raise ProviderError(
-                f"The provider refuses us: {work.refused_us} Nothing was lost: what is pending goes out with the "
-                "next `newsletter send` once this is mended."
-            )
-        waiting_until = _next_not_before(sender, edition_id)
-        if waiting_until is None or waiting_until > deadline:
-            return
-        sender.sleep(max(0.0, (waiting_until - sender.clock()).total_seconds()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    edition: EditionRow
-    renderings: dict[str, tuple[str, str, str]]
-    envelope: Callable[[PlanClass, str, tuple[Recipient, ...]], Envelope]
-
-
-def _load_parts(sender: Sender, newsletter: Newsletter, publication: Publication, edition_id: int) -> _Parts:
-    with reading(sender.engine) as session:
-        edition = session.get(EditionRow, edition_id)
-        rows = session.exec(select(Rendering).where(Rendering.edition_id == edition_id)).all()
-    if edition is None:
-        raise NotFound(f"There is no edition {edition_id}.")
-    renderings = {
-        row.variant: (row.subject, zlib.decompress(row.html).decode(), zlib.decompress(row.text).decode())
-        for row in rows
-    }
-    address = newsletter.sender or publication.sender
-
-    def envelope(variant: PlanClass, batch: str, recipients: tuple[Recipient, ...]) -> Envelope:
-        subject, html, text = renderings[variant]
-        return Envelope(
-            edition=edition_ref(edition), batch=batch, newsletter=newsletter.slug, variant=variant,
-            sender=address, reply_to=publication.reply_to, subject=subject, html=html, text=text,
-            list_id=f"{newsletter.slug}.{address.email.rpartition('@')[2]}", list_name=newsletter.name,
-            dated_at=edition.frozen_at or edition.made_at, recipients=recipients, language=newsletter.language,
-        )  # fmt: skip
-
-    return _Parts(edition, renderings, envelope)
+    _Drain(sender, now, progress, more).run(mailings)
 
 
 @dataclass(slots=True)
-class _Work:
-    """One round of a drain, shared by its threads."""
+class _Edition:
+    """A mailing with its bytes, and how it stands in this drain."""
 
-    sender: Sender
-    newsletter: Newsletter
-    publication: Publication
-    edition_id: int
-    parts: _Parts
-    owner: str
-    now: datetime
-    progress: Callable[[int], None] | None
-    refused_us: str = ""
+    mailing: Mailing
+    row: EditionRow
+    renderings: dict[str, tuple[str, str, str]]
+    in_flight: int = 0
+    served: int = 0
+    rests_until: datetime | None = None
+    is_done: bool = False
 
-    def run(self) -> None:
-        """Claim, submit and settle until there is nothing to claim, or somebody says stop."""
-        while not self.refused_us and not self.sender.stop.is_set():
-            claimed = claim(
-                self.sender.engine, self.newsletter, self.publication, self.edition_id, owner=self.owner,
-                now=self.now, at=self.sender.clock(), batch_size=self.sender.provider.max_recipients,
-            )  # fmt: skip
-            if claimed is None:
-                return
-            outcome = self.sender.provider.submit(self._envelope(claimed))
-            settle(
-                self.sender.engine, claimed, outcome, at=self.sender.clock(),
-                batch_size=self.sender.provider.max_recipients,
-            )  # fmt: skip
-            if isinstance(outcome, Accepted) and self.progress:
-                self.progress(len(claimed.readers))
-            if isinstance(outcome, Refused) and outcome.stop_run:
-                self.refused_us = outcome.reason
+    @property
+    def is_scheduled(self) -> bool:
+        return self.mailing.newsletter.mode == "scheduled"
 
-    def _envelope(self, claimed: Claim) -> Envelope:
-        reference = edition_ref(self.parts.edition)
-        recipients = tuple(
-            personal_recipient(
-                self.sender,
-                self.newsletter.slug,
-                reference,
-                reader=row.reader,
-                email=row.email,
-                name=row.name,
+
+@dataclass(slots=True)
+class _Flight:
+    edition: _Edition
+    claim: Claim
+
+
+class _Drain:
+    def __init__(
+        self,
+        sender: Sender,
+        now: datetime | None,
+        progress: Progress | None,
+        more: Callable[[], Sequence[Mailing]] | None,
+    ) -> None:
+        self.sender, self.now, self.progress, self.more = sender, now, progress, more
+        self.owner = this_owner()
+        self.editions: dict[int, _Edition] = {}
+        self.flights: dict[Future[Outcome], _Flight] = {}
+        self.reservations: list[str] = []
+        self.turns = 0
+        self.rests_until: datetime | None = None
+        self.last_progress = self.looks_again_at = sender.clock()
+        self.refused_us = ""
+
+    def run(self, mailings: Sequence[Mailing]) -> None:
+        """Work until everything is done, must wait too long, or somebody says stop."""
+        self._add(mailings)
+        with ThreadPoolExecutor(self.sender.in_flight, thread_name_prefix="submit") as pool:
+            try:
+                while self._work(pool):
+                    pass
+            except SQLAlchemyError as error:
+                self._save_what_is_known()
+                raise StoreError(
+                    f"The database cannot be written ({str(getattr(error, 'orig', None) or error).splitlines()[0]}). "
+                    "Nothing goes out without a committed claim; mend the disk or its permissions, then run "
+                    "`newsletter send` again."
+                ) from error
+        if self.refused_us:
+            raise ProviderError(
+                f"The provider refuses us: {self.refused_us} Nothing was lost: what is pending goes out with the "
+                "next `newsletter send` once this is mended."
             )
-            for row in claimed.readers
-        )
-        return self.parts.envelope(claimed.variant, f"{claimed.batch_id}.{claimed.attempt}", recipients)
 
+    def _work(self, pool: ThreadPoolExecutor) -> bool:
+        """One round: settle what came back, claim and launch one batch; whether there is more to do."""
+        self._look_for_more()
+        stopping = self.refused_us or self.sender.stop.is_set()
+        edition = None if stopping or len(self.flights) >= self.sender.in_flight else self._whose_turn()
+        if edition is not None and edition.is_scheduled and not self._reserve(edition):
+            edition = None
+        done = [future for future in self.flights if future.done()]
+        if edition is None and not done:
+            if self.flights:
+                wait(self.flights, timeout=1.0, return_when=FIRST_COMPLETED)
+                return True
+            return not stopping and self._rest()
+        claimed = self._settle_and_claim(done, edition)
+        if claimed is not None and edition is not None:
+            self._launch(pool, edition, claimed)
+        return True
 
-def personal_recipient(
-    sender: Sender, slug: str, edition: str, *, reader: str, email: str, name: str
-) -> Recipient:
-    """One reader with the links that are theirs alone."""
-    base = sender.base_url
-    leave = f"{base}/u/{sender.signer.unsubscribe(reader, slug)}"
-    return Recipient(
-        reader=reader,
-        email=email,
-        name=name,
-        values={
-            PERSONAL_TAGS["unsubscribe_url"]: leave,
-            PERSONAL_TAGS["preferences_url"]: f"{base}/preferences/{sender.signer.preferences(reader)}",
-            PERSONAL_TAGS["view_url"]: f"{base}/view/{sender.signer.view(reader, edition)}",
-        },
-        unsubscribe_url=leave,
-    )
+    # --- whose turn -----------------------------------------------------------------------------
 
+    def _add(self, mailings: Sequence[Mailing]) -> None:
+        for mailing in mailings:
+            known = self.editions.get(mailing.edition_id)
+            if known is None:
+                self.editions[mailing.edition_id] = _load(self.sender, mailing)
+            elif known.is_done:
+                known.is_done = False
 
-def _next_not_before(sender: Sender, edition_id: int) -> datetime | None:
-    """When the next waiting batch may go, if anything is waiting and the edition still is being sent."""
-    with reading(sender.engine) as session:
-        status = session.exec(select(EditionRow.status).where(EditionRow.id == edition_id)).one()
-        if status != EditionStatus.SUBMITTING:
+    def _look_for_more(self) -> None:
+        at = self.sender.clock()
+        if self.more is not None and at >= self.looks_again_at:
+            self._add(self.more())
+            self.looks_again_at = at + _LOOK_EVERY
+
+    def _whose_turn(self) -> _Edition | None:
+        """The edition with the fewest requests in flight; of several, the one served longest ago."""
+        at = self.sender.clock()
+        if self.rests_until is not None and self.rests_until > at:
             return None
-        return session.exec(
-            select(func.min(Batch.not_before)).where(
-                Batch.edition_id == edition_id,
-                Batch.state == BatchState.PENDING,
-                col(Batch.not_before).is_not(None),
+        waiting = [
+            edition
+            for edition in self.editions.values()
+            if not edition.is_done and (edition.rests_until is None or edition.rests_until <= at)
+        ]
+        return min(waiting, key=lambda edition: (edition.in_flight, edition.served), default=None)
+
+    def _rest(self) -> bool:
+        """Nothing is in flight and nothing can be claimed now: wait if it is not for long."""
+        at = self.sender.clock()
+        moments = [
+            max(edition.rests_until or at, self.rests_until or at)
+            for edition in self.editions.values()
+            if not edition.is_done
+        ]
+        if not moments or min(moments) > self.last_progress + PATIENCE:
+            return False
+        self.sender.sleep(min(1.0, max(0.0, (min(moments) - at).total_seconds())) or 0.001)
+        return True
+
+    def _reserve(self, edition: _Edition) -> bool:
+        if self.reservations:
+            return True
+        try:
+            self.reservations.append(self.sender.provider.reserve())
+        except ProviderError:
+            edition.rests_until = self.sender.clock() + _RECONNECT
+            return False
+        return True
+
+    # --- the ledger -----------------------------------------------------------------------------
+
+    def _settle_and_claim(self, done: Sequence[Future[Outcome]], edition: _Edition | None) -> Claim | None:
+        """One transaction: a slot is free only when the outcome of its last batch is committed."""
+        at = self.sender.clock()
+        taken = [future for future in done if isinstance(future.result(), Accepted)]
+        for future in done:
+            if future not in taken:  # these may append batches, which locks the edition: not after a pace
+                with writing(self.sender.engine) as session:
+                    self._settle(session, future, at)
+        to_close = {self.flights[future].edition.mailing.edition_id for future in done}
+        with writing(self.sender.engine) as session:
+            for future in taken:
+                self._settle(session, future, at)
+            claimed = self._claim(session, edition, at) if edition is not None else None
+            if edition is not None:
+                (to_close.discard if isinstance(claimed, Claim) else to_close.add)(edition.mailing.edition_id)
+            for edition_id in sorted(to_close):
+                close(session, edition_id, at=at)
+        for future in done:
+            self._landed(self.flights.pop(future), future.result())
+        if edition is None:
+            return None
+        edition.is_done = claimed is None and edition.in_flight == 0
+        edition.rests_until = claimed.at if isinstance(claimed, Later) else None
+        if claimed is None and edition.in_flight:
+            # What is in flight may come back as refused; look again when it has landed.
+            edition.rests_until = at + timedelta(days=1)
+        return claimed if isinstance(claimed, Claim) else None
+
+    def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
+        flight = self.flights[future]
+        settle(
+            session, flight.edition.mailing.newsletter.slug, flight.claim, future.result(), at=at,
+            batch_size=self.sender.provider.max_recipients,
+        )  # fmt: skip
+
+    def _claim(self, session: Session, edition: _Edition, at: datetime) -> Claim | Later | None:
+        mailing, provider = edition.mailing, self.sender.provider
+        ahead = min(provider.schedules_ahead, SCHEDULE_LEAD)
+        return claim(
+            session,
+            mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, now=self.now or at, at=at,
+            ahead=ahead, batch_size=provider.max_recipients,
+            reservation=self.reservations[-1] if edition.is_scheduled and self.reservations else "",
+        )  # fmt: skip
+
+    def _landed(self, flight: _Flight, outcome: Outcome) -> None:
+        edition = flight.edition
+        edition.in_flight -= 1
+        edition.rests_until, edition.is_done = None, False
+        match outcome:
+            case Accepted():
+                word = "accepted"
+                self.last_progress = self.sender.clock()
+            case Uncertain():
+                word = "uncertain"
+                self.last_progress = self.sender.clock()
+            case Refused():
+                word = "refused"
+                if outcome.stop_run:
+                    self.refused_us = outcome.reason
+                elif outcome.slow_down:
+                    self.rests_until = outcome.retry_at
+        if self.progress:
+            self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+
+    def _save_what_is_known(self) -> None:
+        """The database failed in the middle: wait for what is in flight and try once more to write it down."""
+        wait(self.flights)
+        for future in self.flights:
+            try:
+                with writing(self.sender.engine) as session:
+                    self._settle(session, future, self.sender.clock())
+            except SQLAlchemyError:
+                continue  # it stays in flight, and is uncertain from the next start on
+        self.flights.clear()
+
+    # --- the mail -------------------------------------------------------------------------------
+
+    def _launch(self, pool: ThreadPoolExecutor, edition: _Edition, claimed: Claim) -> None:
+        if claimed.reservation:
+            self.reservations.remove(claimed.reservation)
+        ready = self._prepare(edition, claimed)
+        self.turns += 1
+        edition.served, edition.in_flight = self.turns, edition.in_flight + 1
+        self.flights[pool.submit(self._submit, ready, claimed)] = _Flight(edition, claimed)
+
+    def _prepare(self, edition: _Edition, claimed: Claim) -> Ready:
+        try:
+            return self.sender.provider.prepare(self._envelope(edition, claimed))
+        except Exception as error:  # a fault of ours must not leave a batch in flight that never left
+            log.exception("mail.not_prepared", newsletter=edition.mailing.newsletter.slug)
+            refused = Refused(f"The mail could not be prepared ({type(error).__name__}).", stop_run=True)
+            return lambda: refused
+
+    def _submit(self, ready: Ready, claimed: Claim) -> Outcome:
+        """In a thread of the pool; a process that was stopped for longer than its lease sends nothing."""
+        if self.sender.clock() > claimed.lease_until - _LEASE_MARGIN:
+            return Refused(
+                "This process was stopped for too long before it could send.", retry_at=claimed.lease_until
             )
-        ).one()
+        try:
+            return ready()
+        except Exception as error:  # a provider never raises; if it does, nobody knows how far it came
+            log.exception("provider.raised")
+            return Uncertain(f"The provider's code failed ({type(error).__name__}).")
+
+    def _envelope(self, edition: _Edition, claimed: Claim) -> Envelope:
+        return envelope_of(
+            edition.mailing.newsletter, edition.mailing.publication, edition.row,
+            edition.renderings[claimed.variant], claimed.variant, sender=claimed.sender,
+            batch=f"{claimed.batch_id}.{claimed.attempt}",
+            recipients=recipients(self.sender, edition.row, claimed.readers),
+            release_at=claimed.release_at, reservation=claimed.reservation,
+        )  # fmt: skip
+
+
+def _load(sender: Sender, mailing: Mailing) -> _Edition:
+    with reading(sender.engine) as session:
+        row = session.get(EditionRow, mailing.edition_id)
+        rows = session.exec(select(Rendering).where(Rendering.edition_id == mailing.edition_id)).all()
+    if row is None:
+        raise NotFound(f"There is no edition {mailing.edition_id}.")
+    renderings = {
+        one.variant: (one.subject, zlib.decompress(one.html).decode(), zlib.decompress(one.text).decode())
+        for one in rows
+    }
+    return _Edition(mailing, row, renderings)
+
+
+def envelope_of(
+    newsletter: Newsletter,
+    publication: Publication,
+    row: EditionRow,
+    rendering: tuple[str, str, str],
+    variant: PlanClass,
+    *,
+    sender: Address,
+    batch: str,
+    recipients: Sequence[Recipient],
+    release_at: datetime | None = None,
+    reservation: str = "",
+) -> Envelope:
+    """The envelope of one batch; *rendering* is subject, HTML and text as stored."""
+    subject, html, text = rendering
+    return Envelope(
+        edition=edition_ref(row), batch=batch, newsletter=newsletter.slug, variant=variant, sender=sender,
+        reply_to=publication.reply_to, subject=subject, html=html, text=text,
+        list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
+        dated_at=row.frozen_at or row.made_at, recipients=recipients, language=newsletter.language,
+        release_at=release_at, reservation=reservation,
+    )  # fmt: skip
+
+
+def recipients(sender: Sender, row: EditionRow, readers: Sequence[Reader]) -> list[Recipient]:
+    """Readers with the links that are theirs alone."""
+    base = sender.base_url
+    leave_tag, prefer_tag, view_tag = (
+        PERSONAL_TAGS[name] for name in ("unsubscribe_url", "preferences_url", "view_url")
+    )
+    tokens = sender.signer.mail(row.newsletter, row.edition_date, [reader[1] for reader in readers])
+    made = []
+    for (_, reader, email, name), (leave, prefer, view) in zip(readers, tokens, strict=True):
+        url = f"{base}/u/{leave}"
+        links = {leave_tag: url, prefer_tag: f"{base}/preferences/{prefer}", view_tag: f"{base}/view/{view}"}
+        made.append(Recipient(reader, email, name, links, url))
+    return made

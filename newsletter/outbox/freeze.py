@@ -2,21 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
-from itertools import islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Select, insert
 from sqlmodel import Session
 
-from newsletter.audience.segments import audience_query
-from newsletter.catalogue import Newsletter, Publication
+from newsletter.audience.segments import frozen_query
+from newsletter.catalogue import Newsletter, PlanClass, Publication
 from newsletter.edition import EditionStatus
 from newsletter.errors import NotFound
 from newsletter.outbox.ids import pack
 from newsletter.outbox.ledger import finish, move_edition
+from newsletter.outbox.pace import largest_batch
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow
+from newsletter.times import due_at, local_date
+
+SCHEDULE_LEAD = timedelta(minutes=30)
+"""How long before its release a scheduled batch is handed over: ≥ 20 min, so that 10 are left to cancel."""
+
+_ENGAGED = (timedelta(days=30), timedelta(days=90))
+_ROWS_AT_A_TIME = 10_000
+Hook = Callable[[Session, int], None]
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Collects ids by (rank, class, release) and writes a batch whenever one is full."""
+
+    connection: Connection
+    edition_id: int
+    size: int
+    at: datetime
+    seq: int = 0
+    total: int = 0
+    waiting: dict[tuple[int, PlanClass, datetime | None], list[int]] = field(default_factory=dict)
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def add(self, rank: int, plan_class: PlanClass, release_at: datetime | None, reader: int) -> None:
+        """Put a reader where they belong."""
+        ids = self.waiting.setdefault((rank, plan_class, release_at), [])
+        ids.append(reader)
+        if len(ids) == self.size:
+            self._batch(rank, plan_class, release_at, ids)
+            self.waiting[rank, plan_class, release_at] = []
+
+    def close(self) -> int:
+        """Write what is left; return how many readers there are."""
+        for (rank, plan_class, release_at), ids in self.waiting.items():
+            if ids:
+                self._batch(rank, plan_class, release_at, ids)
+        self._flush()
+        return self.total
+
+    def _batch(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
+        self.seq += 1
+        self.total += len(ids)
+        self.rows.append(
+            {
+                "edition_id": self.edition_id, "seq": self.seq, "variant": plan_class, "rank": rank,
+                "release_at": release_at, "ids": pack(ids), "lo_id": ids[0], "hi_id": ids[-1], "n": len(ids),
+                "changed_at": self.at,
+            }
+        )  # fmt: skip
+        if len(self.rows) == 100:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.connection.execute(insert(Batch), self.rows)
+            self.rows = []
 
 
 def freeze(
@@ -28,12 +88,16 @@ def freeze(
     now: datetime,
     at: datetime,
     batch_size: int,
+    can_schedule: bool = False,
+    on_frozen: Hook | None = None,
 ) -> bool:
     """
     Freeze the audience of an approved edition and open it for sending, in one transaction.
 
-    *now* is editorial (who is a paying reader, who has left), *at* the ledger's stamp. Returns False
-    when the edition was not ``approved`` any more: somebody else froze it, or an editor took it back.
+    *now* is editorial (who is a paying reader, who has left), *at* the ledger's stamp. *on_frozen* runs
+    in the same transaction. *can_schedule*: the provider keeps mails until a moment and can call them
+    back. Returns False when the edition was not ``approved`` any more: somebody else
+    froze it, or an editor took it back.
     """
     with writing(engine) as session:
         opened = move_edition(
@@ -41,37 +105,89 @@ def freeze(
         )
         if not opened:
             return False
-        seq = total = 0
-        for plan_class in newsletter.audience.classes:
-            query = audience_query(newsletter, publication, plan_class=plan_class, now=now)
-            for ids in _chunks(session, query, batch_size):
-                seq += 1
-                total += len(ids)
-                session.add(
-                    Batch(
-                        edition_id=edition_id,
-                        seq=seq,
-                        variant=plan_class,
-                        ids=pack(ids),
-                        lo_id=ids[0],
-                        hi_id=ids[-1],
-                        n=len(ids),
-                        changed_at=at,
-                    )
-                )
-        edition = session.get(EditionRow, edition_id)
-        if edition is None:
-            raise NotFound(f"There is no edition {edition_id}.")
-        session.refresh(edition)
-        edition.audience = total
-        session.add(edition)
-        session.flush()
-        if total == 0:
-            finish(session, edition_id, at=at)
+        size = largest_batch(newsletter, publication, at, batch_size)
+        writer = _Writer(session.connection(), edition_id, size, at)
+        _sort(writer, newsletter, publication, now=now, at=at, can_schedule=can_schedule)
+        _open(session, edition_id, writer.close(), at=at)
+        if on_frozen is not None:
+            on_frozen(session, edition_id)
         return True
 
 
-def _chunks(session: Session, query: object, size: int) -> Iterator[list[int]]:
-    rows = session.execute(query.execution_options(yield_per=10_000)).scalars()  # type: ignore[attr-defined]  # a Select
-    while chunk := list(islice(rows, size)):
-        yield chunk
+def _open(session: Session, edition_id: int, total: int, *, at: datetime) -> None:
+    edition = session.get(EditionRow, edition_id)
+    if edition is None:
+        raise NotFound(f"There is no edition {edition_id}.")
+    session.refresh(edition)
+    edition.audience = total
+    session.add(edition)
+    session.flush()
+    if total == 0:
+        finish(session, edition_id, at=at)
+
+
+def _sort(
+    writer: _Writer,
+    newsletter: Newsletter,
+    publication: Publication,
+    *,
+    now: datetime,
+    at: datetime,
+    can_schedule: bool,
+) -> None:
+    """Read the audience once, by ascending id, and give each reader a batch."""
+    classes = newsletter.audience.classes
+    release = _release(newsletter, publication, at, can_schedule=can_schedule)
+    pace = publication.pace_of((newsletter.sender or publication.sender).email)
+    warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
+    query = frozen_query(newsletter, publication, now=now)
+    for reader, paying, zone, engaged_at in _rows(writer.connection, query):
+        plan_class: PlanClass = "paying" if paying else "free"
+        if plan_class in classes:
+            rank = _rank(engaged_at, now) if warming else 0
+            writer.add(rank, plan_class, release(zone), reader)
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterator[tuple[int, int, str, datetime | None]]:
+    result = connection.execute(query, execution_options={"yield_per": _ROWS_AT_A_TIME})
+    for chunk in result.partitions():
+        yield from map(tuple, chunk)
+
+
+def _release(
+    newsletter: Newsletter, publication: Publication, at: datetime, *, can_schedule: bool
+) -> Callable[[str], datetime | None]:
+    """When a reader of a zone may get it: the next local morning, after the schedule's lead, or at once."""
+    local = newsletter.local_time
+    if local is None:
+        fixed = at + SCHEDULE_LEAD if newsletter.mode == "scheduled" and can_schedule else None
+        return lambda _zone: fixed
+    home = newsletter.zone(publication)
+
+    @lru_cache(maxsize=1024)
+    def morning(zone: str) -> datetime:
+        return next_local(local, zone if _exists(zone) else home, at)
+
+    return morning
+
+
+def next_local(clock: time, zone: str, at: datetime) -> datetime:
+    """The first moment from *at* on at which clocks in *zone* show *clock*."""
+    day = local_date(at, zone)
+    today = due_at(day, clock, zone)
+    return today if today >= at else due_at(day + timedelta(days=1), clock, zone)
+
+
+def _exists(zone: str) -> bool:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def _rank(engaged_at: datetime | None, now: datetime) -> int:
+    """0: engaged in the last month, 1: in the last three, 2: longer ago or never."""
+    if engaged_at is None:
+        return len(_ENGAGED)
+    return next((rank for rank, span in enumerate(_ENGAGED) if now - engaged_at <= span), len(_ENGAGED))

@@ -27,6 +27,7 @@ class BatchState(StrEnum):
     FAILED = "failed"
     UNCERTAIN = "uncertain"
     ABANDONED = "abandoned"
+    WITHDRAWN = "withdrawn"
 
 
 _E, _B = EditionStatus, BatchState
@@ -36,19 +37,20 @@ EDITION_MOVES: dict[EditionStatus, frozenset[EditionStatus]] = {
     _E.HELD: frozenset({_E.DRAFT, _E.APPROVED, _E.HELD, _E.SKIPPED, _E.SPIKED}),
     _E.SKIPPED: frozenset({_E.DRAFT, _E.APPROVED, _E.HELD, _E.SKIPPED, _E.SPIKED}),
     _E.APPROVED: frozenset({_E.SUBMITTING, _E.HELD, _E.SPIKED, _E.DRAFT}),
-    _E.SUBMITTING: frozenset({_E.SUBMITTED, _E.PAUSED}),
+    _E.SUBMITTING: frozenset({_E.SUBMITTED, _E.PAUSED, _E.SPIKED}),
     _E.PAUSED: frozenset({_E.SUBMITTING, _E.SPIKED}),
     _E.SUBMITTED: frozenset(),
     _E.SPIKED: frozenset(),
 }
 
 BATCH_MOVES: dict[BatchState, frozenset[BatchState]] = {
-    _B.PENDING: frozenset({_B.SUBMITTING, _B.ABANDONED}),
+    _B.PENDING: frozenset({_B.SUBMITTING, _B.WITHDRAWN, _B.SUBMITTED}),
     _B.SUBMITTING: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.UNCERTAIN}),
     _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.ABANDONED}),
+    _B.ABANDONED: frozenset({_B.SUBMITTED}),
     _B.SUBMITTED: frozenset(),
     _B.FAILED: frozenset(),
-    _B.ABANDONED: frozenset(),
+    _B.WITHDRAWN: frozenset(),
 }
 
 OPEN_STATES = (BatchState.PENDING, BatchState.SUBMITTING, BatchState.UNCERTAIN)
@@ -102,6 +104,17 @@ def move_batch(
 def _changed(session: Session, statement: Any) -> bool:
     result: Any = session.execute(statement.execution_options(synchronize_session=False))
     return bool(result.rowcount == 1)
+
+
+def withdraw(session: Session, edition_id: int, *, at: datetime, reason: str) -> int:
+    """Take back all batches of an edition that are not on their way; return how many."""
+    result: Any = session.execute(
+        update(Batch)
+        .where(col(Batch.edition_id) == edition_id, col(Batch.state) == BatchState.PENDING)
+        .values(state=BatchState.WITHDRAWN, changed_at=at, error=reason)
+        .execution_options(synchronize_session=False)
+    )
+    return int(result.rowcount)
 
 
 def finish(session: Session, edition_id: int, *, at: datetime) -> bool:

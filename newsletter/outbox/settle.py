@@ -5,41 +5,96 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Engine
-from sqlmodel import Session, select
+from sqlalchemy import Engine, update
+from sqlmodel import Session, col, select
 
+from newsletter.edition import EditionStatus
 from newsletter.errors import NotFound, StateError
 from newsletter.outbox.claim import Claim, append_readers, record_exception
-from newsletter.outbox.ledger import BatchState, finish, move_batch
+from newsletter.outbox.ledger import BatchState, finish, move_batch, withdraw
+from newsletter.outbox.pace import give_back
 from newsletter.providers import Accepted, Outcome, Refused, Uncertain
 from newsletter.store.session import writing
-from newsletter.store.tables import Batch
+from newsletter.store.tables import Batch, EditionRow
 
 Word = Literal["submitted", "abandoned", "resend"]
 
 
-def settle(engine: Engine, claim: Claim, outcome: Outcome, *, at: datetime, batch_size: int) -> None:
-    """Record *outcome* of a claimed batch; does nothing if the claim is no longer ours."""
-    with writing(engine) as session:
-        match outcome:
-            case Accepted(provider_id):
-                _move(session, claim, BatchState.SUBMITTED, at=at, provider_id=provider_id, error="")
-            case Uncertain(reason):
-                _move(session, claim, BatchState.UNCERTAIN, at=at, error=reason)
-            case Refused():
-                _settle_refusal(session, claim, outcome, at=at, batch_size=batch_size)
-        finish(session, claim.edition_id, at=at)
+def settle(
+    session: Session, slug: str, claim: Claim, outcome: Outcome, *, at: datetime, batch_size: int
+) -> None:
+    """
+    Record *outcome* of an attempt. The caller commits, and calls ``close`` when nothing is left to claim.
+
+    We are the ones who know: if the attempt was taken for uncertain meanwhile (our lease ran out while
+    this process was stopped), a certain outcome settles it. If it was given up and the batch sent
+    again, an acceptance proves a double, which is recorded.
+    """
+    match outcome:
+        case Accepted(provider_id):
+            if not _move(session, claim, BatchState.SUBMITTED, at=at, provider_id=provider_id, error=""):
+                record_double(session, claim.batch_id, claim.attempt, readers=len(claim.readers), at=at)
+        case Uncertain(reason):
+            _move(session, claim, BatchState.UNCERTAIN, at=at, error=reason)
+        case Refused():
+            _settle_refusal(session, slug, claim, outcome, at=at, batch_size=batch_size)
+
+
+def close(session: Session, edition_id: int, *, at: datetime) -> None:
+    """End the edition if all of it is settled; take back what a spiked one had left."""
+    status = session.exec(select(EditionRow.status).where(EditionRow.id == edition_id)).one()
+    if status == EditionStatus.SPIKED:
+        withdraw(session, edition_id, at=at, reason="the edition was spiked")
+    elif status == EditionStatus.SUBMITTING:
+        finish(session, edition_id, at=at)
 
 
 def _move(session: Session, claim: Claim, to: BatchState, *, at: datetime, **values: object) -> bool:
-    return move_batch(
-        session, claim.batch_id, to=to, frm=BatchState.SUBMITTING, at=at, of_attempt=claim.attempt,
-        owner="", lease_until=None, **values,
+    origins = (BatchState.SUBMITTING, BatchState.UNCERTAIN)
+    return any(
+        move_batch(
+            session, claim.batch_id, to=to, frm=frm, at=at, of_attempt=claim.attempt, owner="", lease_until=None, **values
+        )
+        for frm in origins
+        if frm is not to
     )  # fmt: skip
 
 
+def record_double(session: Session, batch_id: int, attempt: int, *, readers: int, at: datetime) -> bool:
+    """
+    Act on proof that *attempt* was taken although the batch had gone on to a later one; say if it had.
+
+    If the later attempt has not begun, the batch simply is submitted. If it has, its readers have the
+    edition twice: a confirmed double, kept and shown by ``audit``, never hidden.
+    """
+    batch = session.exec(select(Batch).where(Batch.id == batch_id).with_for_update()).first()
+    if batch is None or attempt > batch.given_up or batch.given_up == 0:
+        return False
+    session.refresh(batch)
+    if batch.state == BatchState.PENDING and attempt == batch.attempt:
+        why = f"attempt {attempt} turned out to have been taken"
+        return move_batch(
+            session,
+            batch_id,
+            to=BatchState.SUBMITTED,
+            frm=BatchState.PENDING,
+            at=at,
+            of_attempt=attempt,
+            error=why,
+        )
+    if attempt < batch.attempt and batch.doubled_n == 0:
+        session.execute(
+            update(Batch)
+            .where(col(Batch.id) == batch_id)
+            .values(doubled_n=readers)
+            .execution_options(synchronize_session=False)
+        )
+        return True
+    return False
+
+
 def _settle_refusal(
-    session: Session, claim: Claim, refusal: Refused, *, at: datetime, batch_size: int
+    session: Session, slug: str, claim: Claim, refusal: Refused, *, at: datetime, batch_size: int
 ) -> None:
     """
     A refusal is certain: nobody of the batch got it, so the batch may go again.
@@ -51,17 +106,18 @@ def _settle_refusal(
         session, claim, BatchState.PENDING, at=at, error=refusal.reason, not_before=refusal.retry_at
     ):
         return
+    give_back(session.connection(), slug, claim.sender.email, len(claim.readers), at=claim.at)
     if refusal.retry_at is not None or refusal.stop_run or not (refusal.unfit or refusal.split):
         return
-    batch = session.exec(select(Batch).where(Batch.id == claim.batch_id)).one()
+    batch = session.get_one(Batch, claim.batch_id, populate_existing=True)
     named = [claim.readers[index] for index in refusal.recipients if 0 <= index < len(claim.readers)]
     if refusal.unfit and (named or len(claim.readers) == 1):
         for reader in named or claim.readers:
-            record_exception(session, batch, reader.id, "failed", refusal.reason, at=at)
+            record_exception(session, batch, reader[0], "failed", refusal.reason, at=at)
     elif len(claim.readers) == 1:
-        record_exception(session, batch, claim.readers[0].id, "failed", refusal.reason, at=at)
+        record_exception(session, batch, claim.readers[0][0], "failed", refusal.reason, at=at)
     else:
-        second_half = [reader.id for reader in claim.readers[len(claim.readers) // 2 :]]
+        second_half = [reader[0] for reader in claim.readers[len(claim.readers) // 2 :]]
         for reader_id in second_half:
             record_exception(session, batch, reader_id, "moved", "the request was halved", at=at)
         append_readers(
@@ -88,19 +144,13 @@ def settle_by_word(
         batch = session.exec(select(Batch).where(Batch.edition_id == edition_id, Batch.seq == seq)).first()
         if batch is None or batch.id is None:
             raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
-        told = f"{word} by the word of {actor}"
+        given_up = {"given_up": batch.attempt} if word == "resend" else {}
         moved = move_batch(
-            session,
-            batch.id,
-            to=target,
-            frm=BatchState.UNCERTAIN,
-            at=at,
-            owner="",
-            lease_until=None,
-            error=told,
-        )
+            session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt, owner="",
+            lease_until=None, error=f"{word} by the word of {actor}", **given_up,
+        )  # fmt: skip
         if not moved:
             raise StateError(
                 f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
             )
-        finish(session, edition_id, at=at)
+        close(session, edition_id, at=at)

@@ -252,7 +252,7 @@ class Batch(SQLModel, table=True):
     __tablename__ = "batch"
     __table_args__ = (
         UniqueConstraint("edition_id", "seq"),
-        Index("ix_batch_state", "edition_id", "state"),
+        Index("ix_batch_turn", "edition_id", "state", "rank", "trailing", "seq"),
     )
     id: int | None = Field(default=None, primary_key=True)
     edition_id: int = Field(foreign_key="edition.id")
@@ -311,6 +311,17 @@ class Event(SQLModel, table=True):
     occurred_at: datetime = _instant()
     received_at: datetime = _instant()
     raw: dict[str, Any] = _json(default_factory=dict)
+
+
+class Cancellation(SQLModel, table=True):
+    """A scheduled attempt that was called back: it counts against the provider's limit until *release_at*."""
+
+    __tablename__ = "cancellation"
+    reservation: str = Field(primary_key=True)
+    batch_id: int = Field(foreign_key="batch.id", index=True)
+    attempt: int
+    release_at: datetime = _instant()
+    cancelled_at: datetime = _instant()
 
 
 class Pace(SQLModel, table=True):

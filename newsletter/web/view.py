@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from newsletter.audience.segments import is_paying
 from newsletter.desk import Desk
-from newsletter.outbox.drain import edition_ref, personal_recipient
+from newsletter.outbox.drain import recipients
 from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
@@ -22,21 +22,23 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
     """
     The HTML of the edition that *scope* names, in the variant *reader* may see now; None if there is none.
 
-    Only what was frozen can be seen: a draft has no readers.
+    Only what was frozen can be seen: a draft has no readers. A correction shows instead of what it corrects.
     """
     with reading(desk.engine) as session:
-        row = session.exec(select(EditionRow).where(EditionRow.link_scope == scope.hex())).first()
+        row = session.exec(
+            select(EditionRow)
+            .where(EditionRow.link_scope == scope.hex(), col(EditionRow.frozen_at).is_not(None))
+            .order_by(col(EditionRow.revision).desc())
+        ).first()
         subscriber = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
-        if row is None or row.frozen_at is None or subscriber is None:
+        if row is None or subscriber is None:
             return None
         variant = _variant(session, desk, row, subscriber, now)
         found = {str(one.variant): one for one in load_renderings(session, row.id or 0)}
     rendered = found.get(variant)
     if rendered is None:
         return None
-    recipient = personal_recipient(
-        desk.sender, row.newsletter, edition_ref(row), reader=reader, email="", name=""
-    )
+    (recipient,) = recipients(desk.sender, row, [(0, reader, "", "")])
     return fill(rendered.html, recipient.values)
 
 

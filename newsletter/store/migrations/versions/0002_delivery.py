@@ -19,6 +19,17 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("key", "minute"),
     )
+    op.create_table(
+        "cancellation",
+        sa.Column("reservation", sa.String(), nullable=False),
+        sa.Column("batch_id", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("release_at", Instant(), nullable=False),
+        sa.Column("cancelled_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["batch.id"]),
+        sa.PrimaryKeyConstraint("reservation"),
+    )
+    op.create_index("ix_cancellation_batch_id", "cancellation", ["batch_id"])
     zero = sa.text("0")
     with op.batch_alter_table("batch") as batch:
         batch.add_column(sa.Column("rank", sa.Integer(), nullable=False, server_default=zero))
@@ -38,6 +49,8 @@ def upgrade() -> None:
         for name in ("rank", "given_up", "doubled_n"):
             batch.alter_column(name, existing_type=sa.Integer(), server_default=None)
         batch.alter_column("reservation", existing_type=sa.String(), server_default=None)
+        batch.drop_index("ix_batch_state")
+        batch.create_index("ix_batch_turn", ["edition_id", "state", "rank", "trailing", "seq"])
 
 
 def downgrade() -> None:
