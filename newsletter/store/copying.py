@@ -131,11 +131,11 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def _sentences(doing: str) -> Iterator[None]:
+def _sentences(doing: str, *, also: type[Exception] = SQLAlchemyError) -> Iterator[None]:
     """Say what could not be done, without the library's text: that holds rows, and rows hold addresses."""
     try:
         yield
-    except (SQLAlchemyError, ValueError) as error:
+    except (SQLAlchemyError, also) as error:
         cause = getattr(error, "orig", None) or error
         name = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
         raise StoreError(
@@ -294,7 +294,7 @@ def _read(connection: Connection, shape: _Shape, chunk: int) -> Generator[Sequen
     keys = [_sorted(connection, column) for column in table.primary_key]
     held = max(1, chunk // 50) if table.name in _HEAVY else chunk
     with (
-        _sentences(f"Reading the table {table.name}"),
+        _sentences(f"Reading the table {table.name}", also=ValueError),  # a damaged value
         connection.execute(
             select(*table.columns, *nulls).order_by(*keys), execution_options={"yield_per": held}
         ) as result,
