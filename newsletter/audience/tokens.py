@@ -16,7 +16,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
@@ -78,8 +78,27 @@ def _slice(kind: int) -> slice:
     return slice(start, start + _MAC_BYTES)
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """
+    The links of many mails, as the pieces they are made of.
+
+    Link *kind* of reader *index* is ``heads[kind] + owns[index] + shared + tails[kind][index]``.
+    """
+
+    heads: tuple[str, ...]
+    owns: Sequence[str]
+    shared: str
+    tails: tuple[Sequence[str], ...]
+
+    def of(self, index: int) -> tuple[str, ...]:
+        """The whole links of the reader at *index*."""
+        middle = self.owns[index] + self.shared
+        return tuple(head + middle + tail[index] for head, tail in zip(self.heads, self.tails, strict=True))
+
+
 class Signer:
-    """Signs links with the newest key; ``mail`` signs those of many mails at once."""
+    """Signs links with the newest key; ``links`` makes those of many mails at once."""
 
     def __init__(self, keys: Keys) -> None:
         self._key = keys.signing[0]
@@ -99,42 +118,43 @@ class Signer:
 
     def sign(self, kind: TokenKind, reader: str, scope: bytes = NO_SCOPE) -> str:
         """The token of one *kind* for one reader."""
-        content = bytes.fromhex(reader) + scope
+        own = bytes.fromhex(reader)
         mac = _hasher(self._key, kind)
-        mac.update(bytes((_VERSION, self._id)) + content)
-        raw = bytes((_VERSION, kind, self._id)) + content + mac.digest()[_slice(kind)]
-        return base64.urlsafe_b64encode(raw).decode("ascii")
+        mac.update(bytes((_VERSION, self._id)) + scope + own)
+        return _b64(bytes((_VERSION, kind, self._id)) + own + scope + mac.digest()[_slice(kind)])
 
-    def mail(self, slug: str, day: date, readers: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    def links(self, base_url: str, slug: str, day: date, readers: str) -> Links:
         """
-        Yield for each of *readers* the tokens of their mail: unsubscribe, preferences, view.
+        Return the links of the mails of *readers* (24 hex digits each, no separator).
 
-        The parts lie on multiples of three bytes, so their base64 can be put together from pieces that
-        were encoded once for all: a million readers take about a second.
+        In this order: unsubscribe, preferences, view online. The parts of a token lie on multiples of
+        three bytes, so its base64 can be put together from pieces that are encoded once for all.
         """
         scope = scope_of(slug, day)
-        leave, prefer, view = (
-            base64.urlsafe_b64encode(bytes((_VERSION, kind, self._id))).decode("ascii")
-            for kind in (TokenKind.UNSUBSCRIBE, TokenKind.PREFERENCES, TokenKind.VIEW)
-        )
-        tail = base64.urlsafe_b64encode(scope).decode("ascii")
-        base = _hasher(self._key, TokenKind.UNSUBSCRIBE)
-        base.update(bytes((_VERSION, self._id)))
-        raw = bytes.fromhex("".join(readers))
-        signed = bytearray()
-        for start in range(0, len(raw), _READER_BYTES):
-            reader = raw[start : start + _READER_BYTES]
-            mac = base.copy()
-            mac.update(reader + scope)
-            signed += reader + mac.digest()
-        text = base64.urlsafe_b64encode(signed).decode("ascii")
-        for at in range(0, len(text), 64):  # 16 characters each of reader and of the three MACs
-            middle = text[at : at + 16] + tail
-            yield (
-                leave + middle + text[at + 16 : at + 32],
-                prefer + middle + text[at + 32 : at + 48],
-                view + middle + text[at + 48 : at + 64],
+        heads = tuple(
+            f"{base_url}/{path}/{_b64(bytes((_VERSION, kind, self._id)))}"
+            for path, kind in (
+                ("u", TokenKind.UNSUBSCRIBE), ("preferences", TokenKind.PREFERENCES), ("view", TokenKind.VIEW)
             )
+        )  # fmt: skip
+        base = _hasher(self._key, TokenKind.UNSUBSCRIBE)
+        base.update(bytes((_VERSION, self._id)) + scope)
+        copy = base.copy
+        raw = bytes.fromhex(readers)
+        macs = []
+        for start in range(0, len(raw), _READER_BYTES):
+            mac = copy()
+            mac.update(raw[start : start + _READER_BYTES])
+            macs.append(mac.digest())
+        owns, signed = _b64(raw), _b64(b"".join(macs))
+        return Links(
+            heads, [owns[at : at + 16] for at in range(0, len(owns), 16)], _b64(scope),
+            tuple([signed[at : at + 16] for at in range(start, len(signed), 48)] for start in (0, 16, 32)),
+        )  # fmt: skip
+
+
+def _b64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode("ascii")
 
 
 def verify(keys: Keys, token: str, kind: TokenKind) -> Token:
@@ -160,7 +180,7 @@ def verify(keys: Keys, token: str, kind: TokenKind) -> Token:
         if _key_id(key) != head[2]:
             continue
         mac = _hasher(key, kind)
-        mac.update(bytes((_VERSION, head[2])) + content)
+        mac.update(bytes((_VERSION, head[2])) + content[_READER_BYTES:] + content[:_READER_BYTES])
         if hmac.compare_digest(mac.digest()[_slice(kind)], given):
             return Token(kind, content[:_READER_BYTES].hex(), content[_READER_BYTES:])
     raise refused

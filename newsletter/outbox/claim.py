@@ -3,36 +3,56 @@ Claim: take a batch, settle who still may have it, and commit both before a byte
 
 Readers are read by their frozen ids and checked again in the same query: who left, was suppressed or
 erased since the freeze is skipped; who changed class is moved, once, into a trailing batch of the
-right variant. Each of them gets a row; all others share the fate of the batch. Rows are plain tuples:
-a million readers pass here.
+right variant. Each of them gets a row; all others share the fate of the batch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Select, or_
+from sqlalchemy import Select, bindparam, or_
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
-from newsletter.audience.segments import fit_query, reader_query
+from newsletter.audience.segments import SEPARATOR, fit_query, reader_query
 from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, move_batch
 from newsletter.outbox.pace import Later, admit
-from newsletter.store.tables import Batch, EditionRow, ReaderException
+from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
+
+Reader = tuple[int, str, str, str]
+"""id, reader, email, name"""
 
 LEASE = timedelta(minutes=15)
 """How long a claim is believed; ≫ the deadline of one request (30 s a step)."""
 
-Reader = tuple[int, str, str, str]
-"""A reader who goes out with a claimed batch: id, reader, email, name."""
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Who goes out with a claimed batch, as columns: *readers* is 24 characters each, without a separator."""
+
+    ids: str
+    readers: str
+    emails: Sequence[str]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.emails)
+
+    def id(self, index: int) -> int:
+        """The id of the reader at *index*."""
+        return self.all_ids()[index]
+
+    def all_ids(self) -> list[int]:
+        """The ids, in the order of the other columns."""
+        return [int(number) for number in self.ids.split(SEPARATOR)] if self.ids else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +68,7 @@ class Claim:
     lease_until: datetime
     release_at: datetime | None
     reservation: str
-    readers: Sequence[Reader]
+    readers: Readers
 
 
 def claim(
@@ -73,7 +93,9 @@ def claim(
     """
     connection = session.connection()
     while True:
-        found = connection.execute(_next_query(edition_id, at, ahead)).first()
+        found = connection.execute(
+            _next_query(), {"edition": edition_id, "at": at, "release": at + ahead}
+        ).first()
         if found is None:
             return _next_release(session, edition_id, ahead)
         batch_id, attempt, variant, ids, readers, apart, release_at = found
@@ -96,11 +118,12 @@ def claim(
         fit = _fit(session, newsletter.slug, publication, frozen, plan_class, now=now)
         if len(fit) < len(frozen):
             batch = session.get_one(Batch, batch_id, populate_existing=True)
-            missing = sorted(set(frozen) - {row[0] for row in fit})
+            missing = sorted(set(frozen) - set(fit.all_ids()))
             again = _check_readers(
                 session, batch, newsletter, publication, missing, now=now, at=at, batch_size=batch_size
             )
-            fit = sorted([*fit, *again])
+            if again:
+                fit = _columns([*_rows_of(fit), *again])
         if fit:
             return Claim(
                 batch_id, attempt + 1, edition_id, plan_class, turn.sender, at, at + LEASE,
@@ -122,7 +145,10 @@ def _release(
     return max(release_at or at, at + SEND_AT_LEAST_AHEAD)
 
 
-def _next_query(edition_id: int, at: datetime, ahead: timedelta) -> Select[Any]:
+@lru_cache(maxsize=1)
+def _next_query() -> Select[Any]:
+    """Select the batch whose turn it is. Parameters: ``edition``, ``at``, ``release`` (the latest to hand over now)."""
+    at = bindparam("at", type_=Instant)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
             col(Batch.id), col(Batch.attempt), col(Batch.variant), col(Batch.ids), col(Batch.n),
@@ -130,11 +156,11 @@ def _next_query(edition_id: int, at: datetime, ahead: timedelta) -> Select[Any]:
         )
         .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
         .where(
-            col(Batch.edition_id) == edition_id,
+            col(Batch.edition_id) == bindparam("edition"),
             col(Batch.state) == BatchState.PENDING,
             col(EditionRow.status) == EditionStatus.SUBMITTING,
             or_(col(Batch.not_before).is_(None), col(Batch.not_before) <= at),
-            or_(col(Batch.release_at).is_(None), col(Batch.release_at) <= at + ahead),
+            or_(col(Batch.release_at).is_(None), col(Batch.release_at) <= bindparam("release", type_=Instant)),
         )
         .order_by(col(Batch.rank), col(Batch.trailing), col(Batch.seq))
         .limit(1)
@@ -171,22 +197,48 @@ def _fit(
     plan_class: PlanClass,
     *,
     now: datetime,
-) -> list[Reader]:
-    """Who of *frozen* may have it, as plain tuples."""
+) -> Readers:
+    """Who of *frozen* may have it now."""
     connection = session.connection()
     dialect = connection.dialect.name
-    query = _fit_query(slug, publication, dialect)
+    query = _fit_query(slug, _Known.of(publication), dialect)
     ids = list(frozen) if dialect == "postgresql" else json.dumps(frozen)
-    result = connection.execute(query, {"ids": ids, "now": now, "paying": plan_class == "paying"})
-    cursor: Any = result.cursor  # the driver's own tuples: no column needs converting
-    rows: list[Reader] = cursor.fetchall()
-    result.close()
-    return rows
+    row = connection.execute(query, {"ids": ids, "now": now, "paying": plan_class == "paying"}).one()
+    if row[0] is None:
+        return Readers("", "", (), ())
+    numbers, readers, emails, names = row
+    fit = Readers(numbers, readers, emails.split(SEPARATOR), names.split(SEPARATOR))
+    if not len(fit.emails) == len(fit.names) == numbers.count(SEPARATOR) + 1:
+        return Readers("", "", (), ())  # a name holds the separator: each reader is looked at alone
+    return fit
+
+
+def _rows_of(readers: Readers) -> list[Reader]:
+    ids = readers.all_ids()
+    references = [readers.readers[at : at + 24] for at in range(0, len(readers.readers), 24)]
+    return list(zip(ids, references, readers.emails, readers.names, strict=True))
+
+
+def _columns(rows: Sequence[Reader]) -> Readers:
+    ids, references, emails, names = zip(*sorted(rows), strict=True)
+    return Readers(SEPARATOR.join(map(str, ids)), "".join(references), emails, names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A publication as the key of a cache: only its paying plans count, and hashing it whole takes long."""
+
+    publication: Publication = field(compare=False)
+    paying_plans: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, publication: Publication) -> _Known:
+        return cls(publication, publication.paying_plans)
 
 
 @lru_cache(maxsize=64)
-def _fit_query(slug: str, publication: Publication, dialect: str) -> Select[Any]:
-    return fit_query(slug, publication, dialect)
+def _fit_query(slug: str, known: _Known, dialect: str) -> Select[Any]:
+    return fit_query(slug, known.publication, dialect)
 
 
 def _apart(session: Session, batch_id: int) -> list[int]:

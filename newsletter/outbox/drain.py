@@ -26,12 +26,12 @@ from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound, ProviderError, StoreError
-from newsletter.outbox.claim import Claim, Reader, claim
+from newsletter.outbox.claim import Claim, Readers, claim
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
-from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipient, Refused, Uncertain
+from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipients, Refused, Uncertain
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, Rendering
 from newsletter.times import Clock
@@ -41,6 +41,7 @@ log = structlog.get_logger()
 PATIENCE = timedelta(seconds=90)
 """How long after the last batch a drain waits for a pace or a provider, before it leaves the rest for later."""
 
+_TAGS = tuple(PERSONAL_TAGS[name] for name in ("unsubscribe_url", "preferences_url", "view_url"))
 _LEASE_MARGIN = timedelta(minutes=2)
 _RECONNECT = timedelta(seconds=5)
 _LOOK_EVERY = timedelta(seconds=1)
@@ -380,7 +381,7 @@ def envelope_of(
     *,
     sender: Address,
     batch: str,
-    recipients: Sequence[Recipient],
+    recipients: Recipients,
     release_at: datetime | None = None,
     reservation: str = "",
 ) -> Envelope:
@@ -395,16 +396,8 @@ def envelope_of(
     )  # fmt: skip
 
 
-def recipients(sender: Sender, row: EditionRow, readers: Sequence[Reader]) -> list[Recipient]:
+def recipients(sender: Sender, row: EditionRow, readers: Readers) -> Recipients:
     """Readers with the links that are theirs alone."""
-    base = sender.base_url
-    leave_tag, prefer_tag, view_tag = (
-        PERSONAL_TAGS[name] for name in ("unsubscribe_url", "preferences_url", "view_url")
-    )
-    tokens = sender.signer.mail(row.newsletter, row.edition_date, [reader[1] for reader in readers])
-    made = []
-    for (_, reader, email, name), (leave, prefer, view) in zip(readers, tokens, strict=True):
-        url = f"{base}/u/{leave}"
-        links = {leave_tag: url, prefer_tag: f"{base}/preferences/{prefer}", view_tag: f"{base}/view/{view}"}
-        made.append(Recipient(reader, email, name, links, url))
-    return made
+    links = sender.signer.links(sender.base_url, row.newsletter, row.edition_date, readers.readers)
+    references = [readers.readers[at : at + 24] for at in range(0, len(readers.readers), 24)]
+    return Recipients(references, readers.emails, readers.names, _TAGS, links)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from functools import lru_cache
@@ -44,19 +45,19 @@ class _Writer:
     waiting: dict[tuple[int, PlanClass, datetime | None], list[int]] = field(default_factory=dict)
     rows: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, rank: int, plan_class: PlanClass, release_at: datetime | None, reader: int) -> None:
-        """Put a reader where they belong."""
-        ids = self.waiting.setdefault((rank, plan_class, release_at), [])
-        ids.append(reader)
-        if len(ids) == self.size:
-            self._batch(rank, plan_class, release_at, ids)
-            self.waiting[rank, plan_class, release_at] = []
+    def add(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
+        """Put readers, by ascending id, where they belong."""
+        waiting = [*self.waiting.pop((rank, plan_class, release_at), ()), *ids]
+        full = len(waiting) - len(waiting) % self.size
+        for start in range(0, full, self.size):
+            self._batch(rank, plan_class, release_at, waiting[start : start + self.size])
+        if full < len(waiting):
+            self.waiting[rank, plan_class, release_at] = waiting[full:]
 
     def close(self) -> int:
         """Write what is left; return how many readers there are."""
         for (rank, plan_class, release_at), ids in self.waiting.items():
-            if ids:
-                self._batch(rank, plan_class, release_at, ids)
+            self._batch(rank, plan_class, release_at, ids)
         self._flush()
         return self.total
 
@@ -141,17 +142,25 @@ def _sort(
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
     query = frozen_query(newsletter, publication, now=now)
-    for reader, paying, zone, engaged_at in _rows(writer.connection, query):
-        plan_class: PlanClass = "paying" if paying else "free"
-        if plan_class in classes:
-            rank = _rank(engaged_at, now) if warming else 0
-            writer.add(rank, plan_class, release(zone), reader)
+    for chunk in _chunks(writer.connection, query):
+        groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
+        if not warming and newsletter.local_time is None:
+            moment = release("")
+            for plan_class in classes:
+                paying = plan_class == "paying"
+                groups[0, plan_class, moment] = [row[0] for row in chunk if row[1] == paying]
+        else:
+            for reader, is_paying, zone, engaged_at in chunk:
+                plan_class = "paying" if is_paying else "free"
+                if plan_class in classes:
+                    groups[_rank(engaged_at, now) if warming else 0, plan_class, release(zone)].append(reader)
+        for (rank, plan_class, moment), ids in groups.items():
+            writer.add(rank, plan_class, moment, ids)
 
 
-def _rows(connection: Connection, query: Select[Any]) -> Iterator[tuple[int, int, str, datetime | None]]:
+def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
     result = connection.execute(query, execution_options={"yield_per": _ROWS_AT_A_TIME})
-    for chunk in result.partitions():
-        yield from map(tuple, chunk)
+    yield from result.partitions()
 
 
 def _release(

@@ -6,7 +6,8 @@ import sys
 import zlib
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice
+from operator import sub
 
 
 def pack(ids: Sequence[int]) -> bytes:
@@ -16,13 +17,13 @@ def pack(ids: Sequence[int]) -> bytes:
     Raises:
         ValueError: they are not.
     """
-    deltas = [ids[0], *(later - earlier for earlier, later in pairwise(ids))] if ids else []
-    if any(delta <= 0 for delta in deltas):
+    deltas = [ids[0], *map(sub, islice(ids, 1, None), ids)] if ids else []
+    if ids and min(deltas) <= 0:
         raise ValueError("reader ids must be positive and strictly ascending")
     packed = array("Q", deltas)
     if sys.byteorder == "big":
         packed.byteswap()
-    return zlib.compress(packed.tobytes(), 6)
+    return zlib.compress(packed.tobytes(), 1)
 
 
 def unpack(packed: bytes) -> list[int]:

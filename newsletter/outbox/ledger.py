@@ -7,10 +7,11 @@ import socket
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import psutil
-from sqlalchemy import func, update
+from sqlalchemy import Update, bindparam, func, update
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
@@ -95,10 +96,23 @@ def move_batch(
     """
     if to not in BATCH_MOVES[frm]:
         raise StateError(f"A batch cannot go from {frm} to {to}.")
-    statement = update(Batch).where(col(Batch.id) == batch_id, col(Batch.state) == frm)
-    if of_attempt is not None:
-        statement = statement.where(col(Batch.attempt) == of_attempt)
-    return _changed(session, statement.values(state=to, changed_at=at, **values))
+    statement = _batch_update(tuple(sorted(values)), of_attempt is not None)
+    given = {"b_id": batch_id, "b_frm": frm, "b_attempt": of_attempt, "state": to, "changed_at": at, **values}
+    if of_attempt is None:
+        del given["b_attempt"]
+    result = session.connection().execute(statement, given)
+    return bool(result.rowcount == 1)
+
+
+@lru_cache(maxsize=64)
+def _batch_update(names: tuple[str, ...], with_attempt: bool) -> Update:
+    """The conditional UPDATE that sets state, changed_at and *names*: built once, run a thousand times a minute."""
+    statement = update(Batch).where(
+        col(Batch.id) == bindparam("b_id"), col(Batch.state) == bindparam("b_frm")
+    )
+    if with_attempt:
+        statement = statement.where(col(Batch.attempt) == bindparam("b_attempt"))
+    return statement.values({name: bindparam(name) for name in ("state", "changed_at", *names)})
 
 
 def _changed(session: Session, statement: Any) -> bool:

@@ -110,16 +110,17 @@ def _settle_refusal(
     if refusal.retry_at is not None or refusal.stop_run or not (refusal.unfit or refusal.split):
         return
     batch = session.get_one(Batch, claim.batch_id, populate_existing=True)
-    named = [claim.readers[index] for index in refusal.recipients if 0 <= index < len(claim.readers)]
-    if refusal.unfit and (named or len(claim.readers) == 1):
-        for reader in named or claim.readers:
-            record_exception(session, batch, reader[0], "failed", refusal.reason, at=at)
-    elif len(claim.readers) == 1:
-        record_exception(session, batch, claim.readers[0][0], "failed", refusal.reason, at=at)
+    ids = claim.readers.all_ids()
+    named = [ids[index] for index in refusal.recipients if 0 <= index < len(ids)]
+    if refusal.unfit and (named or len(ids) == 1):
+        for reader in named or ids:
+            record_exception(session, batch, reader, "failed", refusal.reason, at=at)
+    elif len(ids) == 1:
+        record_exception(session, batch, ids[0], "failed", refusal.reason, at=at)
     else:
-        second_half = [reader[0] for reader in claim.readers[len(claim.readers) // 2 :]]
-        for reader_id in second_half:
-            record_exception(session, batch, reader_id, "moved", "the request was halved", at=at)
+        second_half = sorted(ids)[len(ids) // 2 :]
+        for reader in second_half:
+            record_exception(session, batch, reader, "moved", "the request was halved", at=at)
         append_readers(
             session, batch, second_half, variant=batch.variant, at=at, batch_size=batch_size, trailing=False
         )

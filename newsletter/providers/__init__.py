@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 from newsletter.catalogue import Address
 from newsletter.settings import Settings
@@ -30,6 +30,57 @@ class Recipient(NamedTuple):
     name: str
     values: Mapping[str, str]
     unsubscribe_url: str
+
+
+class Links(Protocol):
+    """
+    The links of many mails, as the pieces they are made of.
+
+    Link *kind* of reader *index* is ``heads[kind] + owns[index] + shared + tails[kind][index]``.
+    """
+
+    @property
+    def heads(self) -> tuple[str, ...]: ...
+    @property
+    def owns(self) -> Sequence[str]: ...
+    @property
+    def shared(self) -> str: ...
+    @property
+    def tails(self) -> tuple[Sequence[str], ...]: ...
+
+    def of(self, index: int) -> tuple[str, ...]:
+        """The whole links of the reader at *index*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients(Sequence[Recipient]):
+    """
+    The readers of an envelope as columns: what is the same for a million readers is kept once.
+
+    *links* fill *tags*, in their order; the first is the unsubscribe link, which also goes into the
+    header. Looks like a sequence of ``Recipient``.
+    """
+
+    readers: Sequence[str]
+    emails: Sequence[str]
+    names: Sequence[str]
+    tags: tuple[str, ...]
+    links: Links
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+    @overload
+    def __getitem__(self, index: int) -> Recipient: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Recipient]: ...
+    def __getitem__(self, index: int | slice) -> Recipient | Sequence[Recipient]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        links = self.links.of(index)
+        values = dict(zip(self.tags, links, strict=True))
+        return Recipient(self.readers[index], self.emails[index], self.names[index], values, links[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from typing import Any
 
 from newsletter.edition import PERSONAL_TAGS
-from newsletter.providers import Envelope, Recipient, Refused
+from newsletter.providers import Envelope, Recipient, Recipients, Refused
 
 TEST_PREFIX = "[Test] "
 TEST_HEADER = "X-Newsletter-Test"
@@ -35,6 +35,9 @@ _LONGEST_NAME = 200
 _LONGEST_WORD = 60  # a longer first word would leave the header's first line empty
 _NOT_ON_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _EMAIL = re.compile(r"[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,64}@[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,255}")
+_ODD = re.compile(
+    r'["\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|  |^ | $'
+)  # what one_line changes, JSON escapes or SendGrid refuses in a name
 _PLAIN_EMAILS = re.compile(r"(?:[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\n)*")
 _URL = re.compile(r"[a-z]+:[\x21\x23-\x26\x28-\x3b\x3d\x3f-\x7e]{1,890}")  # no space, <, >, " or '
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")  # RFC 5322 3.2.3
@@ -104,11 +107,19 @@ def fault(envelope: Envelope) -> Refused | None:
     refused, used = _content_fault(replace(envelope, recipients=(), batch="", reservation=""))
     if refused is not None:
         return refused
-    for recipient in envelope.recipients:
+    readers = envelope.recipients
+    if (
+        isinstance(readers, Recipients)
+        and used <= set(readers.tags)
+        and _PLAIN_EMAILS.fullmatch("\n".join([*readers.emails, ""]))
+        and _is_fit(readers[0])
+    ):
+        return None  # all made the same way: one look at all addresses, and one reader's links stand for all
+    for recipient in readers:
         if not used <= recipient.values.keys():
             lacking = min(used - recipient.values.keys())
             return Refused(f"Nothing fills {lacking} for reader {recipient.reader}.", stop_run=True)
-    unfit = _unfit(envelope.recipients)
+    unfit = tuple(index for index, recipient in enumerate(readers) if not _is_fit(recipient))
     if unfit:
         return Refused("An address or personal link cannot be written safely.", unfit=True, recipients=unfit)
     return None
@@ -126,20 +137,6 @@ def _content_fault(envelope: Envelope) -> tuple[Refused | None, frozenset[str]]:
     return None, frozenset(tag for tag in PERSONAL_TAGS.values() if any(tag in part for part in content))
 
 
-def _unfit(recipients: Sequence[Recipient]) -> tuple[int, ...]:
-    """
-    Indices of the readers who cannot be written to.
-
-    All addresses are looked at in one go, and one reader's links stand for all; only when that
-    finds something is each reader looked at.
-    """
-    if not recipients or (
-        _PLAIN_EMAILS.fullmatch("".join([f"{one.email}\n" for one in recipients])) and _is_fit(recipients[0])
-    ):
-        return ()
-    return tuple(index for index, recipient in enumerate(recipients) if not _is_fit(recipient))
-
-
 def is_plain(texts: Sequence[str]) -> bool:
     """
     Whether all *texts* can stand in JSON, on one line and in a display name as they are.
@@ -152,6 +149,11 @@ def is_plain(texts: Sequence[str]) -> bool:
         and not any(mark in joined for mark in ('"', "\\", ";", ",", "  ", "| ", " |"))
         and joined[:1] != " " != joined[-1:]
     )
+
+
+def has_odd(text: str) -> bool:
+    """The same for one text, exactly."""
+    return _ODD.search(text) is not None
 
 
 def build_message(envelope: Envelope, recipient: Recipient) -> EmailMessage:

@@ -13,6 +13,7 @@ import ssl
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -56,10 +57,16 @@ class Wire:
         weakref.finalize(self, _close_all, self._idle)
 
     def request(
-        self, method: str, target: str, headers: dict[str, str], body: bytes | None, *, timeout: float | None
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        body: Sequence[bytes],
+        *,
+        timeout: float | None,
     ) -> Reply:
         """
-        Send one request, once. *timeout* (seconds) bounds each step on the network, as sockets do.
+        Send one request, once, its *body* piece by piece. *timeout* (seconds) bounds each step on the network, as sockets do.
 
         Raises:
             NotSent: certainly nothing was taken.
@@ -88,10 +95,12 @@ class Wire:
         method: str,
         target: str,
         headers: dict[str, str],
-        body: bytes | None,
+        body: Sequence[bytes],
     ) -> None:
         try:
-            connection.request(method, target, body, headers)
+            if body:
+                headers = {**headers, "Content-Length": str(sum(map(len, body)))}
+            connection.request(method, target, iter(body) if body else None, headers)
         except (OSError, HTTPException) as error:
             # The last byte never left, so the body is not whole at the other side.
             raise NotSent(type(error).__name__) from error

@@ -179,9 +179,14 @@ class EditorOrder(SQLModel, table=True):
 
 
 class Subscriber(SQLModel, table=True):
-    """An address. *email* as given; *email_key* normalised and unique; *reader* opaque and public."""
+    """
+    An address. *email* as given; *email_key* normalised and unique; *reader* opaque and public.
+
+    An id is never given twice, also after erasure: frozen batches hold ids.
+    """
 
     __tablename__ = "subscriber"
+    __table_args__ = {"sqlite_autoincrement": True}
     id: int | None = Field(default=None, primary_key=True)
     reader: str = Field(unique=True)
     email: str = _text()

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from newsletter.audience.segments import is_paying
 from newsletter.desk import Desk
+from newsletter.outbox.claim import Readers
 from newsletter.outbox.drain import recipients
 from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
@@ -38,7 +39,7 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
     rendered = found.get(variant)
     if rendered is None:
         return None
-    (recipient,) = recipients(desk.sender, row, [(0, reader, "", "")])
+    recipient = recipients(desk.sender, row, Readers("", reader, ("",), ("",)))[0]
     return fill(rendered.html, recipient.values)
 
 
