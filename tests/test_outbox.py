@@ -163,8 +163,7 @@ def claim_one(engine: Engine, edition_id: int, *, owner: str) -> Claim | Later |
     """One claim of its own transaction, by *owner*, never sent."""
     with writing(engine) as session:
         return claim(
-            session, NEWSLETTER, PUBLICATION, edition_id, owner=owner, now=NOW, at=NOW, ahead=timedelta(0),
-            batch_size=10,
+            session, NEWSLETTER, PUBLICATION, edition_id, owner=owner, at=NOW, ahead=timedelta(0)
         )  # fmt: skip
 
 

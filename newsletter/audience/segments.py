@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    extract,
     false,
     func,
     literal,
@@ -53,7 +54,9 @@ def audience_query(
 
 def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datetime) -> Select[Any]:
     """
-    Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, engaged_at.
+    Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, engaged.
+
+    *engaged* is in whole seconds since 1970, 0 for never: plain numbers and texts on both databases.
 
     The same conditions as ``audience_query``; its classes are told apart by whoever reads it.
     """
@@ -61,7 +64,7 @@ def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datet
         col(Subscriber.id),
         case((is_paying(publication, now), 1), else_=0).label("paying"),
         col(Subscriber.timezone),
-        col(Subscriber.engaged_at),
+        cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger),
     )
     return _audience(newsletter, columns_)
 

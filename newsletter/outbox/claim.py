@@ -1,21 +1,22 @@
 """
-Claim: take a batch, settle who still may have it, and commit both before a byte leaves.
+Claim: take a batch, then look who still may have it; both are committed before a byte leaves.
 
-Readers are read by their frozen ids and checked again in the same query: who left, was suppressed or
-erased since the freeze is skipped; who changed class is moved, once, into a trailing batch of the
-right variant. Each of them gets a row; all others share the fate of the batch.
+Taking is one short transaction, because writers of SQLite queue. Readers are then read by their frozen
+ids and checked in the same query: who left, was suppressed or erased since the freeze is skipped; who
+changed class is moved, once, into a trailing batch of the right variant. Each of them gets a row; all
+others share the fate of the batch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Select, bindparam, or_
+from sqlalchemy import Engine, Select, bindparam, or_
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
@@ -25,6 +26,7 @@ from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, move_batch
 from newsletter.outbox.pace import Later, admit
+from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
 
 Reader = tuple[int, str, str, str]
@@ -55,9 +57,12 @@ class Readers:
         return [int(number) for number in self.ids.split(SEPARATOR)] if self.ids else []
 
 
+NOBODY = Readers("", "", (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A batch that is ours to submit, with the readers that go out with it, by ascending id."""
+    """A batch that is ours to submit; *readers* go out with it, once ``look`` has said who they are."""
 
     batch_id: int
     attempt: int
@@ -68,7 +73,9 @@ class Claim:
     lease_until: datetime
     release_at: datetime | None
     reservation: str
-    readers: Readers
+    ids: bytes
+    has_apart: bool
+    readers: Readers = NOBODY
 
 
 def claim(
@@ -78,10 +85,8 @@ def claim(
     edition_id: int,
     *,
     owner: str,
-    now: datetime,
     at: datetime,
     ahead: timedelta,
-    batch_size: int,
     reservation: str = "",
 ) -> Claim | Later | None:
     """
@@ -110,26 +115,46 @@ def claim(
         )  # fmt: skip
         if not taken:
             continue
-        frozen = unpack(ids)
-        if apart:
-            out = set(_apart(session, batch_id))
-            frozen = [reader for reader in frozen if reader not in out]
         plan_class: PlanClass = "paying" if variant == "paying" else "free"
-        fit = _fit(session, newsletter.slug, publication, frozen, plan_class, now=now)
-        if len(fit) < len(frozen):
-            batch = session.get_one(Batch, batch_id, populate_existing=True)
-            missing = sorted(set(frozen) - set(fit.all_ids()))
-            again = _check_readers(
-                session, batch, newsletter, publication, missing, now=now, at=at, batch_size=batch_size
-            )
-            if again:
-                fit = _columns([*_rows_of(fit), *again])
-        if fit:
-            return Claim(
-                batch_id, attempt + 1, edition_id, plan_class, turn.sender, at, at + LEASE,
-                release_at if release_at and release_at > at else None, reservation, fit,
+        return Claim(
+            batch_id, attempt + 1, edition_id, plan_class, turn.sender, at, at + LEASE,
+            release_at if release_at and release_at > at else None, reservation, ids, apart > 0,
+        )  # fmt: skip
+
+
+def look(
+    engine: Engine,
+    newsletter: Newsletter,
+    publication: Publication,
+    claim: Claim,
+    *,
+    now: datetime,
+    at: datetime,
+    batch_size: int,
+) -> Claim:
+    """Return *claim* with those who may have it now; who may not is recorded and committed first."""
+    with reading(engine) as session:
+        frozen = unpack(claim.ids)
+        if claim.has_apart:
+            out = set(_apart(session, claim.batch_id))
+            frozen = [reader for reader in frozen if reader not in out]
+        fit = _fit(session, newsletter.slug, publication, frozen, claim.variant, now=now)
+    if len(fit) == len(frozen):
+        return replace(claim, readers=fit)
+    with writing(engine) as session:
+        batch = session.get_one(Batch, claim.batch_id)
+        missing = sorted(set(frozen) - set(fit.all_ids()))
+        again = _check_readers(
+            session, batch, newsletter, publication, missing, now=now, at=at, batch_size=batch_size
+        )
+        if again:
+            fit = _columns([*_rows_of(fit), *again])
+        if not fit:
+            move_batch(
+                session, claim.batch_id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at,
+                of_attempt=claim.attempt, owner="", lease_until=None,
             )  # fmt: skip
-        move_batch(session, batch_id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at)
+    return replace(claim, readers=fit)
 
 
 SEND_AT_LEAST_AHEAD = timedelta(minutes=20)
@@ -205,11 +230,11 @@ def _fit(
     ids = list(frozen) if dialect == "postgresql" else json.dumps(frozen)
     row = connection.execute(query, {"ids": ids, "now": now, "paying": plan_class == "paying"}).one()
     if row[0] is None:
-        return Readers("", "", (), ())
+        return NOBODY
     numbers, readers, emails, names = row
     fit = Readers(numbers, readers, emails.split(SEPARATOR), names.split(SEPARATOR))
     if not len(fit.emails) == len(fit.names) == numbers.count(SEPARATOR) + 1:
-        return Readers("", "", (), ())  # a name holds the separator: each reader is looked at alone
+        return NOBODY  # a name holds the separator: each reader is looked at alone
     return fit
 
 

@@ -26,7 +26,7 @@ from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound, ProviderError, StoreError
-from newsletter.outbox.claim import Claim, Readers, claim
+from newsletter.outbox.claim import Claim, Readers, claim, look
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
@@ -187,7 +187,13 @@ class _Drain:
             return not stopping and self._rest()
         claimed = self._settle_and_claim(done, edition)
         if claimed is not None and edition is not None:
-            self._launch(pool, edition, claimed)
+            at, mailing = self.sender.clock(), edition.mailing
+            claimed = look(
+                self.sender.engine, mailing.newsletter, mailing.publication, claimed, now=self.now or at, at=at,
+                batch_size=self.sender.provider.max_recipients,
+            )  # fmt: skip
+            if claimed.readers:
+                self._launch(pool, edition, claimed)
         return True
 
     # --- whose turn -----------------------------------------------------------------------------
@@ -283,9 +289,8 @@ class _Drain:
         ahead = min(provider.schedules_ahead, SCHEDULE_LEAD)
         return claim(
             session,
-            mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, now=self.now or at, at=at,
-            ahead=ahead, batch_size=provider.max_recipients,
-            reservation=self.reservations[-1] if edition.is_scheduled and self.reservations else "",
+            mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, at=at,
+            ahead=ahead, reservation=self.reservations[-1] if edition.is_scheduled and self.reservations else "",
         )  # fmt: skip
 
     def _landed(self, flight: _Flight, outcome: Outcome) -> None:

@@ -142,25 +142,32 @@ def _sort(
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
     query = frozen_query(newsletter, publication, now=now)
+    is_simple = not warming and newsletter.local_time is None
     for chunk in _chunks(writer.connection, query):
         groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
-        if not warming and newsletter.local_time is None:
-            moment = release("")
+        if is_simple:
             for plan_class in classes:
                 paying = plan_class == "paying"
-                groups[0, plan_class, moment] = [row[0] for row in chunk if row[1] == paying]
+                groups[0, plan_class, release("")] = [row[0] for row in chunk if row[1] == paying]
         else:
-            for reader, is_paying, zone, engaged_at in chunk:
+            for reader, is_paying, zone, engaged in chunk:
                 plan_class = "paying" if is_paying else "free"
                 if plan_class in classes:
-                    groups[_rank(engaged_at, now) if warming else 0, plan_class, release(zone)].append(reader)
+                    groups[_rank(engaged, now) if warming else 0, plan_class, release(zone)].append(reader)
         for (rank, plan_class, moment), ids in groups.items():
-            writer.add(rank, plan_class, moment, ids)
+            if ids:
+                writer.add(rank, plan_class, moment, ids)
 
 
 def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
-    result = connection.execute(query, execution_options={"yield_per": _ROWS_AT_A_TIME})
-    yield from result.partitions()
+    """The rows, thousands at a time, never all at once."""
+    streams = connection.dialect.name == "postgresql"
+    result = connection.execute(query, execution_options={"stream_results": streams})
+    # SQLite's driver reads row by row anyway, and nothing in these rows needs converting.
+    fetch: Any = result.fetchmany if streams else getattr(result.cursor, "fetchmany", None)
+    while chunk := fetch(_ROWS_AT_A_TIME):
+        yield chunk
+    result.close()
 
 
 def _release(
@@ -195,8 +202,7 @@ def _exists(zone: str) -> bool:
     return True
 
 
-def _rank(engaged_at: datetime | None, now: datetime) -> int:
-    """0: engaged in the last month, 1: in the last three, 2: longer ago or never."""
-    if engaged_at is None:
-        return len(_ENGAGED)
-    return next((rank for rank, span in enumerate(_ENGAGED) if now - engaged_at <= span), len(_ENGAGED))
+def _rank(engaged: int, now: datetime) -> int:
+    """0: engaged in the last month, 1: in the last three, 2: longer ago or never (0 seconds since 1970)."""
+    quiet = timedelta(seconds=now.timestamp() - engaged)
+    return next((rank for rank, span in enumerate(_ENGAGED) if quiet <= span), len(_ENGAGED))

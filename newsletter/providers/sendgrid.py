@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http.client import HTTPException, responses
 from itertools import repeat
+from json.encoder import encode_basestring_ascii
 from typing import Any
 from urllib.error import HTTPError as UrllibError
 from urllib.parse import urlsplit
@@ -340,7 +341,7 @@ def _encoded_readers(envelope: Envelope) -> list[str]:
     a, b, c, d, e, f, g, h = _template(envelope, readers.tags, "\0name")
     bc = _template(envelope, readers.tags, "")[1]
     # ASCII throughout: one wide character would make every string here twice as long.
-    names = [name if name.isascii() else json.dumps(name)[1:-1] for name in readers.names]
+    names = [name if name.isascii() else encode_basestring_ascii(name)[1:-1] for name in readers.names]
     links = readers.links
     owns, shared, heads, tails = links.owns, repeat(links.shared), links.heads, links.tails
     made = list(
