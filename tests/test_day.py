@@ -470,7 +470,7 @@ def test_asked_to_stop_it_finishes_what_is_in_flight(site: Path, standin: StandI
 
     done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
 
-    assert 0 < len(stopped) < 9
+    assert any(row["pending"] for row in stopped) and any(row["submitted"] for row in stopped)
     assert [row["uncertain"] for row in stopped] == [0] * len(stopped)
     editions = json.loads(done.stdout)["editions"]
     assert {row["status"] for row in editions} == {"submitted"}
