@@ -290,6 +290,7 @@ class Newsletter(_Value):
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
     approval: Literal["auto", "editor"] = "auto"
+    correction: str = "Correction: "
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

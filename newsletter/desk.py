@@ -25,11 +25,14 @@ from newsletter.edition import EditionStatus, Rendered, Snapshot
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import load_articles
-from newsletter.makeup import make_snapshot
-from newsletter.outbox.accounts import counts
+from newsletter.makeup import corrected, make_snapshot
+from newsletter.outbox.accounts import counts, next_release
+from newsletter.outbox.correct import take_over
+from newsletter.outbox.doubt import resolve
 from newsletter.outbox.drain import Mailing, Sender, Step, drain, edition_ref
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import move_edition, recover, withdraw
+from newsletter.outbox.pace import largest_batch
 from newsletter.picks import Order, Picks, pick_articles
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.engine import Renderer, content_hash
@@ -49,13 +52,14 @@ from newsletter.store.editions import (
 )
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import EditionRow, Slot
-from newsletter.times import WEEKDAYS, Clock, due_at, local_date, system_clock
+from newsletter.times import WEEKDAYS, Clock, due_at, iso, local_date, system_clock
 
 Tell = Callable[[str, str, int, int], None]
 """Progress: (step, what, done, total); total 0 when unknown."""
 
 _REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 _WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.PAUSED)
+_GONE = (EditionStatus.SUBMITTING, EditionStatus.PAUSED, EditionStatus.SUBMITTED)
 _FAR_AHEAD = timedelta(days=366)
 
 
@@ -388,10 +392,15 @@ class Desk:
         return self._account(session, row)
 
     def give_order(self, newsletter: Newsletter, day: date, order: Order) -> None:
-        """Write down an editor's order; it holds for the next make-up, also before there is an edition."""
+        """
+        Write down an editor's order; it holds for the next make-up, also before there is an edition.
+
+        Edits and drops are also taken while an edition is being sent and afterwards, for a correction.
+        """
         with writing(self.engine) as session:
             row = current_edition(session, newsletter.slug, day)
-            if row is not None and row.status not in _REMADE:
+            can_correct = row is not None and row.status in _GONE and order.verb in ("edit", "drop", "words")
+            if row is not None and row.status not in _REMADE and not can_correct:
                 raise StateError(
                     f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
                 )
@@ -436,6 +445,100 @@ class Desk:
         mailings = [Mailing(one, self.catalogue.publication, edition_id) for one, edition_id in editions_]
         told = _Telling(self, mailings, tell)
         drain(self.sender, mailings, now=now, progress=told.step)
+        while not self.stop.is_set() and self.resolve_doubts():
+            drain(self.sender, mailings, now=now, progress=told.step)
+
+    def resolve_doubts(self) -> int:
+        """Call back, or send again after silence, what may be; return how many batches go again."""
+        return resolve(self.sender, self.catalogue)
+
+    # --- correct --------------------------------------------------------------------------------
+
+    def correct(
+        self,
+        newsletter: Newsletter,
+        day: date,
+        *,
+        now: datetime,
+        actor: str,
+        subject: str = "",
+        tell: Tell = _silent,
+    ) -> Account:
+        """
+        Make a further revision with the editor's edits and today's templates, and send it to those who
+        have the wrong one; who was still waiting gets the new one only.
+
+        Raises:
+            StateError: nothing has gone out that could be corrected, or nothing has changed.
+            ProofFailed: the corrected edition has errors.
+            ProviderError: the provider refuses us as a whole.
+        """
+        with reading(self.engine) as session:
+            wrong = self._row(session, newsletter, day)
+            orders = load_orders(session, newsletter.slug, day)
+        if wrong.status not in _GONE or wrong.snapshot is None:
+            raise StateError(
+                f"The {newsletter.name} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
+            )
+        before, had = self.stored(wrong)
+        if before is None:
+            raise StateError(f"The {newsletter.name} of {day} holds nothing that could be corrected.")
+        snapshot = corrected(before, orders, revision=wrong.revision + 1, prefix=newsletter.correction)
+        if subject:
+            snapshot = replace(snapshot, subject=subject)
+        made = self._proofed(newsletter, Picks(newsletter.slug, (), (), ()), snapshot)
+        errors = [finding.message for finding in made.findings if finding.severity == "error"]
+        if errors:
+            raise ProofFailed(
+                f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
+            )
+        same = {one.variant: (one.html, one.text) for one in had}
+        changed = [one.variant for one in made.renderings if same.get(one.variant) != (one.html, one.text)]
+        if not changed and not subject:
+            raise StateError(
+                f"Nothing of the {newsletter.name} of {day} would change; give an edit or a drop first, or mend a template."
+            )
+        edition_id = self._store_correction(
+            newsletter, wrong, made, changed=changed or [one.variant for one in had], now=now, actor=actor
+        )
+        self.deliver([(newsletter, edition_id)], now=now, tell=tell)
+        return self.status([newsletter.slug], day=day)[0]
+
+    def _store_correction(
+        self,
+        newsletter: Newsletter,
+        wrong: EditionRow,
+        made: Made,
+        *,
+        changed: Sequence[str],
+        now: datetime,
+        actor: str,
+    ) -> int:
+        at = self.clock()
+        size = largest_batch(newsletter, self.catalogue.publication, at, self.provider.max_recipients)
+        with writing(self.engine) as session:
+            row = EditionRow(
+                newsletter=wrong.newsletter, edition_date=wrong.edition_date, revision=wrong.revision + 1,
+                corrects_id=wrong.id, status=EditionStatus.APPROVED, reason=f"a correction by {actor}", made_at=now,
+                template_hash=self.renderer.template_hash(newsletter.slug), content_hash=made.hash,
+                findings=[finding.as_json() for finding in made.findings], link_scope=wrong.link_scope,
+                approved_at=at, approved_by=actor,
+            )  # fmt: skip
+            session.add(row)
+            session.flush()
+            if made.snapshot is not None:
+                write_content(session, row, made.snapshot, made.renderings)
+            session.flush()
+            take_over(
+                session,
+                session.get_one(EditionRow, wrong.id),
+                row,
+                changed=changed,
+                now=now,
+                at=at,
+                size=size,
+            )
+            return row.id or 0
 
     # --- the whole day --------------------------------------------------------------------------
 
@@ -556,7 +659,12 @@ class Desk:
         elif row.status == EditionStatus.SUBMITTED and not row.audience:
             reason = "Nobody is in its audience, so nothing was sent: see newsletter segments."
         elif row.status == EditionStatus.SUBMITTING and buckets["pending"]:
-            reason = f"{buckets['pending']} readers are still to be sent to; go on with newsletter send {row.newsletter}"
+            reason = f"{buckets['pending']} readers are still to be sent to; "
+            release = next_release(session, row.id or 0)
+            if release is not None and release > self.clock():
+                reason += f"the next wave is released at {iso(release)}"
+            else:
+                reason += f"go on with newsletter send {row.newsletter}"
         return Account(
             newsletter=row.newsletter, date=row.edition_date, revision=row.revision, status=row.status,
             hash=row.content_hash, audience=row.audience, pending=buckets["pending"], submitted=buckets["submitted"],

@@ -35,6 +35,9 @@ _INLINE = {"em", "i", "strong", "b", "a", "br"}
 _WORDS = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
 
+_EDITABLE = ("headline", "standfirst")
+
+
 def make_snapshot(
     newsletter: Newsletter,
     publication: Publication,
@@ -92,6 +95,45 @@ def make_snapshot(
         offer=publication.offer,
         advert=_advert(publication, edition_date),
     )
+
+
+def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, prefix: str) -> Snapshot:
+    """
+    Return *snapshot* with an editor's edits, drops and words, and nothing else changed.
+
+    A corrected headline is also corrected where the subject or preheader quotes it. *prefix* goes
+    before the subject.
+    """
+    subject, preheader = snapshot.subject, snapshot.preheader
+    dropped = {order.url for order in orders if order.verb == "drop"}
+    sections: list[SectionMade] = []
+    for section in snapshot.sections:
+        items: list[Item] = []
+        for item in section.items:
+            if item.url in dropped:
+                continue
+            edited = _edited(item, orders)
+            subject = subject.replace(item.headline, edited.headline)
+            preheader = preheader.replace(item.headline, edited.headline)
+            items.append(replace(edited, position=len(items) + 1))
+        if items:
+            sections.append(replace(section, items=tuple(items)))
+    given = {key: neutralise(value) for o in orders if o.verb == "words" for key, value in o.fields.items()}
+    subject = given.get("subject", subject)
+    return replace(
+        snapshot, revision=revision, sections=tuple(sections), preheader=given.get("preheader", preheader),
+        subject=shortened(subject if subject.startswith(prefix) else f"{prefix}{subject}", 200),
+        greeting=given.get("greeting", snapshot.greeting), intro=given.get("intro", snapshot.intro),
+        sign_off=given.get("sign_off", snapshot.sign_off),
+    )  # fmt: skip
+
+
+def _edited(item: Item, orders: Sequence[Order]) -> Item:
+    for order in orders:
+        if order.verb == "edit" and order.url == item.url:
+            fields = {key: neutralise(value) for key, value in order.fields.items() if key in _EDITABLE}
+            item = replace(item, **fields)  # type: ignore[arg-type]  # the editable fields are texts
+    return item
 
 
 def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:

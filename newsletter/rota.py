@@ -111,7 +111,12 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
 
 
 def carry_on(desk: Desk) -> None:
-    """Go on with what was approved by an editor or left unfinished by a crash."""
+    """Go on with what was approved by an editor, waits for its time, or was left unfinished by a crash."""
+    try:
+        if resent := desk.resolve_doubts():
+            log.warning("batches.go_again", batches=resent)
+    except NewsletterError as error:
+        log.error("doubts.unresolved", reason=str(error))
     for account in desk.status():
         if desk.stop.is_set():
             return

@@ -31,6 +31,8 @@ subscribers_app = typer.Typer(
     help="The lists: import, export, add, show, forget.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(subscribers_app, name="subscribers")
+db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(db_app, name="db")
 
 
 def _instant(text: str) -> datetime:
@@ -335,6 +337,29 @@ def send(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) ->
     _exit(account.waits)
 
 
+@app.command()
+def correct(
+    slug: Slug,
+    subject: Annotated[str, typer.Option("--subject", help="The subject of the correction; default the old one, marked.")] = "",
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Send a corrected revision to those who have the wrong one. Give `edit` or `drop` first, or mend a template."""
+    from newsletter.cli import show, signals
+
+    desk = _desk()
+    newsletter = desk.catalogue[slug]
+    moment = _now(now)
+    edition_date = day or desk.edition_date(newsletter, moment)
+    with signals.stopping(desk.stop), show.telling() as tell:
+        account = desk.correct(
+            newsletter, edition_date, now=moment, actor=desk.settings.who, subject=subject, tell=tell
+        )
+    show.accounts((account,), as_json=as_json)
+    _exit(account.waits)
+
+
 # --- accounts -----------------------------------------------------------------------------------
 
 
@@ -563,6 +588,33 @@ def doctor(as_json: Json = False) -> None:
     show.checks(checks, as_json=as_json)
     if any(check.severity == "error" for check in checks):
         raise typer.Exit(1)
+
+
+@db_app.command("copy")
+def db_copy(
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="An empty database: postgresql+psycopg://… or sqlite:///…")],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Move everything to another database, verified row by row. Stop the scheduler and the pages first."""
+    from newsletter.cli import show
+    from newsletter.settings import load_settings
+    from newsletter.store.copying import copy_store
+    from newsletter.store.session import open_store
+
+    source = open_store(load_settings().database_url)
+    target = open_store(to)
+    try:
+        with show.counting() as count:
+            rows = copy_store(source, target, progress=count)
+    finally:
+        source.dispose()
+        target.dispose()
+    show.copied(rows, as_json=as_json)
+    typer.echo(
+        "Now set DATABASE_URL to it. PostgreSQL takes its keys from the environment: copy both lines of the .keys file "
+        "into NEWSLETTER_SECRET_KEY and NEWSLETTER_SUPPRESSION_KEY, or old links and the suppression list are lost.",
+        err=True,
+    )
 
 
 def main() -> None:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
     from newsletter.outbox.accounts import Balance, Verdict
     from newsletter.picks import Picks
     from newsletter.rendering.proof import Finding
+    from newsletter.store.copying import Copied
     from newsletter.store.tables import EditionRow
 
 out = Console(highlight=False, soft_wrap=False)
@@ -52,28 +65,76 @@ def telling() -> Iterator[Tell]:
     if not err.is_terminal:
         yield _tell_plainly()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Speed(),
+        TextColumn("[yellow]{task.fields[doubt]}"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
+        doubts: Counter[str] = Counter()
 
         def tell(step: str, what: str, done: int, total: int) -> None:
-            key = "collect" if step == "collect" else f"{step} {what}"
-            words = {"collect": f"Reading {what}", "run": f"Making {what}", "send": f"Sending {what}"}[step]
-            if step != "send":
-                key = "now"
+            key = what if step in ("send", "uncertain") else "now"
+            words = {"collect": f"Reading {what}", "run": f"Making {what}"}.get(step, f"Sending {what}")
             if key not in tasks:
-                tasks[key] = progress.add_task(words, total=total or None)
-            progress.update(tasks[key], description=words, completed=done, total=total or None)
+                tasks[key] = progress.add_task(words, total=total or None, doubt="", is_sending=key != "now")
+            if step == "uncertain":
+                doubts[what] += done
+                progress.update(tasks[key], doubt=f"{doubts[what]:,} uncertain")
+            else:
+                progress.update(tasks[key], description=words, completed=done, total=total or None)
 
         yield tell
 
 
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a progress callback (what, done, total) with one bar on a terminal, silent elsewhere."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def count(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield count
+
+
+class _Speed(ProgressColumn):
+    """Readers a second, of what is being sent."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not task.fields["is_sending"] or not speed:
+            return Text("")
+        return Text(f"{speed:,.0f} readers/s", style="cyan")
+
+
+_EVERY_SECONDS = 5.0
+
+
 def _tell_plainly() -> Tell:
+    """A line when something begins or ends, and every few seconds in between."""
+    began: dict[str, tuple[float, int]] = {}
+    last: dict[str, float] = {}
+
     def tell(step: str, what: str, done: int, total: int) -> None:
-        if step == "send" and done >= total:
-            err.print(f"send {what}: {done} of {total} readers", markup=False)
-        elif step == "run":
+        if step == "run":
             err.print(f"make {what} ({done} of {total})", markup=False)
+        elif step == "uncertain":
+            err.print(f"send {what}: a batch of {done} readers is uncertain", markup=False)
+        elif step == "send":
+            at = time.monotonic()
+            start, before = began.setdefault(what, (at, done))
+            if (
+                done < total
+                and at - last.get(what, at - (_EVERY_SECONDS if done > before else 0)) < _EVERY_SECONDS
+            ):
+                return
+            last[what] = at
+            speed = (done - before) / (at - start) if at > start else 0.0
+            left = f", {(total - done) / speed:,.0f} s left" if speed and done < total else ""
+            pace = f" ({speed:,.0f} readers/s{left})" if speed else ""
+            err.print(f"send {what}: {done:,} of {total:,} readers{pace}", markup=False)
 
     return tell
 
@@ -306,7 +367,7 @@ def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, 
             "newsletter": slug, "date": (edition.edition_date if edition else day).isoformat(),
             "revision": edition.revision if edition else 1, "audience": told.audience, "pending": told.pending,
             "submitted": told.submitted, "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain,
-            "delivered": told.delivered, "balanced": told.balanced, "problems": list(told.problems),
+            "delivered": told.delivered, "doubled": told.doubled, "balanced": told.balanced, "problems": list(told.problems),
         }  # fmt: skip
         print_json(document)
         return
@@ -319,11 +380,28 @@ def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, 
     for kind, reasons in (("skipped", told.skipped), ("failed", told.failed)):
         for reason, number in reasons.items():
             out.print(f"  {kind} {number}: {reason}", markup=False)
+    if told.doubled:
+        sentence = (
+            f"{told.doubled} readers are proven to have had it twice, after a batch in doubt was sent again."
+        )
+        out.print(sentence, markup=False, style="bold red")
     for problem in told.problems:
         out.print(problem, markup=False, style="bold red")
     out.print(
         "Balanced." if told.balanced else "Does NOT balance.", style="green" if told.balanced else "bold red"
     )
+
+
+def copied(rows: Sequence[Copied], *, as_json: bool) -> None:
+    """``db copy``."""
+    if as_json:
+        print_json({"tables": [asdict(row) for row in rows]})
+        return
+    table = _table("table", "rows", "sha256", numbers=("rows",))
+    for row in rows:
+        table.add_row(row.table, f"{row.rows:,}", row.sha256[:16])
+    out.print(table)
+    out.print("Copied and verified: every row has the same content on both sides.", style="green")
 
 
 def import_report(report: ImportReport, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlmodel import Session, col, func, select
 
+from newsletter.edition import EditionStatus
 from newsletter.events import EventKind
 from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
@@ -35,7 +36,10 @@ _BUCKET = {
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The account of one edition, in readers; *problems* says where it does not add up."""
+    """The account of one edition, in readers; *problems* says where it does not add up.
+
+    *doubled* readers are proven to have had it twice: after a resend the first attempt turned out to
+    have been taken as well."""
 
     audience: int = 0
     pending: int = 0
@@ -44,6 +48,7 @@ class Balance:
     failed: dict[str, int] = field(default_factory=dict)
     uncertain: int = 0
     delivered: int = 0
+    doubled: int = 0
     problems: tuple[str, ...] = ()
 
     @property
@@ -72,6 +77,15 @@ def counts(session: Session, edition_id: int) -> dict[str, int]:
     return dict(totals)
 
 
+def next_release(session: Session, edition_id: int) -> datetime | None:
+    """The earliest release among the batches that wait for one."""
+    return session.exec(
+        select(func.min(Batch.release_at)).where(
+            Batch.edition_id == edition_id, Batch.state == BatchState.PENDING
+        )
+    ).one()
+
+
 def audit(session: Session, edition: EditionRow) -> Balance:
     """
     Prove the balance of an edition from the frozen ids and the exceptions, not from the counters.
@@ -80,7 +94,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
     with the rows it counts.
     """
     seen: Counter[int] = Counter()
-    pending = submitted = uncertain = 0
+    pending = submitted = uncertain = doubled = 0
     skipped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     problems: list[str] = []
@@ -88,6 +102,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
     for row in session.exec(select(ReaderException).where(ReaderException.edition_id == edition.id)):
         exceptions.setdefault(row.batch_id, []).append(row)
     for batch in session.exec(select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))):
+        doubled += batch.doubled_n
         ids = unpack(batch.ids)
         apart = {row.subscriber_id: row for row in exceptions.get(batch.id or 0, [])}
         by_verdict = Counter(row.verdict for row in apart.values())
@@ -116,12 +131,14 @@ def audit(session: Session, edition: EditionRow) -> Balance:
     if twice:
         problems.append(f"{len(twice)} readers are in more than one batch")
     total = pending + submitted + uncertain + skipped.total() + failed.total()
+    if edition.status == EditionStatus.SUBMITTED and (pending or uncertain):
+        problems.append(f"it is called submitted while {pending + uncertain} readers are not settled")
     if total != edition.audience:
         problems.append(f"{total} readers are accounted for, {edition.audience} were frozen")
     return Balance(
         audience=edition.audience, pending=pending, submitted=submitted, skipped=dict(sorted(skipped.items())),
         failed=dict(sorted(failed.items())), uncertain=uncertain, delivered=_delivered(session, edition),
-        problems=tuple(problems),
+        doubled=doubled, problems=tuple(problems),
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ Hook = Callable[[Session, int], None]
 
 
 @dataclass(slots=True)
-class _Writer:
+class Writer:
     """Collects ids by (rank, class, release) and writes a batch whenever one is full."""
 
     connection: Connection
@@ -47,6 +47,8 @@ class _Writer:
 
     def add(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
         """Put readers, by ascending id, where they belong."""
+        if not ids:
+            return
         waiting = [*self.waiting.pop((rank, plan_class, release_at), ()), *ids]
         full = len(waiting) - len(waiting) % self.size
         for start in range(0, full, self.size):
@@ -107,7 +109,7 @@ def freeze(
         if not opened:
             return False
         size = largest_batch(newsletter, publication, at, batch_size)
-        writer = _Writer(session.connection(), edition_id, size, at)
+        writer = Writer(session.connection(), edition_id, size, at)
         _sort(writer, newsletter, publication, now=now, at=at, can_schedule=can_schedule)
         _open(session, edition_id, writer.close(), at=at)
         if on_frozen is not None:
@@ -128,7 +130,7 @@ def _open(session: Session, edition_id: int, total: int, *, at: datetime) -> Non
 
 
 def _sort(
-    writer: _Writer,
+    writer: Writer,
     newsletter: Newsletter,
     publication: Publication,
     *,
@@ -155,8 +157,7 @@ def _sort(
                 if plan_class in classes:
                     groups[_rank(engaged, now) if warming else 0, plan_class, release(zone)].append(reader)
         for (rank, plan_class, moment), ids in groups.items():
-            if ids:
-                writer.add(rank, plan_class, moment, ids)
+            writer.add(rank, plan_class, moment, ids)
 
 
 def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:

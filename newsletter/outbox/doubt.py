@@ -1,0 +1,156 @@
+"""
+Doubt: what becomes of batches nobody can say anything about, besides evidence and a person's word.
+
+A scheduled attempt can be called back while its release is far enough ahead: then it certainly goes to
+nobody, and the batch goes again. Silence says something only when the provider's events prove that we
+would have heard, and counts only for newsletters with ``on_unknown = "resend"``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import exists
+from sqlmodel import Session, col, func, select
+
+from newsletter.catalogue import Catalogue, Newsletter
+from newsletter.edition import EditionStatus
+from newsletter.outbox.drain import Sender
+from newsletter.outbox.ledger import BatchState, move_batch
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import Batch, Cancellation, EditionRow, Event
+
+CANCEL_UNTIL = timedelta(minutes=11)
+"""The provider cancels until ten minutes before the release; one more, because clocks differ."""
+
+log = structlog.get_logger()
+
+
+def resolve(sender: Sender, catalogue: Catalogue) -> int:
+    """Do what can be done about uncertain batches now; return how many may go again."""
+    return call_back(sender) + hear_silence(sender, catalogue)
+
+
+def call_back(sender: Sender) -> int:
+    """
+    Cancel uncertain scheduled attempts whose release is far enough ahead; return how many.
+
+    At most ``Sender.cancel_limit`` are cancelled at one time: the provider refuses more, and a
+    cancellation counts until its release has passed.
+    """
+    at = sender.clock()
+    _let_go(sender, at)
+    with reading(sender.engine) as session:
+        taken = session.exec(
+            select(func.count()).select_from(Cancellation).where(col(Cancellation.release_at) > at)
+        ).one()
+        waiting = session.exec(
+            select(Batch)
+            .where(
+                Batch.state == BatchState.UNCERTAIN,
+                Batch.reservation != "",
+                col(Batch.release_at) > at + CANCEL_UNTIL,
+            )
+            .order_by(col(Batch.release_at))
+            .limit(max(0, sender.cancel_limit - taken))
+        ).all()
+    return sum(_call_back(sender, batch) for batch in waiting)
+
+
+def _call_back(sender: Sender, batch: Batch) -> bool:
+    """Dying between the two leaves it uncertain: asking again is answered with the status it has."""
+    if batch.id is None or batch.release_at is None or not sender.provider.cancel(batch.reservation):
+        return False
+    at = sender.clock()
+    with writing(sender.engine) as session:
+        session.merge(
+            Cancellation(
+                reservation=batch.reservation, batch_id=batch.id, attempt=batch.attempt,
+                release_at=batch.release_at, cancelled_at=at,
+            )
+        )  # fmt: skip
+        moved = move_batch(
+            session, batch.id, to=BatchState.PENDING, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt,
+            owner="", lease_until=None, reservation="", error=f"attempt {batch.attempt} was called back",
+        )  # fmt: skip
+    log.info("batch.called_back", batch=batch.id, attempt=batch.attempt)
+    return moved
+
+
+def _let_go(sender: Sender, at: datetime) -> None:
+    """Forget cancellations whose release has passed by a while; the row stays as the record."""
+    with reading(sender.engine) as session:
+        past = session.exec(
+            select(Cancellation).where(
+                col(Cancellation.release_at) < at - timedelta(minutes=5),
+                col(Cancellation.release_at) > at - timedelta(minutes=10),
+            )
+        ).all()
+    for one in past:
+        sender.provider.release(one.reservation)
+
+
+def hear_silence(sender: Sender, catalogue: Catalogue) -> int:
+    """
+    Send again what was silent for long enough while others were heard; return how many batches.
+
+    An event of a batch that was accepted after the doubtful one proves that the webhook works.
+    """
+    at = sender.clock()
+    resent = 0
+    for newsletter in catalogue.newsletters:
+        if newsletter.on_unknown != "resend":
+            continue
+        with writing(sender.engine) as session:
+            for batch in _silent(session, newsletter, at):
+                resent += move_batch(
+                    session, batch.id or 0, to=BatchState.PENDING, frm=BatchState.UNCERTAIN, at=at,
+                    of_attempt=batch.attempt, owner="", lease_until=None, given_up=batch.attempt,
+                    error=f"attempt {batch.attempt}: no event in {newsletter.unknown_wait_minutes} minutes, while others came",
+                )  # fmt: skip
+                log.warning(
+                    "batch.resent_after_silence",
+                    newsletter=newsletter.slug,
+                    batch=batch.id,
+                    attempt=batch.attempt,
+                )
+    return resent
+
+
+def _silent(session: Session, newsletter: Newsletter, at: datetime) -> list[Batch]:
+    """Uncertain for long enough, while a batch that was accepted later was heard of."""
+    wait = timedelta(minutes=newsletter.unknown_wait_minutes)
+    doubtful = session.exec(
+        select(Batch)
+        .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+        .where(
+            EditionRow.newsletter == newsletter.slug,
+            EditionRow.status == EditionStatus.SUBMITTING,
+            Batch.state == BatchState.UNCERTAIN,
+            col(Batch.changed_at) <= at - wait,
+        )
+    ).all()
+    return [
+        batch
+        for batch in doubtful
+        if (batch.release_at is None or batch.release_at <= at - wait) and _others_were_heard(session, batch)
+    ]
+
+
+def _others_were_heard(session: Session, batch: Batch) -> bool:
+    """Whether there is an event of a batch that was accepted after *batch* fell into doubt."""
+    later = session.exec(
+        select(Batch.id, Batch.attempt)
+        .where(
+            Batch.id != batch.id,
+            Batch.state == BatchState.SUBMITTED,
+            col(Batch.changed_at) >= batch.changed_at,
+        )
+        .order_by(col(Batch.changed_at))
+        .limit(200)
+    ).all()
+    names = [f"{batch_id}.{attempt}" for batch_id, attempt in later]
+    if not names:
+        return False
+    return bool(session.exec(select(exists().where(col(Event.batch).in_(names)))).one())
