@@ -492,8 +492,10 @@ class Desk:
             raise ProofFailed(
                 f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
             )
-        same = {one.variant: (one.html, one.text) for one in had}
-        changed = [one.variant for one in made.renderings if same.get(one.variant) != (one.html, one.text)]
+        # Compared without the mark of the correction, which is in every variant.
+        mended = self.renderer.render_all(corrected(before, orders, revision=wrong.revision, prefix=""))
+        same = {one.variant: one for one in had}
+        changed = [one.variant for one in mended if same.get(one.variant) != one]
         if not changed and not subject:
             raise StateError(
                 f"Nothing of the {newsletter.name} of {day} would change; give an edit or a drop first, or mend a template."
