@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from newsletter.errors import SettingsError
-from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain, make_provider
+from newsletter.audience.tokens import Signer
+from newsletter.edition import PERSONAL_TAGS
+from newsletter.errors import ProviderError, SettingsError
+from newsletter.providers import Accepted, Envelope, Outcome, Recipients, Refused, Uncertain, make_provider
 from newsletter.providers.maildir import Maildir
-from newsletter.providers.sendgrid import SendGrid, payload
-from newsletter.settings import Settings
+from newsletter.providers.sendgrid import SendGrid, encode, payload
+from newsletter.settings import Keys, Settings
 from tests.standin import Action, StandIn, Taken, faults
 from tests.test_message import LEAVE, a_reader, an_envelope
 
 KEY = "SG.test-key-that-opens-nothing"
+KEYS = Keys(signing=(b"k" * 32,), suppression=b"s" * 32)
 NOW = datetime(2026, 2, 18, 5, 0, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = SendGrid(
@@ -605,3 +608,78 @@ def test_the_stand_in_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     (line,) = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert line["outcome"] == "accept"
     assert [one["custom_args"]["nl_reader"] for one in line["personalizations"]] == [a_reader(1).reader]
+
+
+# --- scheduled sends ----------------------------------------------------------------------------
+
+
+def test_a_scheduled_envelope_is_kept_and_can_be_called_back(standin: StandIn) -> None:
+    """Reserved, handed over with its release, cancelled: nothing of it ever goes out; the rest does."""
+    now = datetime.now(UTC)
+    sender = a_sender(standin, clock=lambda: now)
+    release = now + timedelta(minutes=30)
+    kept, lost = sender.reserve(), sender.reserve()
+
+    for reservation, number in ((kept, 1), (lost, 2)):
+        envelope = an_envelope(a_reader(number), release_at=release, reservation=reservation)
+        assert isinstance(sender.submit(envelope), Accepted)
+    cancelled = sender.cancel(lost)
+    standin.clock = lambda: release.timestamp() + 60
+    standin.release_due()
+
+    assert cancelled and sender.cancel(lost)  # asking again is answered with the status it has
+    assert {taken.reader for taken in standin.accepted} == {a_reader(1).reader}
+    assert len(standin.discarded) == 1
+    sender.release(lost)
+
+
+def test_what_is_too_near_its_release_is_not_called_back(standin: StandIn) -> None:
+    """Under ten minutes the service refuses, and so do we."""
+    now = datetime.now(UTC)
+    sender = a_sender(standin, clock=lambda: now)
+    reservation = sender.reserve()
+    release = now + timedelta(minutes=5)
+    sender.submit(an_envelope(a_reader(1), release_at=release, reservation=reservation))
+
+    assert not sender.cancel(reservation)
+    assert not sender.cancel("never-made")
+
+
+def test_no_handle_is_a_sentence(standin: StandIn) -> None:
+    """When the service gives no batch_id nothing is submitted, and it is said."""
+    standin.script(["server_error_before"], path="/v3/mail/batch")
+
+    with pytest.raises(ProviderError, match="nothing was submitted"):
+        a_sender(standin).reserve()
+
+
+def test_columns_encode_like_rows(standin: StandIn) -> None:
+    """The fast form and the plain one are the same JSON, whatever a name or an address holds."""
+    odd = ("Ada", "", 'Q "u" ,x', "Zoë", " a  b ", "100% %s", "|x", "Đorđe \\ ;", "\x1f", "\ud800")
+    rows = [a_reader(number, name=name) for number, name in enumerate(odd)]
+    rows.append(a_reader(99, email="reader@bücher.example"))
+    links = Signer(KEYS).links(
+        "https://news.example", "today", date(2026, 2, 18), "".join(r.reader for r in rows)
+    )
+    columns = Recipients(
+        [r.reader for r in rows], [r.email for r in rows], [r.name for r in rows],
+        tuple(PERSONAL_TAGS.values()), links,
+    )  # fmt: skip
+
+    whole = b"".join(encode(an_envelope(recipients=columns), sandbox=False))
+
+    assert json.loads(whole) == json.loads(
+        json.dumps(payload(an_envelope(*columns), sandbox=False)).encode("utf-8", "replace")
+    )
+    assert isinstance(a_sender(standin).submit(an_envelope(recipients=columns)), Accepted)
+
+
+def test_a_connection_is_kept_and_a_lost_one_never_repeats_a_request(standin: StandIn) -> None:
+    """One connection for many requests; when it dies in use the request is sent once and is uncertain."""
+    sender = a_sender(standin)
+    standin.script(["accept", "accept", "reset_after_accept", "accept"])
+
+    outcomes = [sender.submit(an_envelope(a_reader(number))) for number in range(4)]
+
+    assert [type(outcome) for outcome in outcomes] == [Accepted, Accepted, Uncertain, Accepted]
+    assert len(standin.requests) == 4 == len(standin.accepted)
