@@ -53,6 +53,7 @@ from newsletter.store.editions import (
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import EditionRow, Slot
 from newsletter.times import WEEKDAYS, Clock, due_at, iso, local_date, system_clock
+from newsletter.wakeups import defer_drain, ensure_queue, has_queue
 
 Tell = Callable[[str, str, int, int], None]
 """Progress: (step, what, done, total); total 0 when unknown."""
@@ -129,6 +130,7 @@ class Desk:
         keys = load_keys(settings)
         engine = open_store(settings.database_url)
         check_suppression_key(engine, keys)
+        ensure_queue(engine)
         return cls(engine=engine, catalogue=catalogue, settings=settings, keys=keys, clock=clock)
 
     @cached_property
@@ -416,6 +418,7 @@ class Desk:
             freeze(
                 self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
+                on_frozen=defer_drain if has_queue(self.engine) else None,
             )  # fmt: skip
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)

@@ -579,6 +579,17 @@ def serve(
 
 
 @app.command()
+def worker(
+    name: Annotated[str, typer.Option("--name", metavar="N", help="What its log lines are marked with.")] = "worker",
+) -> None:  # fmt: skip
+    """Send and keep the rota together with any number of others; needs PostgreSQL. SIGTERM ends it in good order."""
+    from newsletter.settings import load_settings
+    from newsletter.worker import run_worker
+
+    run_worker(load_settings(), name=name)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Is this installation fit to send? Exit 1 if not."""
     from newsletter.cli import show

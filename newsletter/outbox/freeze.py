@@ -163,6 +163,9 @@ def _sort(
 def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
     """The rows, thousands at a time, never all at once."""
     streams = connection.dialect.name == "postgresql"
+    if streams:
+        # All rows will be read: without this a cursor is planned for its first rows, thirty times slower.
+        connection.exec_driver_sql("SET LOCAL cursor_tuple_fraction = 1")
     result = connection.execute(query, execution_options={"stream_results": streams})
     # SQLite's driver reads row by row anyway, and nothing in these rows needs converting.
     fetch: Any = result.fetchmany if streams else getattr(result.cursor, "fetchmany", None)

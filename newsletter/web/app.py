@@ -31,6 +31,7 @@ from newsletter.errors import TokenError
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import reading
 from newsletter.times import Clock
+from newsletter.web.webhook import Webhook
 
 MAX_BODY_BYTES = 64 * 1024
 _FOLDER = Path(__file__).with_name("pages")
@@ -223,15 +224,17 @@ def create_app(
     clock: Clock,
     view: View | None = None,
 ) -> Starlette:
-    """Make the application of the readers' pages."""
+    """Make the application of the readers' pages, and of the provider's webhook."""
     pages = Pages(
         engine, catalogue, keys, clock=clock, view=view, public=settings.base_url.startswith("https://")
     )
+    webhook = Webhook(engine, keys, public_keys=settings.sendgrid_webhook_public_key, clock=clock)
     return Starlette(
         routes=[
             Route("/u/{token}", pages.leaving, methods=["GET", "POST"]),
             Route("/preferences/{token}", pages.preferences, methods=["GET", "POST"]),
             Route("/view/{token}", pages.view_online, methods=["GET"]),
+            Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
             Route("/healthz", pages.health, methods=["GET"]),
         ],
         exception_handlers={404: pages.not_found, HTTPException: pages.refused},

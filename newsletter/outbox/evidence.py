@@ -1,0 +1,531 @@
+"""
+Evidence: what the provider's events prove about batches, and what they forbid for addresses, at once.
+
+Events come twice, late and in any order. So an event is stored once, acted on where it is new, and may
+only make things stricter or later: a batch is moved by a conditional update, an address goes from
+unsubscribed to bounced to complained, a reader's last sign of life only forward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from sqlalchemy import Engine, bindparam, or_, update
+from sqlalchemy import select as columns
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, func, select
+
+from newsletter.audience.addresses import address_hash, normalise
+from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
+from newsletter.outbox.drain import edition_ref
+from newsletter.outbox.ids import unpack
+from newsletter.outbox.ledger import BatchState, is_dead, move_batch
+from newsletter.outbox.settle import close, record_double
+from newsletter.settings import Keys
+from newsletter.store.session import writing
+from newsletter.store.tables import (
+    Batch,
+    Cancellation,
+    EditionRow,
+    Event,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_CHUNK = 1000
+"""Values in one IN; both databases take many more, and one request may hold forty thousand events."""
+
+_BEFORE_IT_LEAVES = frozenset({EventKind.PROCESSED, EventKind.DROPPED})
+"""Kinds the provider tells of a scheduled mail too that it still can be stopped from sending."""
+
+_GRAVITY = {reason: gravity for gravity, reason in enumerate(NoMore)}
+_MILDER_STATUS = {
+    NoMore.BOUNCED: ("active", "pending", "unsubscribed"),
+    NoMore.COMPLAINED: ("active", "pending", "unsubscribed", "bounced"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """
+    What a call changed.
+
+    *stored* and *known* count events (known: had already), *settled* and *doubled* batches, *suppressed*
+    addresses that may not be mailed from now on.
+    """
+
+    stored: int = 0
+    known: int = 0
+    settled: int = 0
+    doubled: int = 0
+    suppressed: int = 0
+
+
+class _Attempt(NamedTuple):
+    batch_id: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class _Proof:
+    """What events tell of one attempt; *has_left*: not only that it was taken, but that it went out."""
+
+    has_left: bool = False
+    editions: set[str] = field(default_factory=set)
+    readers: set[str] = field(default_factory=set)
+
+
+class _Told(NamedTuple):
+    """As much of an event as proves something."""
+
+    batch: str
+    edition: str
+    kind: str
+    reader: str
+
+
+def record_events(engine: Engine, events: Sequence[ProviderEvent], *, keys: Keys, at: datetime) -> Evidence:
+    """
+    Store *events* that are not stored yet, and do what follows from them, in one transaction.
+
+    One event that names an attempt settles its batch when nobody knew what became of it. Locks are taken
+    in one order (events, addresses, batches, editions, each ascending), so that calls for the same
+    batches wait for each other and for a drain instead of failing.
+    """
+    rows = _rows(events, keys, at)
+    told = [_Told(one.batch, one.edition, one.kind, one.reader) for one in events if one.batch]
+    with writing(engine) as session:
+        new = _store(session, rows)
+        suppressed = _act_on_addresses(session, new, at)
+        settled, doubled = _weigh(session, told, at)
+    stored = sum(len(entries) for entries in new.values())
+    _tell(settled, doubled)
+    return Evidence(stored, len(events) - stored, len(settled), len(doubled), suppressed)
+
+
+def settle_from_stored(engine: Engine, *, at: datetime) -> Evidence:
+    """
+    Settle batches in doubt by events that came before the doubt did.
+
+    An event can be quicker than the answer of the request it is about: then the batch still is in flight
+    and is left to its owner. If the owner never hears an answer, the proof lies in the table already, and
+    nothing else may come. To be called before anything is called back, sent again or decided by silence.
+    """
+    settled: list[_Attempt] = []
+    doubled: list[_Attempt] = []
+    with writing(engine) as session:
+        in_doubt = session.execute(
+            columns(col(Batch.id), col(Batch.attempt), col(Batch.given_up), col(Batch.state)).where(
+                or_(
+                    col(Batch.state).in_((BatchState.UNCERTAIN, BatchState.ABANDONED)),
+                    (col(Batch.given_up) > 0) & (col(Batch.doubled_n) == 0),
+                )
+            )
+        ).all()
+        names = []
+        for batch_id, attempt, given_up, state in in_doubt:
+            doubtful = set(range(1, given_up + 1))
+            if state in (BatchState.UNCERTAIN, BatchState.ABANDONED):
+                doubtful.add(attempt)
+            names += [f"{batch_id}.{number}" for number in sorted(doubtful)]
+        told: list[_Told] = []
+        for chunk in _chunks(names):
+            found = session.execute(
+                columns(col(Event.batch), col(Event.edition), col(Event.kind), func.max(Event.reader))
+                .where(col(Event.batch).in_(chunk))
+                .group_by(col(Event.batch), col(Event.edition), col(Event.kind))
+            ).all()
+            told += [_Told(*row) for row in found]
+        if told:
+            settled, doubled = _weigh(session, told, at)
+    _tell(settled, doubled)
+    return Evidence(settled=len(settled), doubled=len(doubled))
+
+
+def _tell(settled: Sequence[_Attempt], doubled: Sequence[_Attempt]) -> None:
+    for one in settled:
+        log.info("batch.settled_by_event", batch=one.batch_id, attempt=one.attempt)
+    for one in doubled:
+        log.warning("batch.doubled", batch=one.batch_id, attempt=one.attempt)
+
+
+_Key = tuple[str, str, str]
+"""What makes an event the same: event_id, address_hash, kind. Of the id alone that is not certain."""
+
+_Rows = dict[_Key, tuple[ProviderEvent, dict[str, Any]]]
+
+
+def _rows(events: Iterable[ProviderEvent], keys: Keys, at: datetime) -> _Rows:
+    hashes: dict[str, str] = {"": ""}
+    rows: _Rows = {}
+    for event in events:
+        if event.email not in hashes:
+            hashes[event.email] = _hash(keys, event.email)
+        key = (event.event_id, hashes[event.email], event.kind.value)
+        rows.setdefault(key, (event, _row(event, key, at)))
+    return dict(sorted(rows.items(), key=lambda row: row[0]))
+
+
+def _row(event: ProviderEvent, key: _Key, at: datetime) -> dict[str, Any]:
+    return {
+        "event_id": key[0], "address_hash": key[1], "kind": key[2], "edition": event.edition,
+        "batch": event.batch, "reader": event.reader,
+        "occurred_at": at if event.occurred_at == NOT_TOLD else event.occurred_at, "received_at": at,
+        "raw": dict(event.raw),
+    }  # fmt: skip
+
+
+def _hash(keys: Keys, email: str) -> str:
+    try:
+        _, key = normalise(email)
+    except ValueError:  # what is dropped as invalid may be no address at all
+        key = email.strip().casefold()
+    return address_hash(keys.suppression, key)
+
+
+def _store(session: Session, rows: _Rows) -> dict[str, list[ProviderEvent]]:
+    """Insert what is not there yet; return it by address hash. Nothing of an erased reader is kept."""
+    if not rows:
+        return {}
+    erased = _erased(session, sorted({key[1] for key in rows if key[1]}))
+    given = [
+        {**row, "address_hash": "", "reader": "", "raw": {}} if key[1] in erased else row
+        for key, (_, row) in rows.items()
+    ]
+    connection = session.connection()
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
+    same = (col(Event.event_id), col(Event.address_hash), col(Event.kind))
+    statement = insert(Event).on_conflict_do_nothing(index_elements=same).returning(*same)
+    new: dict[str, list[ProviderEvent]] = defaultdict(list)
+    for stored in connection.execute(statement, given):
+        key = tuple(stored)
+        if key in rows:
+            new[key[1]].append(rows[key][0])
+        else:  # of an erased reader: nothing follows from it
+            new[""].append(ProviderEvent(key[0], EventKind(key[2])))
+    return new
+
+
+def _erased(session: Session, hashes: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for chunk in _chunks(hashes):
+        found.update(
+            session.exec(
+                select(Suppression.address_hash).where(
+                    col(Suppression.address_hash).in_(chunk),
+                    Suppression.scope == "all",
+                    Suppression.reason == "erased",
+                )
+            ).all()
+        )
+    return found
+
+
+def _act_on_addresses(session: Session, new: Mapping[str, Sequence[ProviderEvent]], at: datetime) -> int:
+    """Do what new events say of their addresses; return how many are suppressed from now on."""
+    gravest: dict[str, ProviderEvent] = {}
+    engaged: dict[str, datetime] = {}
+    leaving: set[str] = set()
+    for hashed, events in new.items():
+        if not hashed:
+            continue
+        final = [event for event in events if event.no_more is not None]
+        if final:
+            gravest[hashed] = max(final, key=_how_grave)
+        if any(event.no_more is NoMore.UNSUBSCRIBED for event in final):
+            leaving.add(hashed)
+        seen = [min(event.occurred_at, at) for event in events if _is_sign_of_life(event)]
+        if seen:
+            engaged[hashed] = max(seen)
+    subscribers = _lock_subscribers(session, sorted({*gravest, *engaged}))
+    _mark(session, subscribers, gravest, at)
+    _engage(session, subscribers, engaged)
+    _end_subscriptions(session, [row[0] for row in subscribers if row[1] in leaving], at)
+    return _suppress(session, gravest, at)
+
+
+def _how_grave(event: ProviderEvent) -> tuple[int, str]:
+    """Of several equally grave ones always the same is named, whatever came first."""
+    return (_GRAVITY[event.no_more] if event.no_more else -1, event.kind)
+
+
+def _is_sign_of_life(event: ProviderEvent) -> bool:
+    return event.kind in (EventKind.OPENED, EventKind.CLICKED) and not event.is_machine
+
+
+_Held = tuple[int, str, str, datetime | None]
+"""id, address_hash, status, engaged_at of a subscriber nobody else changes meanwhile."""
+
+
+def _lock_subscribers(session: Session, hashes: Sequence[str]) -> list[_Held]:
+    held: list[_Held] = []
+    if not hashes:
+        return held
+    ids: list[int] = []
+    for chunk in _chunks(hashes):
+        query = columns(col(Subscriber.id)).where(col(Subscriber.address_hash).in_(chunk))
+        ids += session.execute(query).scalars()
+    for some in _chunks(sorted(ids)):
+        query_held = (
+            columns(
+                col(Subscriber.id),
+                col(Subscriber.address_hash),
+                col(Subscriber.status),
+                col(Subscriber.engaged_at),
+            )
+            .where(col(Subscriber.id).in_(some))
+            .order_by(col(Subscriber.id))
+            .with_for_update(key_share=True)
+        )
+        held += [(row[0], row[1], row[2], row[3]) for row in session.execute(query_held)]
+    return held
+
+
+def _mark(
+    session: Session, subscribers: Sequence[_Held], gravest: Mapping[str, ProviderEvent], at: datetime
+) -> None:
+    """Set the status an import would set: bounced, complained; the stricter one stays."""
+    changes = [
+        {"of": subscriber_id, "to": reason.value, "when": at}
+        for subscriber_id, hashed, status, _ in subscribers
+        if hashed in gravest
+        and (reason := gravest[hashed].no_more) is not None
+        and status in _MILDER_STATUS.get(reason, ())
+    ]
+    if changes:
+        session.connection().execute(
+            update(Subscriber)
+            .where(col(Subscriber.id) == bindparam("of"))
+            .values(status=bindparam("to"), updated_at=bindparam("when")),
+            changes,
+        )
+
+
+def _engage(session: Session, subscribers: Sequence[_Held], engaged: Mapping[str, datetime]) -> None:
+    changes = [
+        {"of": subscriber_id, "when": engaged[hashed]}
+        for subscriber_id, hashed, _, before in subscribers
+        if hashed in engaged and (before is None or before < engaged[hashed])
+    ]
+    if changes:
+        session.connection().execute(
+            update(Subscriber)
+            .where(col(Subscriber.id) == bindparam("of"))
+            .values(engaged_at=bindparam("when")),
+            changes,
+        )
+
+
+def _end_subscriptions(session: Session, subscriber_ids: Sequence[int], at: datetime) -> None:
+    """Leaving at the provider is leaving all, as on our page: the page must not say otherwise."""
+    for chunk in _chunks(subscriber_ids):
+        session.connection().execute(
+            update(Subscription)
+            .where(col(Subscription.subscriber_id).in_(chunk), col(Subscription.state) != "left")
+            .values(state="left", left_at=at, left_reason="unsubscribed at the provider")
+        )
+
+
+def _suppress(session: Session, gravest: Mapping[str, ProviderEvent], at: datetime) -> int:
+    """
+    Suppress addresses, or make the reason of those that are a graver one; return how many are new.
+
+    What an editor or an erasure said stays.
+    """
+    if not gravest:
+        return 0
+    connection = session.connection()
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
+    given = [
+        {
+            "address_hash": hashed, "scope": "all", "reason": str(event.no_more), "source": event.kind.value,
+            "suppressed_at": at,
+        }
+        for hashed, event in sorted(gravest.items())
+    ]  # fmt: skip
+    primary = (col(Suppression.address_hash), col(Suppression.scope))
+    statement = (
+        insert(Suppression)
+        .on_conflict_do_nothing(index_elements=primary)
+        .returning(col(Suppression.address_hash))
+    )
+    new = set(connection.execute(statement, given).scalars())
+    graver = [
+        {"of": row["address_hash"], "to": row["reason"], "by": row["source"], "milder": milder.value}
+        for row in given
+        if row["address_hash"] not in new
+        for milder in NoMore
+        if _GRAVITY[milder] < _GRAVITY[NoMore(row["reason"])]
+    ]
+    if graver:
+        connection.execute(
+            update(Suppression)
+            .where(
+                col(Suppression.address_hash) == bindparam("of"),
+                col(Suppression.scope) == "all",
+                col(Suppression.reason) == bindparam("milder"),
+            )
+            .values(reason=bindparam("to"), source=bindparam("by")),
+            graver,
+        )
+    return len(new)
+
+
+def _weigh(session: Session, told: Iterable[_Told], at: datetime) -> tuple[list[_Attempt], list[_Attempt]]:
+    """Settle what *told* proves; return the attempts that settled a batch, and those that doubled one."""
+    proofs = _proofs(told)
+    rows = _batches(session, sorted({one.batch_id for one in proofs}))
+    open_questions = [one for one in sorted(proofs) if _is_open(rows.get(one.batch_id), one.attempt, at)]
+    if not open_questions:
+        return [], []
+    called_back = _called_back(session, open_questions)
+    editions = _editions(session, {rows[one.batch_id].edition_id for one in open_questions})
+    settled: list[_Attempt] = []
+    doubled: list[_Attempt] = []
+    to_close: set[int] = set()
+    for one in open_questions:
+        proof, row = proofs[one], rows[one.batch_id]
+        if one in called_back and not proof.has_left:
+            continue
+        if not _is_about_us(session, proof, row, editions[row.edition_id]):
+            log.warning("event.of_another_installation", batch=one.batch_id, attempt=one.attempt)
+            continue
+        match _apply(session, row, one.attempt, at=at, was_called_back=one in called_back):
+            case "settled":
+                settled.append(one)
+                to_close.add(row.edition_id)
+            case "doubled":
+                doubled.append(one)
+            case _:
+                pass
+    for edition_id in sorted(to_close):
+        close(session, edition_id, at=at)
+    return settled, doubled
+
+
+def _proofs(told: Iterable[_Told]) -> dict[_Attempt, _Proof]:
+    proofs: dict[_Attempt, _Proof] = defaultdict(_Proof)
+    for one in told:
+        name = re.fullmatch(r"([0-9]{1,18})\.([0-9]{1,9})", one.batch)
+        if name is None or one.kind == EventKind.UNKNOWN:
+            continue
+        proof = proofs[_Attempt(int(name[1]), int(name[2]))]
+        proof.has_left |= one.kind not in _BEFORE_IT_LEAVES
+        proof.editions |= {one.edition} - {""}
+        proof.readers |= {one.reader} - {""}
+    return proofs
+
+
+class _Row(NamedTuple):
+    """A batch as it stood when the events were looked at; every move is conditional on it."""
+
+    id: int
+    edition_id: int
+    state: str
+    attempt: int
+    given_up: int
+    doubled_n: int
+    owner: str
+    lease_until: datetime | None
+    readers: int
+
+
+def _batches(session: Session, ids: Sequence[int]) -> dict[int, _Row]:
+    """Read without a lock: nearly all events are of batches that are settled, and a drain goes on."""
+    rows: dict[int, _Row] = {}
+    for chunk in _chunks(ids):
+        query: Any = columns(  # SQLAlchemy types a Select by its columns
+            col(Batch.id), col(Batch.edition_id), col(Batch.state), col(Batch.attempt), col(Batch.given_up),
+            col(Batch.doubled_n), col(Batch.owner), col(Batch.lease_until),
+            col(Batch.n) - col(Batch.skipped_n) - col(Batch.failed_n) - col(Batch.moved_n),
+        ).where(col(Batch.id).in_(chunk))  # fmt: skip
+        rows.update((row[0], _Row(*row)) for row in session.execute(query))
+    return rows
+
+
+def _is_open(row: _Row | None, attempt: int, at: datetime) -> bool:
+    """Whether it is news for a batch that *attempt* was taken."""
+    if row is None or attempt > row.attempt:
+        return False
+    if attempt < row.attempt:
+        return row.state == BatchState.PENDING or row.doubled_n == 0
+    match BatchState(row.state):
+        case BatchState.UNCERTAIN | BatchState.ABANDONED | BatchState.PENDING:
+            return True
+        case BatchState.SUBMITTING:  # its owner will know better, if there still is one
+            return is_dead(row.owner) or (row.lease_until is not None and row.lease_until < at)
+        case _:
+            return False
+
+
+def _called_back(session: Session, attempts: Sequence[_Attempt]) -> set[_Attempt]:
+    found: set[_Attempt] = set()
+    for chunk in _chunks(sorted({one.batch_id for one in attempts})):
+        query = columns(col(Cancellation.batch_id), col(Cancellation.attempt)).where(
+            col(Cancellation.batch_id).in_(chunk)
+        )
+        found.update(_Attempt(*row) for row in session.execute(query))
+    return found
+
+
+def _editions(session: Session, ids: Iterable[int]) -> dict[int, str]:
+    rows = session.exec(select(EditionRow).where(col(EditionRow.id).in_(sorted(ids)))).all()
+    return {row.id: edition_ref(row) for row in rows if row.id is not None}
+
+
+def _is_about_us(session: Session, proof: _Proof, row: _Row, edition: str) -> bool:
+    """
+    Whether the events can be about this batch: its edition, and one of its readers.
+
+    Batches are numbered from 1 in every database. A trial installation with the same account, or this one
+    before it was set up anew, has had a batch of the same name.
+    """
+    if proof.editions and edition not in proof.editions:
+        return False
+    if not proof.readers:
+        return True
+    some = sorted(proof.readers)[:_CHUNK]
+    known = session.exec(select(Subscriber.id).where(col(Subscriber.reader).in_(some))).all()
+    frozen = session.exec(select(Batch.ids).where(Batch.id == row.id)).one()
+    return not set(unpack(frozen)).isdisjoint(one for one in known if one is not None)
+
+
+def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_called_back: bool) -> str:
+    """Move the batch, or record that its readers had it twice: "settled", "doubled" or ""."""
+    state = BatchState(row.state)
+    if attempt == row.attempt and state is not BatchState.PENDING:
+        proven = "an event of the provider proves that it was taken"
+        moved = move_batch(
+            session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=attempt, owner="",
+            lease_until=None, error=proven,
+        )  # fmt: skip
+        return "settled" if moved else ""
+    if attempt > row.given_up:
+        if not was_called_back:
+            return ""  # it was refused for certain: nothing was taken, whatever this is
+        # The provider had said that it stopped it, and it went out all the same.
+        session.connection().execute(update(Batch).where(col(Batch.id) == row.id).values(given_up=attempt))
+    if state is BatchState.PENDING and move_batch(
+        session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=row.attempt,
+        error=f"attempt {attempt} turned out to have been taken",
+    ):  # fmt: skip
+        return "settled"
+    if row.readers > 0 and record_double(session, row.id, attempt, readers=row.readers, at=at):
+        return "doubled"
+    return ""
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
