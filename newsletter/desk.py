@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, exists, select
 
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
@@ -31,7 +31,7 @@ from newsletter.outbox.correct import take_over
 from newsletter.outbox.doubt import resolve
 from newsletter.outbox.drain import Mailing, Sender, Step, drain, edition_ref
 from newsletter.outbox.freeze import freeze
-from newsletter.outbox.ledger import move_edition, recover, withdraw
+from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
 from newsletter.picks import Order, Picks, pick_articles
 from newsletter.providers import Provider, make_provider
@@ -51,7 +51,7 @@ from newsletter.store.editions import (
     write_content,
 )
 from newsletter.store.session import open_store, reading, writing
-from newsletter.store.tables import EditionRow, Slot
+from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.times import WEEKDAYS, Clock, due_at, iso, local_date, system_clock
 from newsletter.wakeups import defer_drain, ensure_queue, has_queue
 
@@ -117,6 +117,9 @@ class Desk:
     keys: Keys
     clock: Clock = system_clock
     stop: threading.Event = field(default_factory=threading.Event)
+    _queue_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _delivery_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _queued: list[Mailing] = field(default_factory=list, repr=False)
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Clock = system_clock) -> Desk:
@@ -446,10 +449,36 @@ class Desk:
             ProviderError: the provider refuses us as a whole.
         """
         mailings = [Mailing(one, self.catalogue.publication, edition_id) for one, edition_id in editions_]
-        told = _Telling(self, mailings, tell)
-        drain(self.sender, mailings, now=now, progress=told.step)
-        while not self.stop.is_set() and self.resolve_doubts():
-            drain(self.sender, mailings, now=now, progress=told.step)
+        told = Telling(self, mailings, tell)
+        with self._queue_lock:
+            self._queued.extend(mailings)
+        # One drain a process: whoever comes while it runs hands over the editions and waits for their end.
+        with self._delivery_lock:
+            drain(self.sender, self._take_queued(), now=now, progress=told.step, more=self._take_queued)
+            while not self.stop.is_set() and self.resolve_doubts():
+                drain(self.sender, mailings, now=now, progress=told.step, more=self._take_queued)
+
+    def _take_queued(self) -> tuple[Mailing, ...]:
+        with self._queue_lock:
+            taken = tuple(self._queued)
+            self._queued.clear()
+        return taken
+
+    def being_sent(self) -> tuple[tuple[Newsletter, int], ...]:
+        """Every edition that has batches to be sent, of whatever date, oldest first, with its id."""
+        known = {newsletter.slug: newsletter for newsletter in self.catalogue.newsletters}
+        has_pending = exists().where(
+            col(Batch.edition_id) == col(EditionRow.id), col(Batch.state) == BatchState.PENDING
+        )
+        with reading(self.engine) as session:
+            rows = session.exec(
+                select(EditionRow.id, EditionRow.newsletter)
+                .where(EditionRow.status == EditionStatus.SUBMITTING, has_pending)
+                .order_by(col(EditionRow.id))
+            ).all()
+        return tuple(
+            (known[slug], edition_id) for edition_id, slug in rows if edition_id is not None and slug in known
+        )
 
     def resolve_doubts(self) -> int:
         """Call back, or send again after silence, what may be; return how many batches go again."""
@@ -677,7 +706,7 @@ class Desk:
         )  # fmt: skip
 
 
-class _Telling:
+class Telling:
     """Turns steps of a drain into progress: (send, slug, readers done, audience)."""
 
     def __init__(self, desk: Desk, mailings: Sequence[Mailing], tell: Tell) -> None:
@@ -695,6 +724,8 @@ class _Telling:
     def step(self, step: Step) -> None:
         """Count what was accepted, and pass on what is uncertain."""
         slug = step.newsletter
+        if slug not in self.done:
+            return  # handed over by another thread, which does not watch
         if step.outcome == "accepted":
             self.done[slug] += step.readers
             self.tell("send", slug, self.done[slug], self.audience[slug])

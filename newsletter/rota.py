@@ -19,7 +19,7 @@ import structlog
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.desk import Account, Desk
 from newsletter.edition import EditionStatus
-from newsletter.errors import NewsletterError, ProviderError
+from newsletter.errors import NewsletterError
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Installation
 from newsletter.times import due_dates, iso, parse_instant
@@ -118,25 +118,29 @@ def carry_on(desk: Desk) -> None:
     except NewsletterError as error:
         log.error("doubts.unresolved", reason=str(error))
     for account in desk.status():
-        if desk.stop.is_set():
-            return
-        unfinished = account.status == EditionStatus.SUBMITTING and account.pending
-        if account.status != EditionStatus.APPROVED and not unfinished:
-            continue
-        try:
-            done = desk.send(desk.catalogue[account.newsletter], account.date, now=desk.clock())
-        except (ProviderError, NewsletterError) as error:
-            log.error(
-                "edition.stuck",
-                newsletter=account.newsletter,
-                date=account.date.isoformat(),
-                reason=str(error),
-            )
-        else:
-            log.info(
-                "edition.carried_on", newsletter=done.newsletter, date=done.date.isoformat(), status=done.status,
-                submitted=done.submitted,
-            )  # fmt: skip
+        if account.status == EditionStatus.APPROVED and not desk.stop.is_set():
+            _freeze(desk, account)
+    editions = desk.being_sent()
+    if not editions or desk.stop.is_set():
+        return
+    try:
+        desk.deliver(editions, now=None)
+    except NewsletterError as error:
+        log.error("edition.stuck", newsletters=sorted({one.slug for one, _ in editions}), reason=str(error))
+    else:
+        log.info("edition.carried_on", newsletters=sorted({one.slug for one, _ in editions}))
+
+
+def _freeze(desk: Desk, account: Account) -> None:
+    try:
+        desk.freeze(desk.catalogue[account.newsletter], account.date, now=desk.clock())
+    except NewsletterError as error:
+        log.error(
+            "edition.stuck",
+            newsletters=[account.newsletter],
+            date=account.date.isoformat(),
+            reason=str(error),
+        )
 
 
 class Collecting:
