@@ -60,9 +60,8 @@ def ensure_queue(engine: Engine) -> None:
         with engine.connect() as connection:
             if _schema(connection) == newest:
                 return
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            _bring_up_to_date(connection, migrations)
+        while _step(engine, migrations):
+            pass
     except SQLAlchemyError as error:
         raise StoreError(
             f"The queue's tables cannot be made in PostgreSQL ({_reason(error)}). The database's user needs the right "
@@ -70,36 +69,43 @@ def ensure_queue(engine: Engine) -> None:
         ) from error
 
 
-def _bring_up_to_date(connection: Connection, migrations: list[Path]) -> None:
-    present = _schema(connection)
-    if present is None:
-        _script(connection, migrations[0].parents[1] / "schema.sql")
-    elif not present or present >= migrations[-1].name:
-        return  # somebody else's tables, or a newer version's: not ours to change; doctor tells
-    else:
-        for migration in migrations:
-            if migration.name > present:
-                _script(connection, migration)
-    connection.exec_driver_sql(f"COMMENT ON TABLE procrastinate_jobs IS '{_MARK}{migrations[-1].name}'")
+def _step(engine: Engine, migrations: list[Path]) -> bool:
+    """
+    Make the tables, or run the next migration, in a transaction of its own; whether there was one to run.
 
-
-def _script(connection: Connection, path: Path) -> None:
-    """Run a file of many statements; without parameters the driver leaves its % signs alone."""
-    connection.exec_driver_sql(path.read_text(encoding="utf-8"), execution_options={"no_parameters": True})
+    A value added to an enum cannot be used in the transaction that adds it, so no two share one.
+    """
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        present = _schema(connection)
+        if present is None:
+            script, reached = migrations[0].parents[1] / "schema.sql", migrations[-1].name
+        else:
+            # Without a mark they are somebody else's, past the last a newer version's: not ours to change.
+            following = [migration for migration in migrations if present and migration.name > present]
+            if not following:
+                return False
+            script, reached = following[0], following[0].name
+        # Without parameters the driver takes many statements at a time and leaves their % signs alone.
+        connection.exec_driver_sql(
+            script.read_text(encoding="utf-8"), execution_options={"no_parameters": True}
+        )
+        connection.exec_driver_sql(f"COMMENT ON TABLE procrastinate_jobs IS '{_MARK}{reached}'")
+    return True
 
 
 def _schema(connection: Connection) -> str | None:
     """The newest migration the tables have; '' when somebody else made them, None when there are none."""
-    row = connection.execute(
+    # Not to_regclass: it answers from a cache that does not hear of tables made while we waited for a lock.
+    comment = connection.execute(
         text(
-            "SELECT to_regclass('procrastinate_jobs') IS NOT NULL, "
-            "obj_description(to_regclass('procrastinate_jobs'), 'pg_class')"
+            "SELECT coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class "
+            "WHERE relname = 'procrastinate_jobs' AND pg_table_is_visible(oid)"
         )
-    ).one()
-    if not row[0]:
+    ).scalar()
+    if comment is None:
         return None
-    comment = row[1] or ""
-    return comment.removeprefix(_MARK) if comment.startswith(_MARK) else ""
+    return str(comment).removeprefix(_MARK) if comment.startswith(_MARK) else ""
 
 
 @lru_cache(maxsize=1)

@@ -16,18 +16,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlmodel import col, exists, select
+from sqlalchemy.exc import IntegrityError
 
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk, Tell
-from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError, SettingsError
 from newsletter.outbox.drain import Mailing, Step, drain
-from newsletter.outbox.ledger import BatchState
 from newsletter.rota import Collecting, attend, begin, carry_on
 from newsletter.settings import Settings
-from newsletter.store.session import reading, writing
-from newsletter.store.tables import Batch, EditionRow
+from newsletter.store.session import writing
 from newsletter.times import system_clock
 from newsletter.wakeups import DRAIN, TICK, connector, defer_drain, tidy
 
@@ -51,32 +48,17 @@ class WorkerDesk(Desk):
                 defer_drain(session, edition_id)
 
 
-def being_sent(desk: Desk) -> tuple[Mailing, ...]:
-    """Every edition that has batches to be sent, of whatever date, oldest first."""
-    catalogue = desk.catalogue
-    known = {newsletter.slug: newsletter for newsletter in catalogue.newsletters}
-    has_pending = exists().where(
-        col(Batch.edition_id) == col(EditionRow.id), col(Batch.state) == BatchState.PENDING
-    )
-    with reading(desk.engine) as session:
-        rows = session.exec(
-            select(EditionRow.id, EditionRow.newsletter)
-            .where(EditionRow.status == EditionStatus.SUBMITTING, has_pending)
-            .order_by(col(EditionRow.id))
-        ).all()
-    return tuple(
-        Mailing(known[slug], catalogue.publication, edition_id)
-        for edition_id, slug in rows
-        if edition_id is not None and slug in known
-    )
+def _mailings(desk: Desk) -> tuple[Mailing, ...]:
+    publication = desk.catalogue.publication
+    return tuple(Mailing(newsletter, publication, edition_id) for newsletter, edition_id in desk.being_sent())
 
 
 def wake(desk: Desk) -> int:
     """Wake workers for everything that is left to be sent; return how many editions."""
-    left = being_sent(desk)
+    left = desk.being_sent()
     with writing(desk.engine) as session:
-        for mailing in left:
-            defer_drain(session, mailing.edition_id)
+        for _, edition_id in left:
+            defer_drain(session, edition_id)
     return len(left)
 
 
@@ -96,12 +78,12 @@ def drain_edition(desk: Desk, edition_id: int) -> None:
             passed_on = True
             wake(desk)
 
-    mailings = being_sent(desk)
+    mailings = _mailings(desk)
     if not mailings:
         return
     log.info("drain.started", edition=edition_id, editions=len(mailings))
     try:
-        drain(desk.sender, mailings, progress=progress, more=lambda: being_sent(desk))
+        drain(desk.sender, mailings, progress=progress, more=lambda: _mailings(desk))
     except NewsletterError as error:
         log.error("drain.stuck", edition=edition_id, reason=str(error))
     if desk.stop.is_set() and wake(desk):
@@ -124,7 +106,6 @@ def tick(desk: Desk, collecting: Collecting) -> None:
         except NewsletterError as error:
             log.error("slot.stuck", newsletter=newsletter.slug, reason=str(error))
     carry_on(desk)
-    wake(desk)
 
 
 def run_worker(settings: Settings, *, name: str = "worker") -> None:
@@ -141,7 +122,8 @@ def run_worker(settings: Settings, *, name: str = "worker") -> None:
         )
     desk = WorkerDesk.open(settings, clock=system_clock)
     desk.check_provider()
-    begin(desk)
+    with suppress(IntegrityError):  # another worker began the rota at the same moment
+        begin(desk)
     log.info("worker.started", worker=name, left_over=wake(desk))
     asyncio.run(_Worker(desk, name).run())
     desk.engine.dispose()

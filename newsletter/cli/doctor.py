@@ -116,6 +116,7 @@ def _store(settings: Settings) -> Iterator[Check]:
     from newsletter.audience.subscribers import check_suppression_key
     from newsletter.store.session import open_store, reading
     from newsletter.store.tables import Batch, SourceState, Subscriber
+    from newsletter.wakeups import queue_health
 
     try:
         engine = open_store(settings.database_url)
@@ -146,6 +147,8 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield Check(
             "deliveries", "warning", f"{uncertain} batches are uncertain: newsletter status, then settle."
         )
+    for severity, sentence in queue_health(engine):
+        yield Check("workers", severity, sentence)
     if stale:
         yield Check(
             "sources", "warning", f"Not read with success for three days: {', '.join(sorted(stale))}."

@@ -432,6 +432,7 @@ def settle(
     """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
     from newsletter.cli import show
     from newsletter.errors import NotFound
+    from newsletter.outbox.evidence import settle_from_stored
     from newsletter.outbox.settle import settle_by_word
 
     if word not in ("submitted", "abandoned", "resend"):
@@ -443,6 +444,7 @@ def settle(
     edition = desk.find(newsletter, day)
     if edition is None or edition.id is None:
         raise NotFound(f"There is no edition of {slug} to settle.")
+    settle_from_stored(desk.engine, at=desk.clock())  # what is proven needs no word
     settle_by_word(desk.engine, edition.id, batch, word, actor=desk.settings.who, at=desk.clock())  # type: ignore[arg-type]  # checked above
     show.accounts(desk.status([slug], day=edition.edition_date), as_json=as_json)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import and_
 from sqlmodel import Session, col, func, select
 
 from newsletter.edition import EditionStatus
@@ -170,16 +171,16 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
         return Verdict(
             "not in audience", f"{known} The edition has not been frozen, so it has no audience yet.".strip()
         )
-    told = {
-        row.batch_id: row
-        for row in session.exec(
-            select(ReaderException).where(
-                ReaderException.edition_id == edition.id, ReaderException.subscriber_id == subscriber.id
-            )
-        )
-    }
     near = session.exec(
-        select(Batch)
+        select(Batch, ReaderException)
+        .join(
+            ReaderException,
+            and_(
+                col(ReaderException.batch_id) == col(Batch.id),
+                col(ReaderException.subscriber_id) == subscriber.id,
+            ),
+            isouter=True,
+        )
         .where(
             Batch.edition_id == edition.id,
             col(Batch.lo_id) <= subscriber.id,
@@ -188,8 +189,9 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
         .order_by(col(Batch.seq))
     ).all()
     path: list[str] = []
-    for batch in (one for one in near if subscriber.id in set(unpack(one.ids))):
-        row = told.get(batch.id or 0)
+    for batch, row in near:
+        if subscriber.id not in set(unpack(batch.ids)):
+            continue
         if row is not None and row.verdict == "moved":
             path.append(f"moved on from batch {batch.seq}: {row.reason}")
             continue

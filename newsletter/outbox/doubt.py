@@ -17,6 +17,7 @@ from sqlmodel import Session, col, func, select
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.edition import EditionStatus
 from newsletter.outbox.drain import Sender
+from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.ledger import BatchState, move_batch
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, Cancellation, EditionRow, Event
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 
 def resolve(sender: Sender, catalogue: Catalogue) -> int:
     """Do what can be done about uncertain batches now; return how many may go again."""
+    settle_from_stored(sender.engine, at=sender.clock())
     return call_back(sender) + hear_silence(sender, catalogue)
 
 

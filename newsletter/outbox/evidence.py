@@ -1,28 +1,28 @@
 """
 Evidence: what the provider's events prove about batches, and what they forbid for addresses, at once.
 
-Events come twice, late and in any order. So an event is stored once, acted on where it is new, and may
-only make things stricter or later: a batch is moved by a conditional update, an address goes from
-unsubscribed to bounced to complained, a reader's last sign of life only forward.
+Events come twice, late and in any order. So an event is stored once, what it says of an address follows
+where it is new (``audience.reactions``), and every move of a batch is a conditional update.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Engine, bindparam, or_, update
+from sqlalchemy import Engine, or_, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
+from newsletter.audience.reactions import chunks, erased_among, react
+from newsletter.events import NOT_TOLD, EventKind, ProviderEvent
 from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, is_dead, move_batch
@@ -35,25 +35,12 @@ from newsletter.store.tables import (
     EditionRow,
     Event,
     Subscriber,
-    Subscription,
-    Suppression,
 )
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
-_CHUNK = 1000
-"""Values in one IN; both databases take many more, and one request may hold forty thousand events."""
-
 _BEFORE_IT_LEAVES = frozenset({EventKind.PROCESSED, EventKind.DROPPED})
 """Kinds the provider tells of a scheduled mail too that it still can be stopped from sending."""
-
-_GRAVITY = {reason: gravity for gravity, reason in enumerate(NoMore)}
-_MILDER_STATUS = {
-    NoMore.BOUNCED: ("active", "pending", "unsubscribed"),
-    NoMore.COMPLAINED: ("active", "pending", "unsubscribed", "bounced"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +94,7 @@ def record_events(engine: Engine, events: Sequence[ProviderEvent], *, keys: Keys
     told = [_Told(one.batch, one.edition, one.kind, one.reader) for one in events if one.batch]
     with writing(engine) as session:
         new = _store(session, rows)
-        suppressed = _act_on_addresses(session, new, at)
+        suppressed = react(session, new, at=at)
         settled, doubled = _weigh(session, told, at)
     stored = sum(len(entries) for entries in new.values())
     _tell(settled, doubled)
@@ -140,7 +127,7 @@ def settle_from_stored(engine: Engine, *, at: datetime) -> Evidence:
                 doubtful.add(attempt)
             names += [f"{batch_id}.{number}" for number in sorted(doubtful)]
         told: list[_Told] = []
-        for chunk in _chunks(names):
+        for chunk in chunks(names):
             found = session.execute(
                 columns(col(Event.batch), col(Event.edition), col(Event.kind), func.max(Event.reader))
                 .where(col(Event.batch).in_(chunk))
@@ -198,7 +185,7 @@ def _store(session: Session, rows: _Rows) -> dict[str, list[ProviderEvent]]:
     """Insert what is not there yet; return it by address hash. Nothing of an erased reader is kept."""
     if not rows:
         return {}
-    erased = _erased(session, sorted({key[1] for key in rows if key[1]}))
+    erased = erased_among(session, sorted({key[1] for key in rows if key[1]}))
     given = [
         {**row, "address_hash": "", "reader": "", "raw": {}} if key[1] in erased else row
         for key, (_, row) in rows.items()
@@ -215,171 +202,6 @@ def _store(session: Session, rows: _Rows) -> dict[str, list[ProviderEvent]]:
         else:  # of an erased reader: nothing follows from it
             new[""].append(ProviderEvent(key[0], EventKind(key[2])))
     return new
-
-
-def _erased(session: Session, hashes: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for chunk in _chunks(hashes):
-        found.update(
-            session.exec(
-                select(Suppression.address_hash).where(
-                    col(Suppression.address_hash).in_(chunk),
-                    Suppression.scope == "all",
-                    Suppression.reason == "erased",
-                )
-            ).all()
-        )
-    return found
-
-
-def _act_on_addresses(session: Session, new: Mapping[str, Sequence[ProviderEvent]], at: datetime) -> int:
-    """Do what new events say of their addresses; return how many are suppressed from now on."""
-    gravest: dict[str, ProviderEvent] = {}
-    engaged: dict[str, datetime] = {}
-    leaving: set[str] = set()
-    for hashed, events in new.items():
-        if not hashed:
-            continue
-        final = [event for event in events if event.no_more is not None]
-        if final:
-            gravest[hashed] = max(final, key=_how_grave)
-        if any(event.no_more is NoMore.UNSUBSCRIBED for event in final):
-            leaving.add(hashed)
-        seen = [min(event.occurred_at, at) for event in events if _is_sign_of_life(event)]
-        if seen:
-            engaged[hashed] = max(seen)
-    subscribers = _lock_subscribers(session, sorted({*gravest, *engaged}))
-    _mark(session, subscribers, gravest, at)
-    _engage(session, subscribers, engaged)
-    _end_subscriptions(session, [row[0] for row in subscribers if row[1] in leaving], at)
-    return _suppress(session, gravest, at)
-
-
-def _how_grave(event: ProviderEvent) -> tuple[int, str]:
-    """Of several equally grave ones always the same is named, whatever came first."""
-    return (_GRAVITY[event.no_more] if event.no_more else -1, event.kind)
-
-
-def _is_sign_of_life(event: ProviderEvent) -> bool:
-    return event.kind in (EventKind.OPENED, EventKind.CLICKED) and not event.is_machine
-
-
-_Held = tuple[int, str, str, datetime | None]
-"""id, address_hash, status, engaged_at of a subscriber nobody else changes meanwhile."""
-
-
-def _lock_subscribers(session: Session, hashes: Sequence[str]) -> list[_Held]:
-    held: list[_Held] = []
-    if not hashes:
-        return held
-    ids: list[int] = []
-    for chunk in _chunks(hashes):
-        query = columns(col(Subscriber.id)).where(col(Subscriber.address_hash).in_(chunk))
-        ids += session.execute(query).scalars()
-    for some in _chunks(sorted(ids)):
-        query_held = (
-            columns(
-                col(Subscriber.id),
-                col(Subscriber.address_hash),
-                col(Subscriber.status),
-                col(Subscriber.engaged_at),
-            )
-            .where(col(Subscriber.id).in_(some))
-            .order_by(col(Subscriber.id))
-            .with_for_update(key_share=True)
-        )
-        held += [(row[0], row[1], row[2], row[3]) for row in session.execute(query_held)]
-    return held
-
-
-def _mark(
-    session: Session, subscribers: Sequence[_Held], gravest: Mapping[str, ProviderEvent], at: datetime
-) -> None:
-    """Set the status an import would set: bounced, complained; the stricter one stays."""
-    changes = [
-        {"of": subscriber_id, "to": reason.value, "when": at}
-        for subscriber_id, hashed, status, _ in subscribers
-        if hashed in gravest
-        and (reason := gravest[hashed].no_more) is not None
-        and status in _MILDER_STATUS.get(reason, ())
-    ]
-    if changes:
-        session.connection().execute(
-            update(Subscriber)
-            .where(col(Subscriber.id) == bindparam("of"))
-            .values(status=bindparam("to"), updated_at=bindparam("when")),
-            changes,
-        )
-
-
-def _engage(session: Session, subscribers: Sequence[_Held], engaged: Mapping[str, datetime]) -> None:
-    changes = [
-        {"of": subscriber_id, "when": engaged[hashed]}
-        for subscriber_id, hashed, _, before in subscribers
-        if hashed in engaged and (before is None or before < engaged[hashed])
-    ]
-    if changes:
-        session.connection().execute(
-            update(Subscriber)
-            .where(col(Subscriber.id) == bindparam("of"))
-            .values(engaged_at=bindparam("when")),
-            changes,
-        )
-
-
-def _end_subscriptions(session: Session, subscriber_ids: Sequence[int], at: datetime) -> None:
-    """Leaving at the provider is leaving all, as on our page: the page must not say otherwise."""
-    for chunk in _chunks(subscriber_ids):
-        session.connection().execute(
-            update(Subscription)
-            .where(col(Subscription.subscriber_id).in_(chunk), col(Subscription.state) != "left")
-            .values(state="left", left_at=at, left_reason="unsubscribed at the provider")
-        )
-
-
-def _suppress(session: Session, gravest: Mapping[str, ProviderEvent], at: datetime) -> int:
-    """
-    Suppress addresses, or make the reason of those that are a graver one; return how many are new.
-
-    What an editor or an erasure said stays.
-    """
-    if not gravest:
-        return 0
-    connection = session.connection()
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
-    given = [
-        {
-            "address_hash": hashed, "scope": "all", "reason": str(event.no_more), "source": event.kind.value,
-            "suppressed_at": at,
-        }
-        for hashed, event in sorted(gravest.items())
-    ]  # fmt: skip
-    primary = (col(Suppression.address_hash), col(Suppression.scope))
-    statement = (
-        insert(Suppression)
-        .on_conflict_do_nothing(index_elements=primary)
-        .returning(col(Suppression.address_hash))
-    )
-    new = set(connection.execute(statement, given).scalars())
-    graver = [
-        {"of": row["address_hash"], "to": row["reason"], "by": row["source"], "milder": milder.value}
-        for row in given
-        if row["address_hash"] not in new
-        for milder in NoMore
-        if _GRAVITY[milder] < _GRAVITY[NoMore(row["reason"])]
-    ]
-    if graver:
-        connection.execute(
-            update(Suppression)
-            .where(
-                col(Suppression.address_hash) == bindparam("of"),
-                col(Suppression.scope) == "all",
-                col(Suppression.reason) == bindparam("milder"),
-            )
-            .values(reason=bindparam("to"), source=bindparam("by")),
-            graver,
-        )
-    return len(new)
 
 
 def _weigh(session: Session, told: Iterable[_Told], at: datetime) -> tuple[list[_Attempt], list[_Attempt]]:
@@ -417,7 +239,8 @@ def _weigh(session: Session, told: Iterable[_Told], at: datetime) -> tuple[list[
 def _proofs(told: Iterable[_Told]) -> dict[_Attempt, _Proof]:
     proofs: dict[_Attempt, _Proof] = defaultdict(_Proof)
     for one in told:
-        name = re.fullmatch(r"([0-9]{1,18})\.([0-9]{1,9})", one.batch)
+        # Nine digits: PostgreSQL raises for an id that its column cannot hold.
+        name = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})", one.batch)
         if name is None or one.kind == EventKind.UNKNOWN:
             continue
         proof = proofs[_Attempt(int(name[1]), int(name[2]))]
@@ -444,7 +267,7 @@ class _Row(NamedTuple):
 def _batches(session: Session, ids: Sequence[int]) -> dict[int, _Row]:
     """Read without a lock: nearly all events are of batches that are settled, and a drain goes on."""
     rows: dict[int, _Row] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         query: Any = columns(  # SQLAlchemy types a Select by its columns
             col(Batch.id), col(Batch.edition_id), col(Batch.state), col(Batch.attempt), col(Batch.given_up),
             col(Batch.doubled_n), col(Batch.owner), col(Batch.lease_until),
@@ -471,7 +294,7 @@ def _is_open(row: _Row | None, attempt: int, at: datetime) -> bool:
 
 def _called_back(session: Session, attempts: Sequence[_Attempt]) -> set[_Attempt]:
     found: set[_Attempt] = set()
-    for chunk in _chunks(sorted({one.batch_id for one in attempts})):
+    for chunk in chunks(sorted({one.batch_id for one in attempts})):
         query = columns(col(Cancellation.batch_id), col(Cancellation.attempt)).where(
             col(Cancellation.batch_id).in_(chunk)
         )
@@ -495,7 +318,7 @@ def _is_about_us(session: Session, proof: _Proof, row: _Row, edition: str) -> bo
         return False
     if not proof.readers:
         return True
-    some = sorted(proof.readers)[:_CHUNK]
+    some = sorted(proof.readers)[:1000]
     known = session.exec(select(Subscriber.id).where(col(Subscriber.reader).in_(some))).all()
     frozen = session.exec(select(Batch.ids).where(Batch.id == row.id)).one()
     return not set(unpack(frozen)).isdisjoint(one for one in known if one is not None)
@@ -524,8 +347,3 @@ def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_calle
     if row.readers > 0 and record_double(session, row.id, attempt, readers=row.readers, at=at):
         return "doubled"
     return ""
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

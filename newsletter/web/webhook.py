@@ -6,6 +6,8 @@ No answer but a status, and nothing of a request in a log: it is full of address
 
 from __future__ import annotations
 
+import re
+
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -78,7 +80,7 @@ def _refuse(status: int, why: str) -> Response:
 async def _body(request: Request) -> bytes | None:
     """The raw bytes, to the last CRLF, for they are what is signed; None when there are too many."""
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+    if not re.fullmatch(r"[0-9]{1,12}", length) or int(length) > MAX_BODY_BYTES:
         return None
     body = bytearray()
     async for piece in request.stream():
