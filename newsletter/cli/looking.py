@@ -135,7 +135,7 @@ def test_send(
         unsubscribe_url=links[PERSONAL_TAGS["unsubscribe_url"]],
     )  # fmt: skip
     envelope = Envelope(
-        edition=f"{newsletter.slug}.{edition_date}.1", batch="test.1", newsletter=newsletter.slug, variant=variant,
+        edition=f"test.{newsletter.slug}.{edition_date}", batch="test.1", newsletter=newsletter.slug, variant=variant,
         sender=sender, reply_to=desk.catalogue.publication.reply_to, subject=rendered.subject, html=rendered.html,
         text=rendered.text, list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
         dated_at=now, recipients=(recipient,), language=newsletter.language, is_test=True,
