@@ -10,7 +10,7 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared check format cover bench preview clean
+.PHONY: help run test test-shared check format cover bench bench-delivery bench-kill preview clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
@@ -18,7 +18,7 @@ help:
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
-	@echo "make bench     the measured ratios"
+	@echo "make bench     the measured ratios (make bench-delivery: a million readers; make bench-kill: a hundred kills)"
 	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
 
 $(BIN)/newsletter: pyproject.toml constraints.txt
@@ -68,6 +68,13 @@ cover: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench
+
+bench-delivery: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	@$(BIN)/python -m bench.delivery
+
+bench-kill: $(VENV)/.dev
+	@$(BIN)/python -m bench.kill --runs 100
 
 clean:
 	@rm -rf outbox outbox-system preview subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys

@@ -11,12 +11,15 @@ from functools import lru_cache
 from typing import Any
 
 import psutil
+import structlog
 from sqlalchemy import Update, bindparam, func, update
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
 from newsletter.errors import StateError
 from newsletter.store.tables import Batch, EditionRow
+
+log = structlog.get_logger()
 
 
 class BatchState(StrEnum):
@@ -133,7 +136,7 @@ def withdraw(session: Session, edition_id: int, *, at: datetime, reason: str) ->
 
 def finish(session: Session, edition_id: int, *, at: datetime) -> bool:
     """
-    Call the edition submitted if nothing of it is pending, in flight or uncertain.
+    Call the edition submitted if nothing of it is pending, in flight or uncertain, and nobody is missing.
 
     The edition is locked first: of two batches that settle at the same moment, the later must see the
     earlier one's end, or neither would close the edition (PostgreSQL, READ COMMITTED).
@@ -145,6 +148,15 @@ def finish(session: Session, edition_id: int, *, at: datetime) -> bool:
         .where(Batch.edition_id == edition_id, col(Batch.state).in_(OPEN_STATES))
     ).one()
     if still_open:
+        return False
+    audience, held = session.exec(
+        select(EditionRow.audience, func.coalesce(func.sum(Batch.n - Batch.moved_n), 0))
+        .join(Batch, col(Batch.edition_id) == col(EditionRow.id), isouter=True)
+        .where(EditionRow.id == edition_id)
+        .group_by(col(EditionRow.audience))
+    ).one()
+    if audience != held:
+        log.error("edition.unbalanced", edition=edition_id, audience=audience, in_batches=held)
         return False
     return move_edition(
         session, edition_id, to=EditionStatus.SUBMITTED, frm=(EditionStatus.SUBMITTING,), submitted_at=at
