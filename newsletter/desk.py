@@ -375,10 +375,18 @@ class Desk:
         )
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
-        """Let a paused edition go on; ``send`` then continues it."""
-        return self._order(
+        """Let a paused edition go on: idle workers are woken; on one machine ``send`` continues it."""
+        account = self._order(
             newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}"
         )
+        self.wake(newsletter, day)
+        return account
+
+    def wake(self, newsletter: Newsletter, day: date) -> None:
+        """Wake a worker for an edition that has something to be sent again; without workers do nothing."""
+        if has_queue(self.engine):
+            with writing(self.engine) as session:
+                defer_drain(session, self._row(session, newsletter, day).id or 0)
 
     def _order(
         self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str

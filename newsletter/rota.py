@@ -10,11 +10,13 @@ missed, and said aloud.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.desk import Account, Desk
@@ -68,12 +70,11 @@ def _clock_change(day: date, zone: str) -> str:
 
 def begin(desk: Desk) -> datetime:
     """Return since when this installation keeps a rota; the first call begins it."""
-    with writing(desk.engine) as session:
-        row = session.get(Installation, _SINCE)
-        if row is None:
-            row = Installation(name=_SINCE, value=iso(desk.clock()) or "")
-            session.add(row)
-        return parse_instant(row.value)
+    with suppress(IntegrityError), writing(desk.engine) as session:  # another process may begin it first
+        if session.get(Installation, _SINCE) is None:
+            session.add(Installation(name=_SINCE, value=iso(desk.clock()) or ""))
+    with reading(desk.engine) as session:
+        return parse_instant(session.get_one(Installation, _SINCE).value)
 
 
 def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tuple[Account, ...]:
@@ -128,7 +129,7 @@ def carry_on(desk: Desk) -> None:
     except NewsletterError as error:
         log.error("edition.stuck", newsletters=sorted({one.slug for one, _ in editions}), reason=str(error))
     else:
-        log.info("edition.carried_on", newsletters=sorted({one.slug for one, _ in editions}))
+        log.debug("edition.carried_on", newsletters=sorted({one.slug for one, _ in editions}))
 
 
 def _freeze(desk: Desk, account: Account) -> None:

@@ -34,6 +34,7 @@ _LOCK = 719_203_418
 _MARK = "newsletter "
 _HEARTBEAT_SECONDS = 30  # the library's own: a heartbeat every 10 s, given up after 30
 _LATE_SECONDS = 300
+_PATIENCE_SECONDS = 10.0  # for a connection; the library's 30 would hold up an end while the database is away
 _KEEP_FAILED_HOURS = 72
 
 
@@ -173,7 +174,9 @@ def connector(engine: Engine) -> PsycopgConnector:
     options = {
         name: value for name, value in given.items() if name != "context"
     }  # SQLAlchemy's type adapters
-    return PsycopgConnector(conninfo=make_conninfo(**options), min_size=1, max_size=4)
+    return PsycopgConnector(
+        conninfo=make_conninfo(**options), min_size=1, max_size=4, timeout=_PATIENCE_SECONDS
+    )
 
 
 async def tidy(app: App) -> int:

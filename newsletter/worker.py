@@ -9,6 +9,7 @@ idle workers join one after another. Jobs only wake; what is sent is decided by 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk, Tell
@@ -76,7 +77,8 @@ def drain_edition(desk: Desk, edition_id: int) -> None:
         nonlocal passed_on
         if step.outcome == "accepted" and not passed_on:
             passed_on = True
-            wake(desk)
+            with suppress(SQLAlchemyError):  # a drain has a claim in its hand: it must not end for a wake-up
+                wake(desk)
 
     mailings = _mailings(desk)
     if not mailings:
@@ -120,6 +122,7 @@ def run_worker(settings: Settings, *, name: str = "worker") -> None:
             "Workers need PostgreSQL: set DATABASE_URL=postgresql+psycopg://user@host/database, or keep to one machine "
             "and SQLite with python scheduler.py."
         )
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # a line for every try; we tell of it once
     desk = WorkerDesk.open(settings, clock=system_clock)
     desk.check_provider()
     with suppress(IntegrityError):  # another worker began the rota at the same moment

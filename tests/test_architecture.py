@@ -15,10 +15,10 @@ PACKAGE = ROOT / "newsletter"
 # Rooms from the top of the house to the ground. A room may import from its own level or below.
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
-    frozenset({"rota"}),
+    frozenset({"rota", "worker"}),
     frozenset({"desk"}),
     frozenset({"outbox"}),
-    frozenset({"feeds", "rendering", "audience", "providers", "reports"}),
+    frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),
     frozenset({"makeup"}),
     frozenset({"picks"}),

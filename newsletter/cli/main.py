@@ -446,6 +446,8 @@ def settle(
         raise NotFound(f"There is no edition of {slug} to settle.")
     settle_from_stored(desk.engine, at=desk.clock())  # what is proven needs no word
     settle_by_word(desk.engine, edition.id, batch, word, actor=desk.settings.who, at=desk.clock())  # type: ignore[arg-type]  # checked above
+    if word == "resend":
+        desk.wake(newsletter, edition.edition_date)
     show.accounts(desk.status([slug], day=edition.edition_date), as_json=as_json)
 
 

@@ -311,7 +311,10 @@ class _Drain:
                 elif outcome.slow_down:
                     self.rests_until = outcome.retry_at
         if self.progress:
-            self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+            try:
+                self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+            except Exception:  # who watches must not hurt what is watched: a claim may be waiting to be sent
+                log.exception("progress.failed")
 
     def _save_what_is_known(self) -> None:
         """The database failed in the middle: wait for what is in flight and try once more to write it down."""
