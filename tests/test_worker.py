@@ -31,7 +31,7 @@ from newsletter.store.session import open_store, writing
 from newsletter.times import WEEKDAYS, parse_instant, system_clock
 from newsletter.wakeups import connector, defer_drain, ensure_queue, queue_health, tidy
 from newsletter.worker import WorkerDesk, drain_edition, tick, wake
-from tests.builders import a_site
+from tests.builders import ROOT, a_site
 from tests.conftest import POSTGRES
 from tests.standin import StandIn
 
@@ -141,6 +141,8 @@ class Process:
     def __init__(self, folder: Path, name: str) -> None:
         self.log = folder / f"{name}.log"
         command = [sys.executable, "-m", "newsletter.cli.main", "worker", "--name", name]
+        if name.startswith("scheduler"):
+            command = [sys.executable, str(ROOT / "scheduler.py")]
         with self.log.open("w") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
 
@@ -360,6 +362,24 @@ def test_two_workers_share_one_edition(desk: Desk, standin: StandIn, start: Call
     for worker in workers:
         log = worker.log.read_text()
         assert "drain.started" in log and "worker.stopped" in log and "Traceback" not in log
+
+
+def test_two_schedulers_and_three_workers_make_one_edition(
+    desk: Desk, standin: StandIn, start: Callable[[str], Process]
+) -> None:
+    """All of them find the same approved edition: it is frozen once, and nobody gets it twice."""
+    desk.collect(None, now=NOW)
+    assert desk.prepare(desk.catalogue["today"], DAY, now=NOW).status == "approved"
+    standin.delay_seconds = 0.2
+
+    running = [start(name) for name in ("scheduler 1", "scheduler 2", "one", "two", "three")]
+    until(lambda: account(desk).status == "submitted", seconds=60, what="submitted")
+    codes = [process.end() for process in running]
+
+    taken = Counter((one.edition, one.reader) for one in standin.accepted)
+    assert set(taken.values()) == {1}
+    assert (len(taken), account(desk).submitted) == (account(desk).audience,) * 2
+    assert codes == [0] * 5
 
 
 def test_a_killed_workers_batches_are_uncertain_and_another_finishes(

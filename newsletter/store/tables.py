@@ -258,6 +258,7 @@ class Batch(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("edition_id", "seq"),
         Index("ix_batch_turn", "edition_id", "state", "rank", "trailing", "seq"),
+        Index("ix_batch_state", "state", "changed_at"),
     )
     id: int | None = Field(default=None, primary_key=True)
     edition_id: int = Field(foreign_key="edition.id")
@@ -305,6 +306,7 @@ class Event(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("event_id", "address_hash", "kind"),
         Index("ix_event_batch", "batch"),
+        Index("ix_event_reader", "reader", "edition"),
     )
     id: int | None = Field(default=None, primary_key=True)
     event_id: str = _text()

@@ -44,12 +44,14 @@ def upgrade() -> None:
     op.execute("UPDATE event SET received_at = occurred_at")
     with op.batch_alter_table("event") as event:
         event.alter_column("received_at", existing_type=Instant(), nullable=False)
+        event.create_index("ix_event_reader", ["reader", "edition"])
     # The defaults were for the rows that were there; new rows name every column.
     with op.batch_alter_table("batch") as batch:
         for name in ("rank", "given_up", "doubled_n"):
             batch.alter_column(name, existing_type=sa.Integer(), server_default=None)
         batch.alter_column("reservation", existing_type=sa.String(), server_default=None)
         batch.drop_index("ix_batch_state")
+        batch.create_index("ix_batch_state", ["state", "changed_at"])
         batch.create_index("ix_batch_turn", ["edition_id", "state", "rank", "trailing", "seq"])
 
 
