@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.freeze import freeze, next_local
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.picks import Order
-from newsletter.providers import Accepted, Envelope, Outcome, Uncertain
+from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
 from newsletter.settings import Keys, load_settings
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Event, Subscriber
@@ -335,6 +336,27 @@ def test_the_next_local_morning_is_within_a_day(zone: str, moment: datetime) -> 
     ahead = next_local(time(6, 30), zone, at) - at
 
     assert timedelta(0) <= ahead <= timedelta(hours=25)
+
+
+def test_a_wave_that_was_refused_for_now_waits_its_turn(engine: Engine) -> None:
+    """Released already but asked to wait: the drain sleeps until then instead of asking over and over."""
+    add_readers(engine, 2, paying_every=99)
+    newsletter = a_newsletter(deliver="local 06:30")
+    clock = Clock(datetime(2026, 11, 20, 5, 29, tzinfo=UTC))
+    naps: list[float] = []
+    refusal = Refused("slow down", retry_at=datetime(2026, 11, 20, 5, 30, 20, tzinfo=UTC))
+    postman = Postman(script=iter([refusal]))
+    edition_id = frozen(engine, newsletter, PUBLICATION, postman, at=clock.at)
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        clock.sleep(seconds)
+
+    sender = replace(a_sender(engine, postman, clock), sleep=nap)
+    drain(sender, [Mailing(newsletter, PUBLICATION, edition_id)], now=NOW)
+
+    assert balance_of(engine, edition_id) == (2, 0, 2, 0, 0, 0)
+    assert len(naps) < 200
 
 
 # --- scheduled sends ----------------------------------------------------------------------------

@@ -48,10 +48,6 @@ class Readers:
     def __len__(self) -> int:
         return len(self.emails)
 
-    def id(self, index: int) -> int:
-        """The id of the reader at *index*."""
-        return self.all_ids()[index]
-
     def all_ids(self) -> list[int]:
         """The ids, in the order of the other columns."""
         return [int(number) for number in self.ids.split(SEPARATOR)] if self.ids else []
@@ -197,21 +193,24 @@ def _next_query() -> Select[Any]:
 def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later | None:
     """When something of the edition may go next, if anything waits and the edition still is being sent."""
     pending = (
-        select(func.min(Batch.not_before), func.min(Batch.release_at))
+        select(Batch.not_before, Batch.release_at)
         .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
         .where(
             Batch.edition_id == edition_id,
             Batch.state == BatchState.PENDING,
             EditionRow.status == EditionStatus.SUBMITTING,
         )
+        .distinct()
     )
-    retry_at, release_at = session.exec(pending).one()
-    moments = [moment for moment in (retry_at, release_at - ahead if release_at else None) if moment]
+    moments = []
+    for retry_at, release_at in session.exec(pending):
+        known = [moment for moment in (retry_at, release_at - ahead if release_at else None) if moment]
+        if known:
+            moments.append((max(known), max(known) == retry_at))
     if not moments:
         return None
-    return Later(
-        min(moments), "the provider asked to wait" if retry_at == min(moments) else "its release time"
-    )
+    moment, is_retry = min(moments)
+    return Later(moment, "the provider asked to wait" if is_retry else "its release time")
 
 
 def _fit(
