@@ -26,6 +26,7 @@ from newsletter.outbox.ledger import is_dead, this_owner
 from newsletter.rota import Collecting, attend, begin, carry_on, coming
 from newsletter.settings import load_settings
 from newsletter.store.lease import HEARTBEAT_SECONDS, hold_lease, release_lease
+from newsletter.store.session import spoken
 from newsletter.times import iso, system_clock
 
 LEASE = "scheduler"
@@ -108,7 +109,8 @@ class Daily:
 
     def _attend(self, slug: str) -> None:
         try:
-            attend(self.desk, self.desk.catalogue[slug], collecting=self.collecting)
+            with spoken():
+                attend(self.desk, self.desk.catalogue[slug], collecting=self.collecting)
         except NewsletterError as error:
             log.error("slot.stuck", newsletter=slug, reason=str(error))
 
@@ -128,7 +130,11 @@ class Daily:
                 self._set_triggers()
         except NewsletterError as error:
             log.error("catalogue.unreadable", reason=str(error))
-        carry_on(self.desk)
+        try:
+            with spoken():
+                carry_on(self.desk)
+        except NewsletterError as error:
+            log.error("carry_on.stuck", reason=str(error))
 
 
 def list_slots() -> None:

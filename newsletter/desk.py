@@ -29,7 +29,7 @@ from newsletter.makeup import corrected, make_snapshot
 from newsletter.outbox.accounts import counts, next_release
 from newsletter.outbox.correct import take_over
 from newsletter.outbox.doubt import resolve
-from newsletter.outbox.drain import Mailing, Sender, Step, drain, edition_ref
+from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
@@ -769,4 +769,4 @@ def _when(account: Account, desk: Desk) -> str:
     return f" on {row.submitted_at:%Y-%m-%d at %H:%M} UTC" if row and row.submitted_at else ""
 
 
-__all__ = ["Account", "Desk", "Made", "Tell", "edition_ref"]
+__all__ = ["Account", "Desk", "Made", "Tell"]

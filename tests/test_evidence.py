@@ -21,10 +21,10 @@ from newsletter.audience.subscribers import forget
 from newsletter.edition import EditionStatus
 from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
 from newsletter.outbox.accounts import audit, why
+from newsletter.outbox.doubt import settle_by_word
 from newsletter.outbox.evidence import Evidence, record_events, settle_from_stored
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import this_owner
-from newsletter.outbox.settle import settle_by_word
 from newsletter.providers import Accepted, Uncertain
 from newsletter.providers.sendgrid_events import read_events
 from newsletter.settings import Keys

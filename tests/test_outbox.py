@@ -21,12 +21,12 @@ from newsletter.edition import EditionStatus
 from newsletter.errors import ProviderError, StateError
 from newsletter.outbox.accounts import audit, counts, why
 from newsletter.outbox.claim import Claim, claim
+from newsletter.outbox.doubt import settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, is_dead, move_batch, move_edition, recover, this_owner
 from newsletter.outbox.pace import Later
-from newsletter.outbox.settle import settle_by_word
 from newsletter.providers import Accepted, Envelope, Outcome, Ready, Refused, Uncertain
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing

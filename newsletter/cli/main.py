@@ -432,8 +432,7 @@ def settle(
     """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
     from newsletter.cli import show
     from newsletter.errors import NotFound
-    from newsletter.outbox.evidence import settle_from_stored
-    from newsletter.outbox.settle import settle_by_word
+    from newsletter.outbox.doubt import settle_by_word
 
     if word not in ("submitted", "abandoned", "resend"):
         raise typer.BadParameter("--as must be submitted, abandoned or resend")
@@ -444,7 +443,6 @@ def settle(
     edition = desk.find(newsletter, day)
     if edition is None or edition.id is None:
         raise NotFound(f"There is no edition of {slug} to settle.")
-    settle_from_stored(desk.engine, at=desk.clock())  # what is proven needs no word
     settle_by_word(desk.engine, edition.id, batch, word, actor=desk.settings.who, at=desk.clock())  # type: ignore[arg-type]  # checked above
     if word == "resend":
         desk.wake(newsletter, edition.edition_date)
@@ -641,6 +639,15 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, SQLAlchemyError):
+            raise
+        from newsletter.store.session import in_words
+
+        typer.echo(in_words(error), err=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

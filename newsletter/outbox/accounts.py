@@ -11,9 +11,9 @@ from sqlmodel import Session, col, func, select
 
 from newsletter.edition import EditionStatus
 from newsletter.events import EventKind
-from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
+from newsletter.store.editions import edition_ref
 from newsletter.store.tables import (
     Batch,
     EditionRow,

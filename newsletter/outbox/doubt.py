@@ -1,5 +1,5 @@
 """
-Doubt: what becomes of batches nobody can say anything about, besides evidence and a person's word.
+Doubt: what becomes of batches nobody can say anything about, besides evidence.
 
 A scheduled attempt can be called back while its release is far enough ahead: then it certainly goes to
 nobody, and the batch goes again. Silence says something only when the provider's events prove that we
@@ -9,18 +9,23 @@ would have heard, and counts only for newsletters with ``on_unknown = "resend"``
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import structlog
-from sqlalchemy import exists
+from sqlalchemy import Engine, exists
 from sqlmodel import Session, col, func, select
 
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.edition import EditionStatus
+from newsletter.errors import NotFound, StateError
 from newsletter.outbox.drain import Sender
 from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.ledger import BatchState, move_batch
+from newsletter.outbox.settle import close
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, Cancellation, EditionRow, Event
+
+Word = Literal["submitted", "abandoned", "resend"]
 
 CANCEL_UNTIL = timedelta(minutes=11)
 """The provider cancels until ten minutes before the release; one more, because clocks differ."""
@@ -156,3 +161,35 @@ def _others_were_heard(session: Session, batch: Batch) -> bool:
     if not names:
         return False
     return bool(session.exec(select(exists().where(col(Event.batch).in_(names)))).one())
+
+
+def settle_by_word(
+    engine: Engine, edition_id: int, seq: int, word: Word, *, actor: str, at: datetime
+) -> None:
+    """
+    A person decides about an uncertain batch: it was submitted, it is abandoned, or it goes again.
+
+    Raises:
+        NotFound: the edition has no such batch.
+        StateError: the batch is not uncertain.
+    """
+    target = {
+        "submitted": BatchState.SUBMITTED,
+        "abandoned": BatchState.ABANDONED,
+        "resend": BatchState.PENDING,
+    }[word]
+    settle_from_stored(engine, at=at)  # what is proven needs no word, and no word may stand against it
+    with writing(engine) as session:
+        batch = session.exec(select(Batch).where(Batch.edition_id == edition_id, Batch.seq == seq)).first()
+        if batch is None or batch.id is None:
+            raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
+        given_up = {"given_up": batch.attempt} if word == "resend" else {}
+        moved = move_batch(
+            session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt, owner="",
+            lease_until=None, error=f"{word} by the word of {actor}", **given_up,
+        )  # fmt: skip
+        if not moved:
+            raise StateError(
+                f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
+            )
+        close(session, edition_id, at=at)

@@ -25,14 +25,16 @@ from sqlmodel import Session, select
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import PERSONAL_TAGS
-from newsletter.errors import NotFound, ProviderError, StoreError
+from newsletter.errors import NotFound, ProviderError
 from newsletter.outbox.claim import Claim, Readers, claim, look
+from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
 from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipients, Refused, Uncertain
-from newsletter.store.session import reading, writing
+from newsletter.store.editions import edition_ref
+from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import EditionRow, Rendering
 from newsletter.times import Clock
 
@@ -83,11 +85,6 @@ class Step:
 Progress = Callable[[Step], None]
 
 
-def edition_ref(row: EditionRow) -> str:
-    """The edition's public name: ``<slug>.<date>.<revision>``."""
-    return f"{row.newsletter}.{row.edition_date.isoformat()}.{row.revision}"
-
-
 def drain(
     sender: Sender,
     mailings: Sequence[Mailing],
@@ -106,9 +103,12 @@ def drain(
         ProviderError: the provider refuses us as a whole; nothing is lost, everything stays pending.
         StoreError: the database cannot be written; what was in flight is settled at the next start.
     """
-    with writing(sender.engine) as session:
-        recover(session, at=sender.clock())
-    _Drain(sender, now, progress, more).run(mailings)
+    with spoken():
+        with writing(sender.engine) as session:
+            lost = recover(session, at=sender.clock())
+        if lost:
+            settle_from_stored(sender.engine, at=sender.clock())
+        _Drain(sender, now, progress, more).run(mailings)
 
 
 @dataclass(slots=True)
@@ -159,13 +159,9 @@ class _Drain:
             try:
                 while self._work(pool):
                     pass
-            except SQLAlchemyError as error:
+            except SQLAlchemyError:
                 self._save_what_is_known()
-                raise StoreError(
-                    f"The database cannot be written ({str(getattr(error, 'orig', None) or error).splitlines()[0]}). "
-                    "Nothing goes out without a committed claim; mend the disk or its permissions, then run "
-                    "`newsletter send` again."
-                ) from error
+                raise
         if self.refused_us:
             raise ProviderError(
                 f"The provider refuses us: {self.refused_us} Nothing was lost: what is pending goes out with the "

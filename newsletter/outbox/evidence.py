@@ -23,11 +23,11 @@ from sqlmodel import Session, col, func, select
 from newsletter.audience.addresses import address_hash, normalise
 from newsletter.audience.reactions import chunks, erased_among, react
 from newsletter.events import NOT_TOLD, EventKind, ProviderEvent
-from newsletter.outbox.drain import edition_ref
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, is_dead, move_batch
 from newsletter.outbox.settle import close, record_double
 from newsletter.settings import Keys
+from newsletter.store.editions import edition_ref
 from newsletter.store.session import writing
 from newsletter.store.tables import (
     Batch,

@@ -177,7 +177,10 @@ def is_dead(owner: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
+        process = psutil.Process(int(pid))
+        # One that died and that nobody has taken note of still has its number.
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return is_zombie or f"{process.create_time():.2f}" != started
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

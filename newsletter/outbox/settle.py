@@ -1,23 +1,18 @@
-"""Settle: what became of a batch, from the provider's answer or from a person's word."""
+"""Settle: what became of a batch, from the provider's answer or from proof that came later."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
 
-from sqlalchemy import Engine, update
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
-from newsletter.errors import NotFound, StateError
 from newsletter.outbox.claim import Claim, append_readers, record_exception
 from newsletter.outbox.ledger import BatchState, finish, move_batch, withdraw
 from newsletter.outbox.pace import give_back
 from newsletter.providers import Accepted, Outcome, Refused, Uncertain
-from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow
-
-Word = Literal["submitted", "abandoned", "resend"]
 
 
 def settle(
@@ -124,34 +119,3 @@ def _settle_refusal(
         append_readers(
             session, batch, second_half, variant=batch.variant, at=at, batch_size=batch_size, trailing=False
         )
-
-
-def settle_by_word(
-    engine: Engine, edition_id: int, seq: int, word: Word, *, actor: str, at: datetime
-) -> None:
-    """
-    A person decides about an uncertain batch: it was submitted, it is abandoned, or it goes again.
-
-    Raises:
-        NotFound: the edition has no such batch.
-        StateError: the batch is not uncertain.
-    """
-    target = {
-        "submitted": BatchState.SUBMITTED,
-        "abandoned": BatchState.ABANDONED,
-        "resend": BatchState.PENDING,
-    }[word]
-    with writing(engine) as session:
-        batch = session.exec(select(Batch).where(Batch.edition_id == edition_id, Batch.seq == seq)).first()
-        if batch is None or batch.id is None:
-            raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
-        given_up = {"given_up": batch.attempt} if word == "resend" else {}
-        moved = move_batch(
-            session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt, owner="",
-            lease_until=None, error=f"{word} by the word of {actor}", **given_up,
-        )  # fmt: skip
-        if not moved:
-            raise StateError(
-                f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
-            )
-        close(session, edition_id, at=at)

@@ -34,6 +34,11 @@ def load_snapshot(stored: dict[str, Any]) -> Snapshot:
     return _SNAPSHOT.validate_python(stored)
 
 
+def edition_ref(row: EditionRow) -> str:
+    """The edition's public name: ``<slug>.<date>.<revision>``."""
+    return f"{row.newsletter}.{row.edition_date.isoformat()}.{row.revision}"
+
+
 def current_edition(session: Session, slug: str, day: date) -> EditionRow | None:
     """The newest revision of a newsletter's edition of *day*."""
     return session.exec(

@@ -8,6 +8,7 @@ snapshot. ``reading`` never takes that lock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +22,7 @@ from sqlmodel import Session
 from newsletter.errors import StoreError
 
 _BUSY_TIMEOUT_MS = 30_000
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def open_store(url: str, *, migrate: bool = True) -> Engine:
@@ -42,7 +44,8 @@ def open_store(url: str, *, migrate: bool = True) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     if migrate:
         try:
-            _migrate(engine)
+            with _ONE_AT_A_TIME:  # Alembic keeps its context in a global
+                _migrate(engine)
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(
                 f"The database cannot be opened or migrated: {_reason(error)}. Check DATABASE_URL, "
@@ -53,6 +56,30 @@ def open_store(url: str, *, migrate: bool = True) -> Engine:
 
 def _reason(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """What a failing database means for an operator. The text of the error itself may hold addresses."""
+    origin = getattr(error, "orig", None)
+    reason = str(origin).splitlines()[0] if origin is not None and str(origin) else type(error).__name__
+    return (
+        f"The database cannot be used ({reason}). Nothing goes out without a committed claim, and nothing is lost: "
+        "mend the disk, its permissions or the connection, then run the same command again."
+    )
+
+
+@contextmanager
+def spoken() -> Iterator[None]:
+    """
+    Turn a failing database into a sentence.
+
+    Raises:
+        StoreError: instead of the library's error.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(in_words(error)) from error
 
 
 def _options(url: str) -> dict[str, Any]:
