@@ -9,7 +9,6 @@ others share the fate of the batch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from sqlalchemy import Engine, Select, bindparam, or_
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
-from newsletter.audience.segments import SEPARATOR, fit_query, reader_query
+from newsletter.audience.segments import SEPARATOR, fit_query, ids_text, reader_query
 from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
 from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
@@ -226,8 +225,8 @@ def _fit(
     connection = session.connection()
     dialect = connection.dialect.name
     query = _fit_query(slug, _Known.of(publication), dialect)
-    ids = list(frozen) if dialect == "postgresql" else json.dumps(frozen)
-    row = connection.execute(query, {"ids": ids, "now": now, "paying": plan_class == "paying"}).one()
+    given = {"ids": ids_text(frozen, dialect), "now": now, "paying": plan_class == "paying"}
+    row = connection.execute(query, given).one()
     if row[0] is None:
         return NOBODY
     numbers, readers, emails, names = row

@@ -169,27 +169,27 @@ class _Drain:
             )
 
     def _work(self, pool: ThreadPoolExecutor) -> bool:
-        """One round: settle what came back, claim and launch one batch; whether there is more to do."""
+        """One round: settle what came back, claim and launch what there is room for; is there more to do?"""
         self._look_for_more()
         stopping = self.refused_us or self.sender.stop.is_set()
-        edition = None if stopping or len(self.flights) >= self.sender.in_flight else self._whose_turn()
-        if edition is not None and edition.is_scheduled and not self._reserve(edition):
-            edition = None
         done = [future for future in self.flights if future.done()]
-        if edition is None and not done:
+        room = 0 if stopping else self.sender.in_flight - len(self.flights) + len(done)
+        turns = self._whose_turns(room)
+        if not turns and not done:
             if self.flights:
                 wait(self.flights, timeout=1.0, return_when=FIRST_COMPLETED)
                 return True
             return not stopping and self._rest()
-        claimed = self._settle_and_claim(done, edition)
-        if claimed is not None and edition is not None:
+        for edition, claimed in self._settle_and_claim(done, turns):
             at, mailing = self.sender.clock(), edition.mailing
-            claimed = look(
+            looked = look(
                 self.sender.engine, mailing.newsletter, mailing.publication, claimed, now=self.now or at, at=at,
                 batch_size=self.sender.provider.max_recipients,
             )  # fmt: skip
-            if claimed.readers:
-                self._launch(pool, edition, claimed)
+            if looked.readers:
+                self._launch(pool, edition, looked)
+            else:
+                edition.in_flight -= 1
         return True
 
     # --- whose turn -----------------------------------------------------------------------------
@@ -208,17 +208,32 @@ class _Drain:
             self._add(self.more())
             self.looks_again_at = at + _LOOK_EVERY
 
-    def _whose_turn(self) -> _Edition | None:
-        """The edition with the fewest requests in flight; of several, the one served longest ago."""
+    def _whose_turns(self, room: int) -> list[_Edition]:
+        """
+        Who may claim a batch each, at most *room*, an edition as often as it comes.
+
+        First the edition with the fewest requests in flight; of several, the one served longest ago.
+        """
         at = self.sender.clock()
-        if self.rests_until is not None and self.rests_until > at:
-            return None
+        if room < 1 or (self.rests_until is not None and self.rests_until > at):
+            return []
         waiting = [
             edition
             for edition in self.editions.values()
             if not edition.is_done and (edition.rests_until is None or edition.rests_until <= at)
         ]
-        return min(waiting, key=lambda edition: (edition.in_flight, edition.served), default=None)
+        busy = {id(edition): edition.in_flight for edition in waiting}
+        served = {id(edition): edition.served for edition in waiting}
+        turns: list[_Edition] = []
+        while waiting and len(turns) < room:
+            edition = min(waiting, key=lambda one: (busy[id(one)], served[id(one)]))
+            if edition.is_scheduled and not self._reserve(edition, 1 + turns.count(edition)):
+                waiting.remove(edition)
+                continue
+            turns.append(edition)
+            busy[id(edition)] += 1
+            served[id(edition)] = self.turns + len(turns)
+        return turns
 
     def _rest(self) -> bool:
         """Nothing is in flight and nothing can be claimed now: wait if it is not for long."""
@@ -233,11 +248,11 @@ class _Drain:
         self.sender.sleep(min(1.0, max(0.0, (min(moments) - at).total_seconds())) or 0.001)
         return True
 
-    def _reserve(self, edition: _Edition) -> bool:
-        if self.reservations:
-            return True
+    def _reserve(self, edition: _Edition, number: int) -> bool:
+        """Have handles for *number* scheduled requests at hand."""
         try:
-            self.reservations.append(self.sender.provider.reserve())
+            while len(self.reservations) < number:
+                self.reservations.append(self.sender.provider.reserve())
         except ProviderError:
             edition.rests_until = self.sender.clock() + _RECONNECT
             return False
@@ -245,7 +260,9 @@ class _Drain:
 
     # --- the ledger -----------------------------------------------------------------------------
 
-    def _settle_and_claim(self, done: Sequence[Future[Outcome]], edition: _Edition | None) -> Claim | None:
+    def _settle_and_claim(
+        self, done: Sequence[Future[Outcome]], turns: Sequence[_Edition]
+    ) -> list[tuple[_Edition, Claim]]:
         """One transaction: a slot is free only when the outcome of its last batch is committed."""
         at = self.sender.clock()
         taken = [future for future in done if isinstance(future.result(), Accepted)]
@@ -254,24 +271,40 @@ class _Drain:
                 with writing(self.sender.engine) as session:
                     self._settle(session, future, at)
         to_close = {self.flights[future].edition.mailing.edition_id for future in done}
+        claims: list[tuple[_Edition, Claim]] = []
+        empty: dict[int, tuple[_Edition, Later | None]] = {}
         with writing(self.sender.engine) as session:
             for future in taken:
                 self._settle(session, future, at)
-            claimed = self._claim(session, edition, at) if edition is not None else None
-            if edition is not None:
-                (to_close.discard if isinstance(claimed, Claim) else to_close.add)(edition.mailing.edition_id)
+            for edition in turns:
+                if id(edition) in empty:
+                    continue
+                claimed = self._claim(
+                    session, edition, at, len([one for one, _ in claims if one.is_scheduled])
+                )
+                if isinstance(claimed, Claim):
+                    claims.append((edition, claimed))
+                else:
+                    empty[id(edition)] = (edition, claimed)
+            to_close |= {edition.mailing.edition_id for edition, _ in empty.values()}
+            to_close -= {edition.mailing.edition_id for edition, _ in claims}
             for edition_id in sorted(to_close):
                 close(session, edition_id, at=at)
         for future in done:
             self._landed(self.flights.pop(future), future.result())
-        if edition is None:
-            return None
-        edition.is_done = claimed is None and edition.in_flight == 0
-        edition.rests_until = claimed.at if isinstance(claimed, Later) else None
-        if claimed is None and edition.in_flight:
-            # What is in flight may come back as refused; look again when it has landed.
-            edition.rests_until = at + timedelta(days=1)
-        return claimed if isinstance(claimed, Claim) else None
+        for edition, claimed in claims:
+            edition.in_flight += 1
+            self.turns += 1
+            edition.served = self.turns
+            if claimed.reservation:
+                self.reservations.remove(claimed.reservation)
+        for edition, later in empty.values():
+            edition.is_done = later is None and edition.in_flight == 0
+            edition.rests_until = later.at if later is not None else None
+            if later is None and edition.in_flight:
+                # What is in flight may come back as refused; look again when it has landed.
+                edition.rests_until = at + timedelta(days=1)
+        return claims
 
     def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
         flight = self.flights[future]
@@ -280,13 +313,13 @@ class _Drain:
             batch_size=self.sender.provider.max_recipients,
         )  # fmt: skip
 
-    def _claim(self, session: Session, edition: _Edition, at: datetime) -> Claim | Later | None:
+    def _claim(self, session: Session, edition: _Edition, at: datetime, used: int) -> Claim | Later | None:
         mailing, provider = edition.mailing, self.sender.provider
         ahead = min(provider.schedules_ahead, SCHEDULE_LEAD)
         return claim(
             session,
             mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, at=at,
-            ahead=ahead, reservation=self.reservations[-1] if edition.is_scheduled and self.reservations else "",
+            ahead=ahead, reservation=self.reservations[used] if edition.is_scheduled else "",
         )  # fmt: skip
 
     def _landed(self, flight: _Flight, outcome: Outcome) -> None:
@@ -326,11 +359,7 @@ class _Drain:
     # --- the mail -------------------------------------------------------------------------------
 
     def _launch(self, pool: ThreadPoolExecutor, edition: _Edition, claimed: Claim) -> None:
-        if claimed.reservation:
-            self.reservations.remove(claimed.reservation)
         ready = self._prepare(edition, claimed)
-        self.turns += 1
-        edition.served, edition.in_flight = self.turns, edition.in_flight + 1
         self.flights[pool.submit(self._submit, ready, claimed)] = _Flight(edition, claimed)
 
     def _prepare(self, edition: _Edition, claimed: Claim) -> Ready:

@@ -143,8 +143,8 @@ def _sort(
     release = _release(newsletter, publication, at, can_schedule=can_schedule)
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
-    query = frozen_query(newsletter, publication, now=now)
     is_simple = not warming and newsletter.local_time is None
+    query = frozen_query(newsletter, publication, now=now, only_classes=is_simple)
     for chunk in _chunks(writer.connection, query):
         groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
         if is_simple:
