@@ -205,7 +205,7 @@ def test_a_file_cannot_grow(file_url: str) -> None:
     with standin_of(seed=SEED) as standin:
         place = Field(file_url, standin, 1000)
         place.freeze()
-        end = place.work([place.worker("--largest-file", "200000")])[0]
+        end = place.work([place.worker("--largest-file", "100000")])[0]
         place.quiet()
         sound = integrity(file_url)
         unclaimed, taken = place.unclaimed(), len(place.taken())
