@@ -68,12 +68,12 @@ def rows_of(number: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
         name = f"{names[index % 10]} {index}".strip()
         subscriber = (
             index, f"{dice.getrandbits(96):024x}", email, email, hashlib.blake2b(b"%d" % index, digest_size=16).hexdigest(), name, "en", "FR", "Europe/Paris", plan,
-            None, "active", "{}", at, at, None,
+            None, "active", "{}", at, at, None, "", None, "",
         )  # fmt: skip
         yield subscriber, (index, SLUG, "active", at, "import", "", None, None, None, "")
 
 
-SUBSCRIBER = "id,reader,email,email_key,address_hash,name,language,country,timezone,plan,plan_until,status,attributes,joined_at,updated_at,engaged_at"
+SUBSCRIBER = "id,reader,email,email_key,address_hash,name,language,country,timezone,plan,plan_until,status,attributes,joined_at,updated_at,engaged_at,pending_email,paused_until,deliver_at"
 SUBSCRIPTION = "subscriber_id,newsletter,state,since,consent_source,consent_words,consented_at,confirmed_at,left_at,left_reason"
 
 

@@ -19,17 +19,24 @@ from newsletter.errors import StateError, StoreError
 from newsletter.store.copying import Copied, copy_store
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import (
+    ApiToken,
+    ArchiveText,
     ArticleRow,
+    Attempts,
     Batch,
     Cancellation,
     EditionRow,
     EditionStory,
     EditorOrder,
     Event,
+    IdempotentRequest,
+    ImportRun,
     Installation,
     Lease,
+    OneTimeLink,
     Pace,
     ReaderException,
+    ReaderSession,
     Rendering,
     Slot,
     SourceState,
@@ -124,12 +131,21 @@ def _fill(engine: Engine) -> None:
             Event(event_id="e1", address_hash="h1", occurred_at=NOW, received_at=NOW, raw=hard),
             *(Pace(key=key, minute=29_000_000, n=3) for key in ("b", "B", "a_", "a", "é", "Z", "a b", "😀")),
             Lease(name="scheduler", owner="host:1", heartbeat_at=NOW - timedelta(hours=1)),
+            Attempts(key="k", window=1_790_000_000, n=2),
+            ApiToken(id=1, name="site", secret_hash="s1", scopes=["subscribers:read"], made_at=NOW),
+            ImportRun(fingerprint="f1", file="readers.csv", rows_done=400, counts={"added": 1}, changed_at=NOW),
         ),
         (
             _edition(2, corrects_id=9, snapshot={"b": 1, "a": 2}, findings=[{"x": 1}]),
             _edition(3, corrects_id=2),
             Rendering(edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b""),
             EditionStory(edition_id=1, url="https://a.example/1"),
+            ArchiveText(edition_id=1, newsletter="daily", edition_date=DAY, title="Ünïcode", words="words"),
+            OneTimeLink(
+                secret_hash="o1", purpose="login", subscriber_id=1, detail=hard, made_at=NOW, expires_at=NOW
+            ),
+            ReaderSession(secret_hash="w1", subscriber_id=1, made_at=NOW, expires_at=NOW),
+            IdempotentRequest(token_id=1, key="once", fingerprint="f", status=201, reader="r1", made_at=NOW),
             SubscriberTag(subscriber_id=1, tag="vip"), SubscriberTag(subscriber_id=1, tag="Vip"),
             Subscription(
                 subscriber_id=1, newsletter="daily", since=NOW, consent_source="form", consent_words="Yes, send it",

@@ -59,10 +59,10 @@ NUMBERS = "WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM nu
 BEFORE = (
     NUMBERS.format(last=READERS)
     + """INSERT INTO subscriber (id, reader, email, email_key, address_hash, name, language, country, timezone, plan,
-        status, attributes, joined_at, updated_at)
+        status, attributes, joined_at, updated_at, pending_email, deliver_at)
     SELECT i, '00000000000000' || CAST(1000000000 + i AS TEXT), 'r' || i || '@example.org', 'r' || i || '@example.org',
         CAST(1000000000 + i AS TEXT), 'Reader ' || i, 'en', 'FR', 'Europe/Paris',
-        CASE WHEN i % 5 = 0 THEN 'annual' ELSE 'free' END, 'active', '{}', :at, :at FROM numbers""",
+        CASE WHEN i % 5 = 0 THEN 'annual' ELSE 'free' END, 'active', '{}', :at, :at, '', '' FROM numbers""",
     *(
         NUMBERS.format(last=READERS // every)
         + f"""INSERT INTO subscription (subscriber_id, newsletter, state, since, consent_source, consent_words, left_reason)

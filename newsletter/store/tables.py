@@ -182,7 +182,9 @@ class Subscriber(SQLModel, table=True):
     """
     An address. *email* as given; *email_key* normalised and unique; *reader* opaque and public.
 
-    An id is never given twice, also after erasure: frozen batches hold ids.
+    An id is never given twice, also after erasure: frozen batches hold ids. *pending_email* waits to be
+    confirmed by a mail to it. Until *paused_until* no edition goes to them. *deliver_at* (``HH:MM``, their
+    own clock) goes before the hour of a newsletter with local mornings; empty: the newsletter's.
     """
 
     __tablename__ = "subscriber"
@@ -203,6 +205,9 @@ class Subscriber(SQLModel, table=True):
     joined_at: datetime = _instant()
     updated_at: datetime = _instant()
     engaged_at: datetime | None = _instant(default=None, nullable=True)  # last open or click by a person
+    pending_email: str = _text()
+    paused_until: datetime | None = _instant(default=None, nullable=True)
+    deliver_at: str = ""
 
 
 class SubscriberTag(SQLModel, table=True):
@@ -338,6 +343,91 @@ class Pace(SQLModel, table=True):
     key: str = Field(primary_key=True)
     minute: int = Field(primary_key=True)
     n: int = 0
+
+
+class OneTimeLink(SQLModel, table=True):
+    """
+    A link that works once and not for long: *secret_hash* of what stands in it, never the secret.
+
+    *purpose* is ``confirm`` (joining), ``login`` or ``address`` (``subscriber.pending_email`` is theirs).
+    """
+
+    __tablename__ = "one_time_link"
+    secret_hash: str = Field(primary_key=True)
+    purpose: str
+    subscriber_id: int = Field(foreign_key="subscriber.id", index=True)
+    detail: dict[str, Any] = _json(default_factory=dict)
+    made_at: datetime = _instant()
+    expires_at: datetime = _instant(index=True)
+    used_at: datetime | None = _instant(default=None, nullable=True)
+
+
+class ReaderSession(SQLModel, table=True):
+    """A reader who proved their address by a one-time link, in one browser; only the cookie's hash is kept."""
+
+    __tablename__ = "reader_session"
+    secret_hash: str = Field(primary_key=True)
+    subscriber_id: int = Field(foreign_key="subscriber.id", index=True)
+    made_at: datetime = _instant()
+    expires_at: datetime = _instant(index=True)
+
+
+class Attempts(SQLModel, table=True):
+    """How often *key* (a keyed hash of an address or a network, and what it did) knocked in one *window*."""
+
+    __tablename__ = "attempts"
+    key: str = Field(primary_key=True)
+    window: int = Field(primary_key=True)  # seconds since 1970 of its end: what is past can be deleted
+    n: int = 0
+
+
+class ApiToken(SQLModel, table=True):
+    """A program that may use ``/api/v1``: its name, what it may do, and the hash of its token."""
+
+    __tablename__ = "api_token"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    secret_hash: str = Field(unique=True)
+    scopes: list[str] = _json(default_factory=list)
+    made_at: datetime = _instant()
+    revoked_at: datetime | None = _instant(default=None, nullable=True)
+
+
+class IdempotentRequest(SQLModel, table=True):
+    """What a program's request with an ``Idempotency-Key`` led to; no address, so the answer is made again."""
+
+    __tablename__ = "idempotent_request"
+    token_id: int = Field(primary_key=True, foreign_key="api_token.id")
+    key: str = Field(primary_key=True)
+    fingerprint: str  # of method, path and body
+    status: int
+    reader: str = ""
+    answer: dict[str, Any] = _json(default_factory=dict)
+    made_at: datetime = _instant(index=True)
+
+
+class ArchiveText(SQLModel, table=True):
+    """The words of an edition's free variant, to be searched; what is paid never gets in here."""
+
+    __tablename__ = "archive_text"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    newsletter: str = Field(index=True)
+    edition_date: date
+    language: str = ""
+    title: str = _text()
+    words: str = _text()
+
+
+class ImportRun(SQLModel, table=True):
+    """How far an import has come; *fingerprint* is of file and options, so the same import goes on where it stopped."""
+
+    __tablename__ = "import_run"
+    fingerprint: str = Field(primary_key=True)
+    file: str = _text()
+    rows_done: int = 0
+    counts: dict[str, Any] = _json(default_factory=dict)
+    is_finished: bool = False
+    changed_at: datetime = _instant()
 
 
 class Lease(SQLModel, table=True):
