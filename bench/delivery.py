@@ -244,7 +244,9 @@ def ready_bodies(catalogue: Catalogue, number: int = 20) -> list[bytes]:
     for at in range(0, len(people), 1000):
         part = people[at : at + 1000]
         links = signer.links("https://mail.example.org", SLUG, NOW.date(), "".join(row[1] for row in part))
-        readers = Recipients([r[1] for r in part], [r[2] for r in part], [r[5] for r in part], TAGS, links)
+        readers = Recipients(
+            "".join(r[1] for r in part), [r[2] for r in part], [r[5] for r in part], TAGS, links
+        )
         row = EditionRow(newsletter=SLUG, edition_date=NOW.date(), made_at=NOW)
         envelope = envelope_of(
             catalogue[SLUG], catalogue.publication, row, (rendered.subject, rendered.html, rendered.text), "free",

@@ -662,7 +662,7 @@ def test_columns_encode_like_rows(standin: StandIn) -> None:
         "https://news.example", "today", date(2026, 2, 18), "".join(r.reader for r in rows)
     )
     columns = Recipients(
-        [r.reader for r in rows], [r.email for r in rows], [r.name for r in rows],
+        "".join(r.reader for r in rows), [r.email for r in rows], [r.name for r in rows],
         tuple(PERSONAL_TAGS.values()), links,
     )  # fmt: skip
 

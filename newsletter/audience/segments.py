@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Integer,
     Select,
     Text,
     and_,
@@ -49,7 +50,9 @@ def audience_query(
     Active subscription and address, not suppressed for all or for this newsletter, and the segment.
     """
     paying = is_paying(publication, now)
-    return _audience(newsletter, (col(Subscriber.id),)).where(paying if plan_class == "paying" else ~paying)
+    return _audience(newsletter, (col(Subscriber.id),), now=now).where(
+        paying if plan_class == "paying" else ~paying
+    )
 
 
 def frozen_query(
@@ -66,10 +69,10 @@ def frozen_query(
     if not only_classes:
         engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
         wanted += [col(Subscriber.timezone), engaged]
-    return _audience(newsletter, wanted)
+    return _audience(newsletter, wanted, now=now)
 
 
-def _audience(newsletter: Newsletter, wanted: Sequence[Any]) -> Select[Any]:
+def _audience(newsletter: Newsletter, wanted: Sequence[Any], *, now: datetime) -> Select[Any]:
     return (
         columns(*wanted)
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
@@ -77,6 +80,7 @@ def _audience(newsletter: Newsletter, wanted: Sequence[Any]) -> Select[Any]:
             col(Subscription.newsletter) == newsletter.slug,
             col(Subscription.state) == "active",
             col(Subscriber.status) == "active",
+            is_awake(now),
             ~_suppressed(newsletter.slug),
             *_conditions(newsletter.audience),
         )
@@ -84,9 +88,14 @@ def _audience(newsletter: Newsletter, wanted: Sequence[Any]) -> Select[Any]:
     )
 
 
+def is_awake(now: Any) -> ColumnElement[bool]:
+    """Whether a subscriber has not paused everything beyond *now*."""
+    return or_(col(Subscriber.paused_until).is_(None), col(Subscriber.paused_until) <= now)
+
+
 def _suppressed(slug: str) -> ColumnElement[bool]:
     # The empty text keeps the scope out of the index: one look-up for the address instead of one a scope.
-    scope = (col(Suppression.scope) + "").in_(("all", slug))
+    scope = or_(*(col(Suppression.scope) + "" == one for one in ("all", slug)))
     one = columns(literal(1)).where(col(Suppression.address_hash) == col(Subscriber.address_hash), scope)
     return one.correlate(Subscriber).exists()
 
@@ -143,35 +152,43 @@ def ids_text(ids: Sequence[int], dialect: str) -> str:
     return f"{{{listed}}}" if dialect == "postgresql" else f"[{listed}]"
 
 
-def fit_query(slug: str, publication: Publication, dialect: str) -> Select[Any]:
+def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool) -> Select[Any]:
     """
     Select those of frozen readers who may have the mail now, as one row: ids, readers, emails, names.
 
     Each column holds the values of all readers, in the same order, between ``SEPARATOR`` (readers:
     between nothing, 24 characters each); NULL when there is nobody. One row instead of a thousand takes
-    a third less time. Parameters when executed: ``ids`` (``ids_text`` of it),
-    ``now``, ``paying`` (bool). One look at address, subscription, suppression and plan: the gap to the
-    send is milliseconds.
+    a third less time. One look at address, subscription, suppression and plan: the gap to the send is
+    milliseconds.
+
+    Parameters when executed: ``now``, ``paying`` (bool), and ``ids`` (``ids_text`` of them); or, *dense*,
+    ``lo`` and ``hi``: all between them are read, frozen or not, in half the time on PostgreSQL, which walks
+    two indexes side by side.
     """
-    if dialect == "postgresql":
+    is_postgresql = dialect == "postgresql"
+    source: Any = Subscriber
+    if dense:
+        lo, hi = bindparam("lo", type_=Integer), bindparam("hi", type_=Integer)
+        frozen = and_(col(Subscriber.id).between(lo, hi), col(Subscription.subscriber_id).between(lo, hi))
+    elif is_postgresql:
         # As text: the driver takes a millisecond to write a thousand numbers as an array.
         frozen = col(Subscriber.id) == func.any(cast_to(bindparam("ids", type_=Text), ARRAY(BigInteger)))
-        source: Any = Subscriber
     else:
         given = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
         frozen = literal(True)
         source = given.join(Subscriber, col(Subscriber.id) == given.c.value)
-    runs = or_(
-        col(Subscriber.plan_until).is_(None), col(Subscriber.plan_until) > bindparam("now", type_=Instant)
-    )
+    join = func.string_agg if is_postgresql else func.group_concat
+    now: Any = bindparam("now", type_=Instant)
+    runs = or_(col(Subscriber.plan_until).is_(None), col(Subscriber.plan_until) > now)
     plans = or_(false(), *(col(Subscriber.plan) == plan for plan in publication.paying_plans))
     paying = and_(plans, runs)
+    between, nothing = literal(SEPARATOR, Text), literal("", Text)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
-            func.aggregate_strings(cast_to(col(Subscriber.id), Text), SEPARATOR),
-            func.aggregate_strings(col(Subscriber.reader), ""),
-            func.aggregate_strings(col(Subscriber.email), SEPARATOR),
-            func.aggregate_strings(col(Subscriber.name), SEPARATOR),
+            join(cast_to(col(Subscriber.id), Text), between),
+            join(col(Subscriber.reader), nothing),
+            join(col(Subscriber.email), between),
+            join(col(Subscriber.name), between),
         )
         .select_from(source)
         .join(
@@ -182,6 +199,7 @@ def fit_query(slug: str, publication: Publication, dialect: str) -> Select[Any]:
             frozen,
             col(Subscription.state) == "active",
             col(Subscriber.status) == "active",
+            is_awake(now),
             ~_suppressed(slug),
             paying == bindparam("paying", type_=Boolean),
         )
@@ -191,7 +209,7 @@ def fit_query(slug: str, publication: Publication, dialect: str) -> Select[Any]:
 
 def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now: datetime) -> Select[Any]:
     """
-    Select what is true of frozen readers now: id, reader, email, name, status, state, suppressed, plan_class.
+    Select what is true of frozen readers now: id, reader, email, name, status, paused_until, state, suppressed, plan_class.
 
     *state* is that of the subscription (None: gone); *suppressed* the reason or None; *plan_class* as at
     *now*. One query, so that the gap between this look and the send is milliseconds.
@@ -212,6 +230,7 @@ def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now
             col(Subscriber.email),
             col(Subscriber.name),
             col(Subscriber.status),
+            case((is_awake(now), None), else_=col(Subscriber.paused_until)).label("paused_until"),
             col(Subscription.state),
             func.coalesce(reason, null()).label("suppressed"),
             plan_class.label("plan_class"),

@@ -12,14 +12,16 @@ about the others. Nobody can try 2**95 links over HTTP.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import hmac
+from base64 import b64decode, urlsafe_b64encode
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
+from struct import unpack
 
 from newsletter.errors import TokenError
 from newsletter.settings import Keys
@@ -81,20 +83,23 @@ def _slice(kind: int) -> slice:
 @dataclass(frozen=True, slots=True)
 class Links:
     """
-    The links of many mails, as the pieces they are made of.
+    The links of many mails, as the pieces they are made of (ASCII).
 
     Link *kind* of reader *index* is ``heads[kind] + owns[index] + shared + tails[kind][index]``.
     """
 
-    heads: tuple[str, ...]
-    owns: Sequence[str]
-    shared: str
-    tails: tuple[Sequence[str], ...]
+    heads: tuple[bytes, ...]
+    owns: Sequence[bytes]
+    shared: bytes
+    tails: tuple[Sequence[bytes], ...]
 
     def of(self, index: int) -> tuple[str, ...]:
         """The whole links of the reader at *index*."""
         middle = self.owns[index] + self.shared
-        return tuple(head + middle + tail[index] for head, tail in zip(self.heads, self.tails, strict=True))
+        return tuple(
+            (head + middle + tail[index]).decode("ascii")
+            for head, tail in zip(self.heads, self.tails, strict=True)
+        )
 
 
 class Signer:
@@ -132,29 +137,30 @@ class Signer:
         """
         scope = scope_of(slug, day)
         heads = tuple(
-            f"{base_url}/{path}/{_b64(bytes((_VERSION, kind, self._id)))}"
+            f"{base_url}/{path}/".encode() + urlsafe_b64encode(bytes((_VERSION, kind, self._id)))
             for path, kind in (
                 ("u", TokenKind.UNSUBSCRIBE), ("preferences", TokenKind.PREFERENCES), ("view", TokenKind.VIEW)
             )
         )  # fmt: skip
         base = _hasher(self._key, TokenKind.UNSUBSCRIBE)
         base.update(bytes((_VERSION, self._id)) + scope)
-        copy = base.copy
         raw = bytes.fromhex(readers)
-        macs = []
-        for start in range(0, len(raw), _READER_BYTES):
-            mac = copy()
-            mac.update(raw[start : start + _READER_BYTES])
-            macs.append(mac.digest())
-        owns, signed = _b64(raw), _b64(b"".join(macs))
-        return Links(
-            heads, [owns[at : at + 16] for at in range(0, len(owns), 16)], _b64(scope),
-            tuple([signed[at : at + 16] for at in range(start, len(signed), 48)] for start in (0, 16, 32)),
-        )  # fmt: skip
+        count = len(raw) // _READER_BYTES
+        # The methods are called by the interpreter's own loops: a third less time than a loop of ours.
+        hashes = [base.copy() for _ in range(count)]
+        deque(map(_UPDATE, hashes, unpack(f"{_READER_BYTES}s" * count, raw)), maxlen=0)
+        signed = unpack("16s" * (_KINDS_A_HASH * count), urlsafe_b64encode(b"".join(map(_DIGEST, hashes))))
+        owns = unpack("16s" * count, urlsafe_b64encode(raw))
+        tails = tuple(signed[kind::_KINDS_A_HASH] for kind in range(_KINDS_A_HASH))
+        return Links(heads, owns, urlsafe_b64encode(scope), tails)
+
+
+_UPDATE = hashlib.blake2b.update
+_DIGEST = hashlib.blake2b.digest
 
 
 def _b64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode("ascii")
+    return urlsafe_b64encode(raw).decode("ascii")
 
 
 def verify(keys: Keys, token: str, kind: TokenKind) -> Token:
@@ -168,10 +174,10 @@ def verify(keys: Keys, token: str, kind: TokenKind) -> Token:
     if len(token) != 48 or not token.isascii():
         raise refused
     try:
-        raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+        raw = b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise refused from None
-    if base64.urlsafe_b64encode(raw).decode("ascii") != token:
+    if urlsafe_b64encode(raw).decode("ascii") != token:
         raise refused
     head, content, given = raw[:3], raw[3:-_MAC_BYTES], raw[-_MAC_BYTES:]
     if len(raw) != 36 or head[0] != _VERSION or head[1] != kind:

@@ -224,16 +224,25 @@ def _fit(
     """Who of *frozen* may have it now."""
     connection = session.connection()
     dialect = connection.dialect.name
-    query = _fit_query(slug, _Known.of(publication), dialect)
-    given = {"ids": ids_text(frozen, dialect), "now": now, "paying": plan_class == "paying"}
-    row = connection.execute(query, given).one()
+    given: dict[str, Any] = {"now": now, "paying": plan_class == "paying"}
+    dense = _is_dense(frozen)
+    given |= {"lo": frozen[0], "hi": frozen[-1]} if dense else {"ids": ids_text(frozen, dialect)}
+    row = connection.execute(_fit_query(slug, _Known.of(publication), dialect, dense), given).one()
     if row[0] is None:
         return NOBODY
     numbers, readers, emails, names = row
     fit = Readers(numbers, readers, emails.split(SEPARATOR), names.split(SEPARATOR))
     if not len(fit.emails) == len(fit.names) == numbers.count(SEPARATOR) + 1:
         return NOBODY  # a name holds the separator: each reader is looked at alone
-    return fit
+    if not dense or numbers == SEPARATOR.join(map(str, frozen)):
+        return fit
+    wanted = set(frozen)
+    return _columns([row for row in _rows_of(fit) if row[0] in wanted])
+
+
+def _is_dense(ids: Sequence[int]) -> bool:
+    """Whether reading all readers between the first and the last is less work than looking each up."""
+    return bool(ids) and ids[-1] - ids[0] < 4 * len(ids)
 
 
 def _rows_of(readers: Readers) -> list[Reader]:
@@ -243,6 +252,8 @@ def _rows_of(readers: Readers) -> list[Reader]:
 
 
 def _columns(rows: Sequence[Reader]) -> Readers:
+    if not rows:
+        return NOBODY
     ids, references, emails, names = zip(*sorted(rows), strict=True)
     return Readers(SEPARATOR.join(map(str, ids)), "".join(references), emails, names)
 
@@ -260,8 +271,8 @@ class _Known:
 
 
 @lru_cache(maxsize=64)
-def _fit_query(slug: str, known: _Known, dialect: str) -> Select[Any]:
-    return fit_query(slug, known.publication, dialect)
+def _fit_query(slug: str, known: _Known, dialect: str, dense: bool) -> Select[Any]:
+    return fit_query(slug, known.publication, dialect, dense=dense)
 
 
 def _apart(session: Session, batch_id: int) -> list[int]:
@@ -299,6 +310,8 @@ def _check_readers(
             record_exception(session, batch, reader_id, "skipped", f"the address is {row.status}", at=at)
         elif row.state != "active":
             record_exception(session, batch, reader_id, "skipped", "left after the freeze", at=at)
+        elif row.paused_until is not None:
+            record_exception(session, batch, reader_id, "skipped", "paused after the freeze", at=at)
         elif row.plan_class == batch.variant:
             readers.append((row.id, row.reader, row.email, row.name))
         elif row.plan_class in newsletter.audience.classes:

@@ -34,19 +34,19 @@ class Recipient(NamedTuple):
 
 class Links(Protocol):
     """
-    The links of many mails, as the pieces they are made of.
+    The links of many mails, as the pieces they are made of (ASCII).
 
     Link *kind* of reader *index* is ``heads[kind] + owns[index] + shared + tails[kind][index]``.
     """
 
     @property
-    def heads(self) -> tuple[str, ...]: ...
+    def heads(self) -> tuple[bytes, ...]: ...
     @property
-    def owns(self) -> Sequence[str]: ...
+    def owns(self) -> Sequence[bytes]: ...
     @property
-    def shared(self) -> str: ...
+    def shared(self) -> bytes: ...
     @property
-    def tails(self) -> tuple[Sequence[str], ...]: ...
+    def tails(self) -> tuple[Sequence[bytes], ...]: ...
 
     def of(self, index: int) -> tuple[str, ...]:
         """The whole links of the reader at *index*."""
@@ -58,18 +58,18 @@ class Recipients(Sequence[Recipient]):
     """
     The readers of an envelope as columns: what is the same for a million readers is kept once.
 
-    *links* fill *tags*, in their order; the first is the unsubscribe link, which also goes into the
+    *readers* is 24 hex digits each, without a separator. *links* fill *tags*, in their order; the first is the unsubscribe link, which also goes into the
     header. Looks like a sequence of ``Recipient``.
     """
 
-    readers: Sequence[str]
+    readers: str
     emails: Sequence[str]
     names: Sequence[str]
     tags: tuple[str, ...]
     links: Links
 
     def __len__(self) -> int:
-        return len(self.readers)
+        return len(self.emails)
 
     @overload
     def __getitem__(self, index: int) -> Recipient: ...
@@ -80,7 +80,9 @@ class Recipients(Sequence[Recipient]):
             return [self[number] for number in range(len(self))[index]]
         links = self.links.of(index)
         values = dict(zip(self.tags, links, strict=True))
-        return Recipient(self.readers[index], self.emails[index], self.names[index], values, links[0])
+        start = index % len(self) * 24
+        reader = self.readers[start : start + 24]
+        return Recipient(reader, self.emails[index], self.names[index], values, links[0])
 
 
 @dataclass(frozen=True, slots=True)

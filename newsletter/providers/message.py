@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from email.header import Header
 from email.message import EmailMessage
@@ -137,22 +137,8 @@ def _content_fault(envelope: Envelope) -> tuple[Refused | None, frozenset[str]]:
     return None, frozenset(tag for tag in PERSONAL_TAGS.values() if any(tag in part for part in content))
 
 
-def is_plain(texts: Sequence[str]) -> bool:
-    """
-    Whether all *texts* can stand in JSON, on one line and in a display name as they are.
-
-    Looks at all of them at once with what the interpreter does at memory speed; may say no too often.
-    """
-    joined = "|".join(texts)
-    return (
-        joined.isprintable()
-        and not any(mark in joined for mark in ('"', "\\", ";", ",", "  ", "| ", " |"))
-        and joined[:1] != " " != joined[-1:]
-    )
-
-
 def has_odd(text: str) -> bool:
-    """The same for one text, exactly."""
+    """Whether *text* cannot stand in JSON, on one line and in a display name as it is."""
     return _ODD.search(text) is not None
 
 
