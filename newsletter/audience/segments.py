@@ -9,6 +9,7 @@ from typing import Any, cast
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    BindParameter,
     Boolean,
     ColumnElement,
     Integer,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as cast_to
 from sqlalchemy import select as columns
+from sqlalchemy.sql.visitors import replacement_traverse
 from sqlmodel import Session, col, select
 
 from newsletter.catalogue import Catalogue, Newsletter, PlanClass, Publication, Segment
@@ -55,27 +57,56 @@ def audience_query(
     )
 
 
-def frozen_query(
-    newsletter: Newsletter, publication: Publication, *, now: datetime, only_classes: bool = False
-) -> Select[Any]:
+def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datetime) -> Select[Any]:
     """
     Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, engaged.
 
-    *engaged* is in whole seconds since 1970, 0 for never: plain numbers and texts on both databases. With
-    *only_classes* the last two are left out. The same conditions as ``audience_query``; its classes are
-    told apart by whoever reads it.
+    *engaged* is in whole seconds since 1970, 0 for never: plain numbers and texts on both databases. The
+    same conditions as ``audience_query``; its classes are told apart by whoever reads it.
     """
-    wanted: list[Any] = [col(Subscriber.id), case((is_paying(publication, now), 1), else_=0).label("paying")]
-    if not only_classes:
-        engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
-        wanted += [col(Subscriber.timezone), engaged]
+    paying = case((is_paying(publication, now), 1), else_=0).label("paying")
+    engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
+    wanted = (col(Subscriber.id), paying, col(Subscriber.timezone), engaged)
     return _audience(newsletter, wanted, now=now)
 
 
-def _audience(newsletter: Newsletter, wanted: Sequence[Any], *, now: datetime) -> Select[Any]:
+def span_query(
+    newsletter: Newsletter, publication: Publication, dialect: str, *, now: datetime
+) -> Select[Any]:
+    """
+    Select the audience between two ids as one row of two texts: free ids, paying ids, a comma between two.
+
+    In no order; NULL when there is nobody. Parameters when executed: ``lo`` and ``hi``. One row instead of
+    thousands takes two thirds of the time.
+    """
+    paying = is_paying(publication, now)
+    ids = _joined(cast_to(col(Subscriber.id), Text), ",", dialect)
+    within = _within_span(dialect)
+    wanted = (ids.filter(~paying), ids.filter(paying))
+    query = _audience(newsletter, wanted, now=now, on=within).order_by(None)
+    return _inlined(query) if dialect == "sqlite" else query
+
+
+def ends_query(newsletter: Newsletter) -> Select[int, int]:
+    """Select the first and the last id subscribed to *newsletter*."""
+    ids = col(Subscription.subscriber_id)
+    return columns(func.min(ids), func.max(ids)).where(
+        col(Subscription.newsletter) == newsletter.slug, col(Subscription.state) == "active"
+    )
+
+
+def _audience(
+    newsletter: Newsletter,
+    wanted: Sequence[Any],
+    *,
+    now: datetime,
+    on: ColumnElement[bool] | None = None,
+) -> Select[Any]:
+    same = col(Subscription.subscriber_id) == col(Subscriber.id)
     return (
         columns(*wanted)
-        .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
+        .select_from(Subscriber)
+        .join(Subscription, same if on is None else on)
         .where(
             col(Subscription.newsletter) == newsletter.slug,
             col(Subscription.state) == "active",
@@ -86,6 +117,32 @@ def _audience(newsletter: Newsletter, wanted: Sequence[Any], *, now: datetime) -
         )
         .order_by(col(Subscription.subscriber_id))
     )
+
+
+def _within_span(dialect: str) -> ColumnElement[bool]:
+    """A subscription with its subscriber, of all ids between the parameters ``lo`` and ``hi``."""
+    reader, own = col(Subscriber.id), col(Subscription.subscriber_id)
+    lo, hi = bindparam("lo", type_=Integer), bindparam("hi", type_=Integer)
+    if dialect == "postgresql":
+        return and_(reader == own, reader.between(lo, hi), own.between(lo, hi))  # two indexes, side by side
+    # Adding nothing keeps SQLite from beginning with the wide table and looking up each subscription.
+    return and_(reader == own + 0, own.between(lo, hi))
+
+
+def _inlined(query: Select[Any]) -> Select[Any]:
+    """The same with its constants in the text: SQLite compares a column with those an eighth faster."""
+
+    def inline(element: Any, **_: Any) -> Any:
+        is_constant = isinstance(element, BindParameter) and not element.required
+        return element.render_literal_execute() if is_constant else None
+
+    return cast("Select[Any]", replacement_traverse(query, {}, inline))
+
+
+def _joined(column: Any, between: str, dialect: str) -> Any:
+    """All values of *column* as one text."""
+    join = func.string_agg if dialect == "postgresql" else func.group_concat
+    return join(column, literal(between, Text))
 
 
 def is_awake(now: Any) -> ColumnElement[bool]:
@@ -165,43 +222,36 @@ def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool)
     ``lo`` and ``hi``: all between them are read, frozen or not, in half the time on PostgreSQL, which walks
     two indexes side by side.
     """
-    is_postgresql = dialect == "postgresql"
     source: Any = Subscriber
+    same = col(Subscription.subscriber_id) == col(Subscriber.id)
+    frozen: ColumnElement[bool] = literal(True)
     if dense:
-        lo, hi = bindparam("lo", type_=Integer), bindparam("hi", type_=Integer)
-        frozen = and_(col(Subscriber.id).between(lo, hi), col(Subscription.subscriber_id).between(lo, hi))
-    elif is_postgresql:
+        same = _within_span(dialect)
+    elif dialect == "postgresql":
         # As text: the driver takes a millisecond to write a thousand numbers as an array.
         frozen = col(Subscriber.id) == func.any(cast_to(bindparam("ids", type_=Text), ARRAY(BigInteger)))
     else:
         given = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
-        frozen = literal(True)
         source = given.join(Subscriber, col(Subscriber.id) == given.c.value)
-    join = func.string_agg if is_postgresql else func.group_concat
     now: Any = bindparam("now", type_=Instant)
     runs = or_(col(Subscriber.plan_until).is_(None), col(Subscriber.plan_until) > now)
     plans = or_(false(), *(col(Subscriber.plan) == plan for plan in publication.paying_plans))
-    paying = and_(plans, runs)
-    between, nothing = literal(SEPARATOR, Text), literal("", Text)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
-            join(cast_to(col(Subscriber.id), Text), between),
-            join(col(Subscriber.reader), nothing),
-            join(col(Subscriber.email), between),
-            join(col(Subscriber.name), between),
+            _joined(cast_to(col(Subscriber.id), Text), SEPARATOR, dialect),
+            _joined(col(Subscriber.reader), "", dialect),
+            _joined(col(Subscriber.email), SEPARATOR, dialect),
+            _joined(col(Subscriber.name), SEPARATOR, dialect),
         )
         .select_from(source)
-        .join(
-            Subscription,
-            and_(col(Subscription.subscriber_id) == col(Subscriber.id), col(Subscription.newsletter) == slug),
-        )
+        .join(Subscription, and_(same, col(Subscription.newsletter) == slug))
         .where(
             frozen,
             col(Subscription.state) == "active",
             col(Subscriber.status) == "active",
             is_awake(now),
             ~_suppressed(slug),
-            paying == bindparam("paying", type_=Boolean),
+            and_(plans, runs) == bindparam("paying", type_=Boolean),
         )
     )
     return cast("Select[Any]", query)

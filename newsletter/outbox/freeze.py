@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, Select, insert
 from sqlmodel import Session
 
-from newsletter.audience.segments import frozen_query
+from newsletter.audience.segments import ends_query, frozen_query, span_query
 from newsletter.catalogue import Newsletter, PlanClass, Publication
 from newsletter.edition import EditionStatus
 from newsletter.errors import NotFound
@@ -29,6 +29,7 @@ SCHEDULE_LEAD = timedelta(minutes=30)
 
 _ENGAGED = (timedelta(days=30), timedelta(days=90))
 _ROWS_AT_A_TIME = 10_000
+_IDS_AT_A_TIME = 50_000
 Hook = Callable[[Session, int], None]
 
 
@@ -143,21 +144,35 @@ def _sort(
     release = _release(newsletter, publication, at, can_schedule=can_schedule)
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
-    is_simple = not warming and newsletter.local_time is None
-    query = frozen_query(newsletter, publication, now=now, only_classes=is_simple)
-    for chunk in _chunks(writer.connection, query):
-        groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
-        if is_simple:
-            for plan_class in classes:
-                paying = plan_class == "paying"
-                groups[0, plan_class, release("")] = [row[0] for row in chunk if row[1] == paying]
-        else:
-            for reader, is_paying, zone, engaged in chunk:
-                plan_class = "paying" if is_paying else "free"
+    if not warming and newsletter.local_time is None:
+        moment = release("")
+        for free, paying in _spans(writer.connection, newsletter, publication, now=now):
+            for plan_class, ids in (("free", free), ("paying", paying)):
                 if plan_class in classes:
-                    groups[_rank(engaged, now) if warming else 0, plan_class, release(zone)].append(reader)
+                    writer.add(0, "paying" if plan_class == "paying" else "free", moment, ids)
+        return
+    for chunk in _chunks(writer.connection, frozen_query(newsletter, publication, now=now)):
+        groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
+        for reader, is_paying, zone, engaged in chunk:
+            plan_class = "paying" if is_paying else "free"
+            if plan_class in classes:
+                groups[_rank(engaged, now) if warming else 0, plan_class, release(zone)].append(reader)
         for (rank, plan_class, moment), ids in groups.items():
             writer.add(rank, plan_class, moment, ids)
+
+
+def _spans(
+    connection: Connection, newsletter: Newsletter, publication: Publication, *, now: datetime
+) -> Iterator[tuple[list[int], list[int]]]:
+    """The free and the paying ids, ascending, a span of ids at a time."""
+    first, last = connection.execute(ends_query(newsletter)).one()
+    if first is None:
+        return
+    query = span_query(newsletter, publication, connection.dialect.name, now=now)
+    for lo in range(first, last + 1, _IDS_AT_A_TIME):
+        texts = connection.execute(query, {"lo": lo, "hi": lo + _IDS_AT_A_TIME - 1}).one()
+        free, paying = (sorted(map(int, text.split(","))) if text else [] for text in texts)
+        yield free, paying
 
 
 def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
