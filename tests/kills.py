@@ -586,7 +586,7 @@ def _order(dice: random.Random, step: str, number: int, worker: int) -> list[str
         return freezes
     if step == RANDOM:
         return ["--kill", RANDOM, "--after", f"{dice.uniform(0, 0.3):.3f}"]
-    most = 25 if step == DURING_FREEZE else 3 if number else 5
+    most = 3 if step == DURING_FREEZE or number else 5
     return [*freezes, "--kill", step, "--nth", str(dice.randint(1, most))]
 
 

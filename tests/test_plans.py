@@ -273,7 +273,7 @@ def test_frozen_readers_are_read_by_their_ids(full: Engine) -> None:
     ids = list(range(7, READERS, 199))
 
     def read(session: Session) -> None:
-        fit = claiming._fit(session, "daily", PUBLICATION, ids, "free", now=NOW)
+        fit = claiming._fit(session.connection(), "daily", PUBLICATION, ids, "free", now=NOW)
         assert 70 < len(fit) < len(ids)
 
     (plan,) = plans_of(full, read)

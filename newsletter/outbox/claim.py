@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Engine, Select, bindparam, or_
+from sqlalchemy import Connection, Engine, Select, bindparam, or_
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
@@ -25,7 +25,7 @@ from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, move_batch
 from newsletter.outbox.pace import Later, admit
-from newsletter.store.session import reading, writing
+from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
 
 Reader = tuple[int, str, str, str]
@@ -128,12 +128,12 @@ def look(
     batch_size: int,
 ) -> Claim:
     """Return *claim* with those who may have it now; who may not is recorded and committed first."""
-    with reading(engine) as session:
-        frozen = unpack(claim.ids)
+    frozen = unpack(claim.ids)
+    with engine.connect() as connection:
         if claim.has_apart:
-            out = set(_apart(session, claim.batch_id))
+            out = set(_apart(connection, claim.batch_id))
             frozen = [reader for reader in frozen if reader not in out]
-        fit = _fit(session, newsletter.slug, publication, frozen, claim.variant, now=now)
+        fit = _fit(connection, newsletter.slug, publication, frozen, claim.variant, now=now)
     if len(fit) == len(frozen):
         return replace(claim, readers=fit)
     with writing(engine) as session:
@@ -213,7 +213,7 @@ def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later 
 
 
 def _fit(
-    session: Session,
+    connection: Connection,
     slug: str,
     publication: Publication,
     frozen: Sequence[int],
@@ -222,7 +222,6 @@ def _fit(
     now: datetime,
 ) -> Readers:
     """Who of *frozen* may have it now."""
-    connection = session.connection()
     dialect = connection.dialect.name
     given: dict[str, Any] = {"now": now, "paying": plan_class == "paying"}
     dense = _is_dense(frozen)
@@ -275,11 +274,10 @@ def _fit_query(slug: str, known: _Known, dialect: str, dense: bool) -> Select[An
     return fit_query(slug, known.publication, dialect, dense=dense)
 
 
-def _apart(session: Session, batch_id: int) -> list[int]:
+def _apart(connection: Connection, batch_id: int) -> list[int]:
     """Those of a batch who do not share its fate."""
-    return list(
-        session.exec(select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id)).all()
-    )
+    apart = columns(col(ReaderException.subscriber_id)).where(col(ReaderException.batch_id) == batch_id)
+    return list(connection.execute(apart).scalars())
 
 
 def _check_readers(

@@ -1,11 +1,10 @@
 """
 Drain: claim, submit and settle until nothing of the editions at hand can be claimed.
 
-One thread keeps the ledger: in one transaction it settles what came back and claims what goes next, so a
-batch costs one commit. What it claimed is carried out by a pool of threads: look who may have it, make the
-request, send it. The look is one row from the database and the sending is the kernel's work, both without
-the interpreter's lock, so one process fills more than one core. Safe to run in several threads, processes
-and machines at the same time, and to stop anywhere.
+One thread does everything that takes the processor: in one transaction it settles what came back and
+claims what goes next, then it encodes the request; a pool of threads only talks to the network. So a
+batch costs one commit, and the interpreter's lock is never fought over. Safe to run in several threads,
+processes and machines at the same time, and to stop anywhere.
 """
 
 from __future__ import annotations
@@ -131,18 +130,8 @@ class _Edition:
 
 @dataclass(slots=True)
 class _Flight:
-    """A claimed batch on its way; *claim* names its readers once the look is done."""
-
     edition: _Edition
     claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class _NobodyLeft:
-    """All readers of the batch have left; the look has recorded it, and no request was made."""
-
-
-_Landing = Accepted | Refused | Uncertain | _NobodyLeft
 
 
 class _Drain:
@@ -156,7 +145,7 @@ class _Drain:
         self.sender, self.now, self.progress, self.more = sender, now, progress, more
         self.owner = this_owner()
         self.editions: dict[int, _Edition] = {}
-        self.flights: dict[Future[_Landing], _Flight] = {}
+        self.flights: dict[Future[Outcome], _Flight] = {}
         self.reservations: list[str] = []
         self.turns = 0
         self.rests_until: datetime | None = None
@@ -192,8 +181,15 @@ class _Drain:
                 return True
             return not stopping and self._rest()
         for edition, claimed in self._settle_and_claim(done, turns):
-            flight = _Flight(edition, claimed)
-            self.flights[pool.submit(self._carry, flight)] = flight
+            at, mailing = self.sender.clock(), edition.mailing
+            looked = look(
+                self.sender.engine, mailing.newsletter, mailing.publication, claimed, now=self.now or at, at=at,
+                batch_size=self.sender.provider.max_recipients,
+            )  # fmt: skip
+            if looked.readers:
+                self._launch(pool, edition, looked)
+            else:
+                edition.in_flight -= 1
         return True
 
     # --- whose turn -----------------------------------------------------------------------------
@@ -265,11 +261,11 @@ class _Drain:
     # --- the ledger -----------------------------------------------------------------------------
 
     def _settle_and_claim(
-        self, done: Sequence[Future[_Landing]], turns: Sequence[_Edition]
+        self, done: Sequence[Future[Outcome]], turns: Sequence[_Edition]
     ) -> list[tuple[_Edition, Claim]]:
         """One transaction: a slot is free only when the outcome of its last batch is committed."""
         at = self.sender.clock()
-        taken = [future for future in done if isinstance(future.result(), Accepted | _NobodyLeft)]
+        taken = [future for future in done if isinstance(future.result(), Accepted)]
         for future in done:
             if future not in taken:  # these may append batches, which locks the edition: not after a pace
                 with writing(self.sender.engine) as session:
@@ -310,13 +306,12 @@ class _Drain:
                 edition.rests_until = at + timedelta(days=1)
         return claims
 
-    def _settle(self, session: Session, future: Future[_Landing], at: datetime) -> None:
-        flight, landing = self.flights[future], _landing(future)
-        if not isinstance(landing, _NobodyLeft):
-            settle(
-                session, flight.edition.mailing.newsletter.slug, flight.claim, landing, at=at,
-                batch_size=self.sender.provider.max_recipients,
-            )  # fmt: skip
+    def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
+        flight = self.flights[future]
+        settle(
+            session, flight.edition.mailing.newsletter.slug, flight.claim, future.result(), at=at,
+            batch_size=self.sender.provider.max_recipients,
+        )  # fmt: skip
 
     def _claim(self, session: Session, edition: _Edition, at: datetime, used: int) -> Claim | Later | None:
         mailing, provider = edition.mailing, self.sender.provider
@@ -327,14 +322,11 @@ class _Drain:
             ahead=ahead, reservation=self.reservations[used] if edition.is_scheduled else "",
         )  # fmt: skip
 
-    def _landed(self, flight: _Flight, landing: _Landing) -> None:
+    def _landed(self, flight: _Flight, outcome: Outcome) -> None:
         edition = flight.edition
         edition.in_flight -= 1
         edition.rests_until, edition.is_done = None, False
-        match landing:
-            case _NobodyLeft():
-                self.last_progress = self.sender.clock()
-                return
+        match outcome:
             case Accepted():
                 word = "accepted"
                 self.last_progress = self.sender.clock()
@@ -343,10 +335,10 @@ class _Drain:
                 self.last_progress = self.sender.clock()
             case Refused():
                 word = "refused"
-                if landing.stop_run:
-                    self.refused_us = landing.reason
-                elif landing.slow_down:
-                    self.rests_until = landing.retry_at
+                if outcome.stop_run:
+                    self.refused_us = outcome.reason
+                elif outcome.slow_down:
+                    self.rests_until = outcome.retry_at
         if self.progress:
             try:
                 self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
@@ -366,21 +358,9 @@ class _Drain:
 
     # --- the mail -------------------------------------------------------------------------------
 
-    def _carry(self, flight: _Flight) -> _Landing:
-        """
-        In a thread of the pool: look, make the request, send it.
-
-        Raises:
-            SQLAlchemyError: the database cannot tell who may have it; nothing was sent.
-        """
-        at, mailing = self.sender.clock(), flight.edition.mailing
-        flight.claim = look(
-            self.sender.engine, mailing.newsletter, mailing.publication, flight.claim, now=self.now or at, at=at,
-            batch_size=self.sender.provider.max_recipients,
-        )  # fmt: skip
-        if not flight.claim.readers:
-            return _NobodyLeft()
-        return self._submit(self._prepare(flight.edition, flight.claim), flight.claim)
+    def _launch(self, pool: ThreadPoolExecutor, edition: _Edition, claimed: Claim) -> None:
+        ready = self._prepare(edition, claimed)
+        self.flights[pool.submit(self._submit, ready, claimed)] = _Flight(edition, claimed)
 
     def _prepare(self, edition: _Edition, claimed: Claim) -> Ready:
         try:
@@ -391,7 +371,7 @@ class _Drain:
             return lambda: refused
 
     def _submit(self, ready: Ready, claimed: Claim) -> Outcome:
-        """Send; a process that was stopped for longer than its lease sends nothing."""
+        """In a thread of the pool; a process that was stopped for longer than its lease sends nothing."""
         if self.sender.clock() > claimed.lease_until - _LEASE_MARGIN:
             return Refused(
                 "This process was stopped for too long before it could send.", retry_at=claimed.lease_until
@@ -410,13 +390,6 @@ class _Drain:
             recipients=recipients(self.sender, edition.row, claimed.readers),
             release_at=claimed.release_at, reservation=claimed.reservation,
         )  # fmt: skip
-
-
-def _landing(future: Future[_Landing]) -> _Landing:
-    """What became of a flight; one whose look the database failed was certainly never sent."""
-    if isinstance(future.exception(), SQLAlchemyError):
-        return Refused("The database failed before anything was sent.")
-    return future.result()
 
 
 def _load(sender: Sender, mailing: Mailing) -> _Edition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from functools import lru_cache
@@ -29,13 +30,17 @@ SCHEDULE_LEAD = timedelta(minutes=30)
 
 _ENGAGED = (timedelta(days=30), timedelta(days=90))
 _ROWS_AT_A_TIME = 10_000
-_IDS_AT_A_TIME = 50_000
+_IDS_AT_A_TIME = 20_000
 Hook = Callable[[Session, int], None]
 
 
 @dataclass(slots=True)
 class Writer:
-    """Collects ids by (rank, class, release) and writes a batch whenever one is full."""
+    """
+    Collects ids by (rank, class, release) into batches, and writes all of them at the end.
+
+    A million readers are a megabyte of packed ids; until the end the connection is free for reading.
+    """
 
     connection: Connection
     edition_id: int
@@ -58,10 +63,11 @@ class Writer:
             self.waiting[rank, plan_class, release_at] = waiting[full:]
 
     def close(self) -> int:
-        """Write what is left; return how many readers there are."""
+        """Write the batches; return how many readers there are."""
         for (rank, plan_class, release_at), ids in self.waiting.items():
             self._batch(rank, plan_class, release_at, ids)
-        self._flush()
+        if self.rows:
+            self.connection.execute(insert(Batch), self.rows)
         return self.total
 
     def _batch(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
@@ -74,13 +80,6 @@ class Writer:
                 "changed_at": self.at,
             }
         )  # fmt: skip
-        if len(self.rows) == 100:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.rows:
-            self.connection.execute(insert(Batch), self.rows)
-            self.rows = []
 
 
 def freeze(
@@ -164,15 +163,25 @@ def _sort(
 def _spans(
     connection: Connection, newsletter: Newsletter, publication: Publication, *, now: datetime
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """The free and the paying ids, ascending, a span of ids at a time."""
+    """The free and the paying ids, ascending, a span of ids at a time; the next is read meanwhile."""
     first, last = connection.execute(ends_query(newsletter)).one()
     if first is None:
         return
     query = span_query(newsletter, publication, connection.dialect.name, now=now)
-    for lo in range(first, last + 1, _IDS_AT_A_TIME):
-        texts = connection.execute(query, {"lo": lo, "hi": lo + _IDS_AT_A_TIME - 1}).one()
-        free, paying = (sorted(map(int, text.split(","))) if text else [] for text in texts)
-        yield free, paying
+
+    def read(lo: int) -> Sequence[str | None]:
+        return connection.execute(query, {"lo": lo, "hi": lo + _IDS_AT_A_TIME - 1}).one()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="freeze") as ahead:  # nobody else uses the connection
+        waiting: Future[Sequence[str | None]] | None = None
+        for lo in [*range(first, last + 1, _IDS_AT_A_TIME), None]:
+            coming = ahead.submit(read, lo) if lo is not None else None
+            if waiting is not None:
+                free, paying = (
+                    sorted(map(int, text.split(","))) if text else [] for text in waiting.result()
+                )
+                yield free, paying
+            waiting = coming
 
 
 def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
