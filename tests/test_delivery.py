@@ -313,6 +313,27 @@ def test_local_mornings_come_in_waves(engine: Engine) -> None:
     assert balance_of(engine, edition_id) == (6, 0, 6, 0, 0, 0)
 
 
+def test_a_reader_may_choose_an_hour_of_their_own(engine: Engine) -> None:
+    """Their own clock at their own hour; what is no hour counts as the newsletter's."""
+    add_readers(engine, 3, paying_every=99)
+    hours = {1: "08:00", 2: "nonsense", 3: ""}
+    with writing(engine) as session:
+        for reader, hour in hours.items():
+            session.execute(
+                update(Subscriber)
+                .where(col(Subscriber.id) == reader)
+                .values(deliver_at=hour, timezone="Europe/Paris")
+            )
+    newsletter = a_newsletter(deliver="local 06:30")
+
+    edition_id = frozen(engine, newsletter, PUBLICATION, Postman())
+
+    assert {(one.n, one.release_at) for one in batches(engine, edition_id)} == {
+        (2, datetime(2026, 11, 20, 5, 30, tzinfo=UTC)),
+        (1, datetime(2026, 11, 20, 7, 0, tzinfo=UTC)),
+    }
+
+
 def test_a_provider_that_schedules_gets_the_release_time(engine: Engine) -> None:
     """Half an hour ahead the wave is handed over with the moment at which readers may get it."""
     add_readers(engine, 2, paying_every=99)

@@ -368,6 +368,53 @@ def test_who_leaves_between_freeze_and_read_is_skipped(engine: Engine) -> None:
     assert (left.verdict, left.reason) == ("skipped", "left after the freeze")
 
 
+def test_who_pauses_gets_nothing_until_the_pause_is_over(engine: Engine) -> None:
+    """Before the freeze: not in the audience; after it: skipped; a pause that has ended hinders nothing."""
+    add_readers(engine, 4, paying_every=99)
+    edition_id = an_edition(engine)
+
+    def pause(reader: int, until: datetime) -> None:
+        with writing(engine) as session:
+            session.execute(update(Subscriber).where(col(Subscriber.id) == reader).values(paused_until=until))
+
+    pause(1, NOW + timedelta(days=1))
+    pause(2, NOW)
+    freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10)
+    pause(3, NOW + timedelta(seconds=1))
+    postman = Postman()
+
+    send_all(engine, postman, edition_id)
+
+    assert set(postman.taken) == {f"{2:024x}", f"{4:024x}"}
+    assert balance_of(engine, edition_id) == (3, 0, 2, 1, 0, 0)
+    with reading(engine) as session:
+        edition = the_edition(engine, edition_id)
+        told = [why(session, edition, "daily", session.get(Subscriber, reader)) for reader in (1, 3)]
+    assert (told[0].verdict, told[0].reason) == (
+        "not in audience", "Has paused all newsletters until 2026-11-21 at 04:00 UTC.",
+    )  # fmt: skip
+    assert (told[1].verdict, told[1].reason) == ("skipped", "paused after the freeze")
+
+
+def test_readers_that_lie_between_the_frozen_are_left_alone(engine: Engine) -> None:
+    """A batch is read as a span of ids; who subscribed after the freeze and lies in it gets nothing."""
+    add_readers(engine, 12, paying_every=99)
+    edition_id = an_edition(engine)
+    with writing(engine) as session:
+        session.execute(
+            update(Subscription).where(col(Subscription.subscriber_id).in_((4, 7))).values(state="pending")
+        )
+    freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=100)
+    with writing(engine) as session:
+        session.execute(update(Subscription).values(state="active"))
+    postman = Postman()
+
+    send_all(engine, postman, edition_id)
+
+    assert set(postman.taken) == {f"{number:024x}" for number in range(1, 13) if number not in (4, 7)}
+    assert balance_of(engine, edition_id) == (10, 0, 10, 0, 0, 0)
+
+
 def test_who_changes_class_is_moved_once_and_gets_the_right_variant(engine: Engine) -> None:
     """A trial that ends between freeze and read: the free variant, in a trailing batch, counted once."""
     add_readers(engine, 9)

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlmodel import Session, select
 
-from newsletter.audience.segments import frozen_query
+from newsletter.audience.segments import frozen_query, span_query
 from newsletter.catalogue import Newsletter, Publication
 from newsletter.outbox import claim as claiming
 from newsletter.outbox.accounts import why
@@ -306,12 +306,26 @@ def test_the_next_batch_is_the_first_of_its_index(full: Engine) -> None:
         assert "" not in plan.indexes("batch"), plan.told
 
 
+def freezing(engine: Engine, slug: str, *, spans: bool) -> Plan:
+    """How the audience of a newsletter is read: all at once, or one span of ids."""
+    newsletter, dialect = a_newsletter(slug), engine.dialect.name
+
+    def read(session: Session) -> None:
+        if spans:
+            query = span_query(newsletter, PUBLICATION, dialect, now=NOW)
+            session.execute(query, {"lo": 1, "hi": READERS})
+        else:
+            session.execute(frozen_query(newsletter, PUBLICATION, now=NOW))
+
+    (plan,) = plans_of(engine, read)
+    return plan
+
+
+@pytest.mark.parametrize("spans", [False, True])
 @pytest.mark.parametrize("slug", EVERY)
-def test_a_freeze_reads_every_table_once(full: Engine, slug: str) -> None:
+def test_a_freeze_reads_every_table_once(full: Engine, slug: str, spans: bool) -> None:
     """A whole audience may be a pass over whole tables; none of them is read again for every reader."""
-    (plan,) = plans_of(
-        full, lambda session: session.execute(frozen_query(a_newsletter(slug), PUBLICATION, now=NOW))
-    )
+    plan = freezing(full, slug, spans=spans)
     whole = Counter(look.table for look in plan.looks if not look.by)
     assert all(times == 1 for times in whole.values()), plan.told
     assert not any(look.is_repeated and not look.by for look in plan.looks), plan.told
@@ -320,11 +334,24 @@ def test_a_freeze_reads_every_table_once(full: Engine, slug: str) -> None:
         assert not plan.sorts, plan.told
 
 
-def test_a_small_audience_does_not_cost_a_large_one(full: Engine) -> None:
+def test_a_dense_batch_is_read_as_a_span(full: Engine) -> None:
+    """Subscriptions and subscribers by an index from the first id to the last, in the kept plan too."""
+
+    def read(session: Session) -> None:
+        ids = list(range(1001, 2001))
+        assert len(claiming._fit(session.connection(), "daily", PUBLICATION, ids, "free", now=NOW)) > 700
+
+    (plan,) = plans_of(full, read)
+    for one in [plan, generic(full, plan.sql)] if full.dialect.name == "postgresql" else [plan]:
+        assert "" not in one.indexes("subscriber") and one.indexes("subscriber"), one.told
+        assert one.indexes("subscription") == {"ix_subscription_newsletter"}, one.told
+        assert not any(look.is_repeated and not look.by for look in one.looks), one.told
+
+
+@pytest.mark.parametrize("spans", [False, True])
+def test_a_small_audience_does_not_cost_a_large_one(full: Engine, spans: bool) -> None:
     """One reader in a thousand: their subscriptions come from the index, not from all subscriptions."""
-    (plan,) = plans_of(
-        full, lambda session: session.execute(frozen_query(a_newsletter("rare"), PUBLICATION, now=NOW))
-    )
+    plan = freezing(full, "rare", spans=spans)
     assert plan.indexes("subscription") == {"ix_subscription_newsletter"}, plan.told
     assert "" not in plan.indexes("subscriber"), plan.told
 

@@ -59,14 +59,14 @@ def audience_query(
 
 def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datetime) -> Select[Any]:
     """
-    Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, engaged.
+    Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, deliver_at, engaged.
 
     *engaged* is in whole seconds since 1970, 0 for never: plain numbers and texts on both databases. The
     same conditions as ``audience_query``; its classes are told apart by whoever reads it.
     """
     paying = case((is_paying(publication, now), 1), else_=0).label("paying")
     engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
-    wanted = (col(Subscriber.id), paying, col(Subscriber.timezone), engaged)
+    wanted = (col(Subscriber.id), paying, col(Subscriber.timezone), col(Subscriber.deliver_at), engaged)
     return _audience(newsletter, wanted, now=now)
 
 

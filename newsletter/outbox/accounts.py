@@ -248,6 +248,8 @@ def _why_not(session: Session, edition: EditionRow | None, slug: str, subscriber
         return "Has not confirmed the subscription yet."
     if edition is None or edition.frozen_at is None:
         return ""
+    if subscriber.paused_until is not None and subscriber.paused_until > edition.frozen_at:
+        return f"Has paused all newsletters until {subscriber.paused_until:%Y-%m-%d at %H:%M} UTC."
     if subscription.since > edition.frozen_at:
         return f"Joined on {subscription.since:%Y-%m-%d at %H:%M} UTC, after the freeze."
     return "The newsletter's segment did not include this reader at the freeze (plan, language, country, tags or date)."

@@ -144,7 +144,7 @@ def _sort(
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
     if not warming and newsletter.local_time is None:
-        moment = release("")
+        moment = release("", "")
         for free, paying in _spans(writer.connection, newsletter, publication, now=now):
             for plan_class, ids in (("free", free), ("paying", paying)):
                 if plan_class in classes:
@@ -152,10 +152,10 @@ def _sort(
         return
     for chunk in _chunks(writer.connection, frozen_query(newsletter, publication, now=now)):
         groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
-        for reader, is_paying, zone, engaged in chunk:
+        for reader, is_paying, zone, hour, engaged in chunk:
             plan_class = "paying" if is_paying else "free"
             if plan_class in classes:
-                groups[_rank(engaged, now) if warming else 0, plan_class, release(zone)].append(reader)
+                groups[_rank(engaged, now) if warming else 0, plan_class, release(zone, hour)].append(reader)
         for (rank, plan_class, moment), ids in groups.items():
             writer.add(rank, plan_class, moment, ids)
 
@@ -200,19 +200,30 @@ def _chunks(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any
 
 def _release(
     newsletter: Newsletter, publication: Publication, at: datetime, *, can_schedule: bool
-) -> Callable[[str], datetime | None]:
-    """When a reader of a zone may get it: the next local morning, after the schedule's lead, or at once."""
+) -> Callable[[str, str], datetime | None]:
+    """
+    When a reader of a zone, with an hour of their own or '', may get it.
+
+    The next local morning, after the schedule's lead, or at once.
+    """
     local = newsletter.local_time
     if local is None:
         fixed = at + SCHEDULE_LEAD if newsletter.mode == "scheduled" and can_schedule else None
-        return lambda _zone: fixed
+        return lambda _zone, _hour: fixed
     home = newsletter.zone(publication)
 
-    @lru_cache(maxsize=1024)
-    def morning(zone: str) -> datetime:
-        return next_local(local, zone if _exists(zone) else home, at)
+    @lru_cache(maxsize=4096)
+    def morning(zone: str, hour: str) -> datetime:
+        return next_local(_clock(hour) or local, zone if _exists(zone) else home, at)
 
     return morning
+
+
+def _clock(hour: str) -> time | None:
+    try:
+        return time.fromisoformat(hour) if hour else None
+    except ValueError:
+        return None
 
 
 def next_local(clock: time, zone: str, at: datetime) -> datetime:
