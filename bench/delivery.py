@@ -203,12 +203,12 @@ def ours(url: str, sink: str, catalogue: Catalogue, *, processes: int) -> dict[s
 
 
 @contextmanager
-def a_sink() -> Iterator[str]:
-    """The sink, compiled and listening; its address."""
+def a_sink(delay_ms: int = 0) -> Iterator[str]:
+    """The sink, compiled and listening, *delay_ms* for an answer; its address."""
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, "sink")
         subprocess.run(["gcc", "-O2", "-o", str(program), str(ROOT / "bench" / "sink.c")], check=True)
-        process = subprocess.Popen([str(program), "0"], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([str(program), "0", str(delay_ms)], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{process.stdout.readline().split()[1]}"

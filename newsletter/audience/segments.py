@@ -87,12 +87,16 @@ def span_query(
     return _inlined(query) if dialect == "sqlite" else query
 
 
-def ends_query(newsletter: Newsletter) -> Select[int, int]:
-    """Select the first and the last id subscribed to *newsletter*."""
-    ids = col(Subscription.subscriber_id)
-    return columns(func.min(ids), func.max(ids)).where(
-        col(Subscription.newsletter) == newsletter.slug, col(Subscription.state) == "active"
-    )
+def ends_query(newsletter: Newsletter) -> Select[Any]:
+    """Select the first and the last id subscribed to *newsletter*; each from an end of the index."""
+
+    def end(find: Any) -> Any:
+        found = columns(find(col(Subscription.subscriber_id)))
+        return found.where(
+            col(Subscription.newsletter) == newsletter.slug, col(Subscription.state) == "active"
+        ).scalar_subquery()
+
+    return cast("Select[Any]", columns(end(func.min), end(func.max)))
 
 
 def _audience(
