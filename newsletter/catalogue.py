@@ -184,6 +184,7 @@ class Publication(_Value):
     paces: tuple[Pace, ...] = ()
     theme: Theme = Theme()
     embed_origins: tuple[Origin, ...] = ()
+    privacy_url: str = ""
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""

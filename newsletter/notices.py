@@ -201,7 +201,7 @@ class Notices:
             days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=at, end=at + timedelta(days=8)
         )  # fmt: skip
         due = next(coming, None)
-        return spoken.pattern(due.at, zone, "EEEE d MMMM") if due else ""
+        return spoken.date(due.day, "full") if due else ""
 
     def _environment(self, spoken: Words, *, escapes: bool) -> jinja2.Environment:
         with self._lock:

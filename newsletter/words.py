@@ -31,26 +31,20 @@ SOURCE_LANGUAGE = "en"
 LANGUAGES = ("en", "fr", "es", "de", "ar")
 LOCALE_FOLDER = Path(__file__).with_name("locale")
 _FORMATS = {"en": "en_GB"}  # where a language alone would mean another country's dates
-_AREAS = frozenset(
-    (
-        "Africa",
-        "America",
-        "Antarctica",
-        "Arctic",
-        "Asia",
-        "Atlantic",
-        "Australia",
-        "Europe",
-        "Indian",
-        "Pacific",
-    )
-)
-_TWINS = frozenset(("Europe/Busingen",))  # an exclave that would make Germany a country of two zones
 
 
 def marked(message: str) -> str:
     """Mark *message* to be translated where it is shown, not where it stands."""
     return message
+
+
+# Where a zone's name begins, and what such places are called together: a UN M49 code or a message.
+_AREAS = {
+    "Africa": "002", "America": "019", "Antarctica": "AQ", "Arctic": "150", "Asia": "142",
+    "Atlantic": marked("Atlantic Ocean"), "Australia": "009", "Europe": "150", "Indian": marked("Indian Ocean"),
+    "Pacific": "009",
+}  # fmt: skip
+_TWINS = frozenset(("Europe/Busingen",))  # an exclave that would make Germany a country of two zones
 
 
 class Words:
@@ -196,8 +190,10 @@ def _zones(language: str) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     groups: dict[str, list[tuple[str, str]]] = {}
     for zones in _zones_of().values():
         for zone in zones:
-            groups.setdefault(zone.split("/")[0], []).append((zone, speech.city(zone)))
-    return tuple((area, tuple(sorted(groups[area], key=lambda one: one[1]))) for area in sorted(groups))
+            area = _AREAS[zone.split("/")[0]]
+            name = str(speech.locale.territories.get(area) or speech.say(area))
+            groups.setdefault(name, []).append((zone, speech.city(zone)))
+    return tuple((name, tuple(sorted(groups[name], key=lambda one: one[1]))) for name in sorted(groups))
 
 
 def _translations(language: str) -> NullTranslations:

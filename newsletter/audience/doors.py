@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, update
 from sqlmodel import Session, col, select
 
+from newsletter.audience.subscribers import find_subscriber
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import OneTimeLink, ReaderSession, Subscriber
 
@@ -117,6 +118,22 @@ def _row(session: Session, secret: str, purpose: Purpose) -> OneTimeLink | None:
         return None
     row = session.get(OneTimeLink, _hash(secret))
     return row if row is not None and row.purpose == purpose else None
+
+
+def find_door(engine: Engine, email: str) -> int | None:
+    """The id of the subscriber who may get a login link at *email*; None: nobody, or mail does not reach them."""
+    with reading(engine) as session:
+        row = find_subscriber(session, email)
+    return row.id if row is not None and row.status not in ("pending", "bounced") else None
+
+
+def enter(engine: Engine, secret: str, *, now: datetime) -> tuple[str, Link] | None:
+    """Use a login link: the secret of the new session, and the link; None: it does not open any more."""
+    with writing(engine) as session:
+        link = use_link(session, secret, Purpose.LOGIN, now=now)
+        if link is None:
+            return None
+        return open_session(session, link.subscriber_id, now=now), link
 
 
 def open_session(session: Session, subscriber_id: int, *, now: datetime) -> str:

@@ -23,8 +23,10 @@ from newsletter.settings import Keys, Settings
 from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
 from newsletter.web.door import Door
+from newsletter.web.entering import Entering
 from newsletter.web.forms import Forms
 from newsletter.web.guards import Guards
+from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
 from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
@@ -54,6 +56,9 @@ def create_app(
     health = Health(engine)
     return Starlette(
         routes=[
+            Route("/", door.front, methods=["GET"]),
+            *Joining(door).routes(),
+            *Entering(door).routes(),
             *Leaving(door).routes(),
             *Preferences(door).routes(),
             *Viewing(door, view).routes(),

@@ -13,6 +13,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from newsletter.audience.doors import Visitor, find_visitor
 from newsletter.audience.limits import Knock, Limit, knock, networks_of
@@ -40,6 +41,10 @@ class Door:
     forms: Forms
     pages: Pages
     notices: Notices
+
+    async def front(self, request: Request) -> Response:
+        """``/``: there is no page of its own; readers want the newsletters."""
+        return self.pages.see(request, "/subscribe")
 
     async def visitor(self, request: Request) -> Visitor | None:
         """The reader who is logged in, or None."""
