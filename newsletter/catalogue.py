@@ -36,6 +36,8 @@ def _one_line(text: str) -> str:
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+# Who may show our form in a frame; nothing but scheme, host and port can get into the header.
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:\d{1,5})?$")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
@@ -181,6 +183,8 @@ class Publication(_Value):
     adverts: tuple[Advert, ...] = ()
     paces: tuple[Pace, ...] = ()
     theme: Theme = Theme()
+    embed_origins: tuple[Origin, ...] = ()
+    privacy_url: str = ""
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""
@@ -291,6 +295,7 @@ class Newsletter(_Value):
     thin_day: Literal["hold", "skip", "send"] = "hold"
     approval: Literal["auto", "editor"] = "auto"
     correction: str = "Correction: "
+    welcome: str = ""
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

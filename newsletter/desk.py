@@ -18,6 +18,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
+from newsletter.audience.doors import sweep
+from newsletter.audience.joining import expire
+from newsletter.audience.limits import prune
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
@@ -62,6 +65,7 @@ _REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 _WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.PAUSED)
 _GONE = (EditionStatus.SUBMITTING, EditionStatus.PAUSED, EditionStatus.SUBMITTED)
 _FAR_AHEAD = timedelta(days=366)
+TIDY_EVERY = timedelta(hours=1)
 
 
 def _silent(_step: str, _what: str, _done: int, _total: int) -> None:
@@ -120,6 +124,7 @@ class Desk:
     _queue_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _delivery_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _queued: list[Mailing] = field(default_factory=list, repr=False)
+    _tidied_at: datetime | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Clock = system_clock) -> Desk:
@@ -172,6 +177,20 @@ class Desk:
     def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
         """The newsletter's local day of *now*."""
         return local_date(now, newsletter.zone(self.catalogue.publication))
+
+    def tidy(self) -> None:
+        """
+        Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks.
+
+        Safe at any time and from any number of processes; does nothing within an hour of the last time here.
+        """
+        at = self.clock()
+        if self._tidied_at is not None and at - self._tidied_at < TIDY_EVERY:
+            return
+        self._tidied_at = at
+        expire(self.engine, now=at)
+        sweep(self.engine, now=at)
+        prune(self.engine, now=at)
 
     # --- collect --------------------------------------------------------------------------------
 
@@ -601,6 +620,7 @@ class Desk:
         Raises:
             ProviderError: the provider refuses us as a whole: all that follows would fail the same way.
         """
+        self.tidy()
         chosen = [self.catalogue[slug] for slug in only] or list(self.catalogue.newsletters)
         accounts: list[Account] = []
         frozen: list[tuple[Newsletter, int]] = []

@@ -113,6 +113,7 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
 
 def carry_on(desk: Desk) -> None:
     """Go on with what was approved by an editor, waits for its time, or was left unfinished by a crash."""
+    desk.tidy()
     try:
         if resent := desk.resolve_doubts():
             log.warning("batches.go_again", batches=resent)

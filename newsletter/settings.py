@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     in_flight: int = Field(4, alias="NEWSLETTER_IN_FLIGHT", ge=1, le=64)
     cancel_limit: int = Field(10, alias="NEWSLETTER_CANCEL_LIMIT", ge=1, le=100)
     actor: str = Field("", alias="NEWSLETTER_ACTOR")
+    trusted_proxies: str = Field("", alias="NEWSLETTER_TRUSTED_PROXIES")
     allow_private_sources: bool = Field(False, alias="NEWSLETTER_ALLOW_PRIVATE_SOURCES")
 
     @field_validator("base_url")
@@ -49,6 +51,35 @@ class Settings(BaseSettings):
         if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ValueError("a public host must be https, because the links carry tokens")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, value: str) -> str:
+        """Whose ``X-Forwarded-For`` is believed: addresses or networks, comma-separated."""
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ip_network(part, strict=False)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses or networks such as 10.0.0.0/8, comma-separated"
+                ) from None
+        return value
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of *trusted_proxies*."""
+        parts = filter(None, (part.strip() for part in self.trusted_proxies.split(",")))
+        return tuple(ip_network(part, strict=False) for part in parts)
+
+    @property
+    def path_prefix(self) -> str:
+        """The path under which the pages stand at *base_url*, without a final slash; mostly empty."""
+        return urlsplit(self.base_url).path.rstrip("/")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether readers reach the pages by https."""
+        return self.base_url.startswith("https://")
 
     @property
     def is_sqlite(self) -> bool:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "newsletter"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
     frozenset({"rota", "worker"}),
-    frozenset({"desk"}),
+    frozenset({"desk", "notices"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),
@@ -24,7 +24,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"picks"}),
     frozenset({"edition"}),
     frozenset({"catalogue"}),
-    frozenset({"articles", "events", "tokens"}),
+    frozenset({"articles", "events", "tokens", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,5 +176,16 @@ def serve_readers(desk: Desk, *, host: str, port: int) -> None:
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
     )  # fmt: skip
-    typer.echo(f"Readers' pages at http://{host}:{port} (Ctrl-C ends it)", err=True)
+    threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
+    typer.echo(
+        f"Readers' pages at http://{host}:{port}{desk.settings.path_prefix} (Ctrl-C ends it)", err=True
+    )
     serve(app, host=host, port=port)
+
+
+def _tidied(desk: Desk) -> None:
+    """Tidy while the pages answer already; what fails now is done by the next process that does."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with suppress(SQLAlchemyError):
+        desk.tidy()

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
@@ -120,6 +120,37 @@ def reading(engine: Engine) -> Iterator[Session]:
     """Open a transaction that only reads."""
     with Session(engine, expire_on_commit=False) as session:
         yield session
+
+
+def answers(engine: Engine) -> bool:
+    """Whether the database answers a question."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the schema is the newest this program knows, neither older nor newer."""
+    from alembic.runtime.migration import MigrationContext
+
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() == _newest()
+    except SQLAlchemyError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def _newest() -> str | None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return ScriptDirectory.from_config(config).get_current_head()
 
 
 def _migrate(engine: Engine) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, select
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from newsletter.audience.segments import is_paying
+from newsletter.audience.tokens import TokenKind
 from newsletter.desk import Desk
 from newsletter.outbox.claim import Readers
 from newsletter.outbox.drain import recipients
@@ -14,9 +20,32 @@ from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, Subscriber
+from newsletter.web.door import Door
 
 PAID_VIEW_DAYS = 30
 """How long a paying reader's link shows the paid variant; afterwards it shows the free one."""
+
+MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+"""A mail brings its own styles and pictures; it may do nothing else."""
+
+
+class Viewing:
+    """``/view/{token}``: the mail in a browser."""
+
+    def __init__(self, door: Door, view: Callable[[str, bytes], str | None] | None) -> None:
+        self.door, self.view = door, view
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes of this room."""
+        return [Route("/view/{token}", self.view_online, methods=["GET"])]
+
+    def view_online(self, request: Request) -> Response:
+        """Show the reader's variant."""
+        token = self.door.token(request, TokenKind.VIEW)
+        page = self.view(token.reader, token.scope) if self.view else None
+        if page is None:
+            raise HTTPException(404)
+        return HTMLResponse(page, headers={"Content-Security-Policy": MAIL_POLICY})
 
 
 def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str | None:

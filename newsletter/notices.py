@@ -1,0 +1,226 @@
+"""
+The mails of the system itself to one reader: confirm, log in, welcome, a changed address.
+
+Each is a template under ``templates/_notices`` that sets its words; ``notice.mjml.j2`` and
+``notice.txt.j2`` set them in the publication's look. They go through the provider like an edition, but
+one at a time and to nobody's ledger; with maildir into ``NEWSLETTER_SYSTEM_OUTBOX``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import mjml
+import structlog
+from sqlalchemy import Engine
+
+from newsletter.audience.doors import Purpose, make_link
+from newsletter.audience.tokens import Signer
+from newsletter.catalogue import Catalogue, Newsletter
+from newsletter.errors import TemplateError
+from newsletter.providers import Accepted, Envelope, Provider, Recipient, make_provider
+from newsletter.providers.maildir import Maildir
+from newsletter.rendering.engine import FILTERS
+from newsletter.settings import Keys, Settings
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import Subscriber
+from newsletter.times import Clock, due_dates
+from newsletter.words import Words, choose_language, words
+
+log = structlog.get_logger()
+
+
+class Kind(StrEnum):
+    """What a notice is about; each is a template of that name."""
+
+    CONFIRM = "confirm"  # link, newsletters
+    KNOWN = "known"  # link: they asked for what they get already
+    LOGIN = "login"  # link
+    ADDRESS = "address"  # link; goes to the pending address, which it confirms
+    ADDRESS_TOLD = "address-told"  # new: the masked address; goes to the old one
+    WELCOME = "welcome"  # newsletters
+
+
+_TO_STRANGERS = frozenset((Kind.CONFIRM, Kind.KNOWN))
+"""Anybody can cause these to anybody: nothing that was typed into a form stands in them, not even a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A rendered notice."""
+
+    subject: str
+    html: str
+    text: str
+
+
+class Notices:
+    """Renders and sends notices; may be called from several threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        keys: Keys,
+        settings: Settings,
+        *,
+        clock: Clock,
+        provider: Provider | None = None,
+    ) -> None:
+        self.engine, self.catalogue, self.settings, self.clock = engine, catalogue, settings, clock
+        self.signer = Signer(keys)
+        self._given = provider
+        self._environments: dict[tuple[str, bool], jinja2.Environment] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Who carries them: the publication's provider, made when first needed."""
+        if self._given is not None:
+            return self._given
+        if self.settings.provider == "maildir":
+            return Maildir(self.settings.system_outbox)
+        return make_provider(self.settings)
+
+    def send(
+        self, kind: Kind, subscriber_id: int, *, language: str = "", values: Mapping[str, Any] | None = None
+    ) -> bool:
+        """
+        Send one notice to a subscriber; whether the provider took it. Never raises for a delivery.
+
+        *language*: that of the page that caused it; default the reader's own. *values*: ``link`` is the
+        path of a one-time link, ``newsletters`` are slugs; see ``Kind`` for who needs what.
+        """
+        with reading(self.engine) as session:
+            row = session.get(Subscriber, subscriber_id)
+        if row is None:
+            return False
+        to = row.pending_email if kind == Kind.ADDRESS else row.email
+        if not to:
+            return False
+        spoken = words(choose_language([tag for tag in (language, row.language) if tag],
+                                       fallback=self.catalogue.publication.language))  # fmt: skip
+        at = self.clock()
+        notice = self.render(kind, spoken, reader=row.reader, values=values or {}, at=at)
+        slugs = tuple((values or {}).get("newsletters", ()))
+        leaving = ""
+        if kind == Kind.WELCOME:
+            slug = slugs[0] if len(slugs) == 1 else ""
+            leaving = f"{self.settings.base_url}/u/{self.signer.unsubscribe(row.reader, slug)}"
+        publication = self.catalogue.publication
+        envelope = Envelope(
+            edition=f"notice.{kind}", batch=f"{secrets.token_hex(6)}.1", newsletter="", variant=f"notice-{kind}",
+            sender=publication.sender, reply_to=publication.reply_to, subject=notice.subject, html=notice.html,
+            text=notice.text, list_id="", list_name="", dated_at=at, language=spoken.language,
+            recipients=(
+                Recipient(
+                    reader=row.reader, email=to, name="" if kind in _TO_STRANGERS else row.name, values={},
+                    unsubscribe_url=leaving,
+                ),
+            ),
+        )  # fmt: skip
+        outcome = self.provider.submit(envelope)
+        if isinstance(outcome, Accepted):
+            log.info("notice.sent", kind=str(kind), reader=row.reader)
+            return True
+        log.error("notice.not_sent", kind=str(kind), reader=row.reader, reason=outcome.reason)
+        return False
+
+    def send_login(
+        self, subscriber_id: int, *, language: str = "", then: str = "", kind: Kind = Kind.LOGIN
+    ) -> bool:
+        """Make a one-time login link and send it; *then* is where the reader goes (see ``web.entering``)."""
+        with writing(self.engine) as session:
+            if session.get(Subscriber, subscriber_id) is None:
+                return False
+            detail = {"then": then} if then else {}
+            secret = make_link(session, Purpose.LOGIN, subscriber_id, now=self.clock(), detail=detail)
+        return self.send(kind, subscriber_id, language=language, values={"link": f"/login/{secret}"})
+
+    def render(
+        self, kind: Kind, spoken: Words, *, reader: str, values: Mapping[str, Any], at: datetime
+    ) -> Notice:
+        """
+        Make one notice.
+
+        Raises:
+            TemplateError: its template does not render or compile.
+        """
+        base = self.settings.base_url
+        publication = self.catalogue.publication
+        chosen = [one for one in self.catalogue.newsletters if one.slug in values.get("newsletters", ())]
+        context: dict[str, Any] = {
+            "publication": publication, "theme": publication.theme, "words": spoken, "base_url": base,
+            "name": spoken.isolated(publication.name), "newsletters": chosen,
+            "names": spoken.listed([one.name for one in chosen]),
+            "link": f"{base}{values['link']}" if "link" in values else "",
+            "new": spoken.isolated(values.get("new", "")),
+            "preferences": f"{base}/preferences/{self.signer.preferences(reader)}",
+            "next_of": lambda one: self._next(one, spoken, at),
+        }  # fmt: skip
+        name = f"{kind}.j2"
+        try:
+            said = self._environment(spoken, escapes=False).get_template(name).make_module(context)
+            content = {
+                key: getattr(said, key, default)
+                for key, default in (
+                    ("subject", ""), ("preheader", ""), ("heading", ""), ("before", ()), ("button", ""),
+                    ("after", ()), ("why", ""), ("url", context["link"]), ("listed", False), ("links", ()),
+                )
+            }  # fmt: skip
+            edition = SimpleNamespace(
+                subject=content["subject"], preheader=content["preheader"], language=spoken.language,
+                direction=spoken.direction,
+            )  # fmt: skip
+            source = self._environment(spoken, escapes=True).get_template("notice.mjml.j2").render(
+                {**context, **content, "edition": edition}
+            )  # fmt: skip
+            text = self._environment(spoken, escapes=False).get_template("notice.txt.j2").render(
+                {**context, **content, "edition": edition}
+            )  # fmt: skip
+            html = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
+        except (jinja2.TemplateError, ValueError) as error:
+            raise TemplateError(
+                f"The notice {kind} does not render: {error}", template=f"_notices/{name}"
+            ) from error
+        return Notice(str(content["subject"]), str(html), _tidy(text))
+
+    def _next(self, newsletter: Newsletter, spoken: Words, at: datetime) -> str:
+        """When the next edition of a newsletter comes, in words."""
+        zone = newsletter.zone(self.catalogue.publication)
+        coming = due_dates(
+            days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=at, end=at + timedelta(days=8)
+        )  # fmt: skip
+        due = next(coming, None)
+        return spoken.date(due.day, "full") if due else ""
+
+    def _environment(self, spoken: Words, *, escapes: bool) -> jinja2.Environment:
+        with self._lock:
+            made = self._environments.get((spoken.language, escapes))
+            if made is None:
+                root = self.catalogue.root
+                made = jinja2.Environment(
+                    loader=jinja2.FileSystemLoader([root / "_notices", root / "_shared"]), autoescape=escapes,  # noqa: S701  # decided per part
+                    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                    extensions=["jinja2.ext.i18n"],
+                )  # fmt: skip
+                made.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
+                made.filters.update(FILTERS)
+                self._environments[spoken.language, escapes] = made
+        return made
+
+
+def _tidy(text: str) -> str:
+    """At most one empty line in a row."""
+    lines: Sequence[str] = [line.rstrip() for line in text.split("\n")]
+    kept = [line for at, line in enumerate(lines) if line or (at and lines[at - 1])]
+    return "\n".join(kept).strip("\n") + "\n"
