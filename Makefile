@@ -10,15 +10,16 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared check format cover bench bench-delivery bench-kill preview clean
+.PHONY: help run test test-shared test-browser check format cover bench bench-delivery bench-kill bench-web preview clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
 	@echo "make preview   a local page of every newsletter and variant"
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
+	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
-	@echo "make bench     the measured ratios (make bench-delivery: a million readers; make bench-kill: a hundred kills)"
+	@echo "make bench     the measured ratios (make bench-delivery: a million readers; make bench-web: the pages under load; make bench-kill: a hundred kills)"
 	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
 
 $(BIN)/newsletter: pyproject.toml constraints.txt
@@ -52,6 +53,10 @@ test: $(VENV)/.dev
 test-shared: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2 -m shared
 
+test-browser: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	@$(BIN)/python -m pytest -q -m browser tests/browser
+
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py
 	@$(BIN)/ruff check newsletter tests bench scheduler.py
@@ -72,6 +77,9 @@ bench: $(VENV)/.dev
 bench-delivery: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@$(BIN)/python -m bench.delivery
+
+bench-web: $(VENV)/.dev
+	@$(BIN)/python -m bench.web
 
 bench-kill: $(VENV)/.dev
 	@$(BIN)/python -m bench.kill --runs 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from newsletter.store.session import open_store
 # Machines are noisy: a property is about what holds, not about how long one example took.
 settings.register_profile("newsletter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("newsletter")
+
+
+collect_ignore = [] if find_spec("playwright") else ["browser"]
+"""The browser tests need the extra of that name: make test-browser."""
 
 
 def _postgres() -> str:

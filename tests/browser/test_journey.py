@@ -1,0 +1,102 @@
+"""
+A reader's whole journey in a real browser: join, confirm, get an edition, read it online, choose, leave, undo.
+
+At phone and desktop width, light and dark, in English and in Arabic. Every page is looked at by axe-core
+(WCAG 2.2 A and AA and best practice), weighed, watched for requests to others, and must not scroll sideways.
+With ``NEWSLETTER_SHOTS=docs/pages`` a contact sheet of each journey is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.browser.conftest import NOW, Site
+
+pytestmark = pytest.mark.browser
+
+SIZES = {"phone": (375, 812), "desktop": (1280, 900)}
+PAGE_BYTES = 50_000
+MAIL_RULES = ("region", "landmark-one-main", "page-has-heading-one")
+"""Rules for whole sites, which a mail shown as it was sent is not."""
+
+
+class Traveller:
+    """A reader at their browser: visits pages and has each of them examined."""
+
+    def __init__(self, context: BrowserContext, site: Site) -> None:
+        self.site = site
+        self.page: Page = context.new_page()
+        self.shots: list[bytes] = []
+        self.strangers: set[str] = set()
+        self.weights: dict[str, int] = {}
+        self.page.on("request", lambda request: self._asked(request.url))
+        self.page.on("response", lambda response: self._weigh(response))
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith((self.site.url, "data:")):
+            self.strangers.add(url)
+
+    def _weigh(self, response: object) -> None:
+        kind = response.headers.get("content-type", "")  # type: ignore[attr-defined]
+        if kind.startswith("text/html") and response.status < 300:  # type: ignore[attr-defined]
+            self.weights[response.url] = len(response.body())  # type: ignore[attr-defined]
+
+    def go(self, path: str) -> None:
+        """Open a page of ours."""
+        answer = self.page.goto(path if path.startswith("http") else self.site.url + path)
+        assert answer is not None and answer.status == 200, path
+        self.examine()
+
+    def press(self, selector: str = "main form button") -> None:
+        """Press a button and examine what comes."""
+        with self.page.expect_navigation():
+            self.page.locator(selector).first.click()
+        self.examine()
+
+    def examine(self, *, mail: bool = False) -> None:
+        """The page on screen: accessible, light enough, nobody else asked, nothing cut off."""
+        rules = {name: {"enabled": False} for name in MAIL_RULES} if mail else {}
+        found = Axe().run(self.page, options={"rules": rules})
+        faults = [
+            (one["id"], one["impact"], [node["html"][:120] for node in one["nodes"]][:3])
+            for one in found.response["violations"]
+        ]
+        assert faults == [], (self.page.url, faults)
+        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{self.page.url} is {wide} px too wide"
+        self.shots.append(self.page.screenshot(type="jpeg", quality=70))
+
+    def link(self, text: str, kind: str) -> str:
+        """The address of one of our links in a mail's text."""
+        found = re.search(rf"{re.escape(self.site.url)}/{kind}/[\w-]+", text)
+        assert found is not None, f"no /{kind}/ link in the mail"
+        return found[0]
+
+
+@pytest.fixture
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """A fresh visitor with a screen, a colour scheme and a language."""
+    size, scheme, language = request.param
+    width, height = SIZES[size]
+    opened = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, locale=language,
+        is_mobile=size == "phone", has_touch=size == "phone",
+    )  # fmt: skip
+    yield opened
+    opened.close()
+
+
+JOURNEYS = [
+    (size, scheme, language)
+    for size in SIZES
+    for scheme in ("light", "dark")
+    for language in ("en", "ar")
+]
