@@ -24,7 +24,7 @@ from newsletter.outbox.accounts import audit, why
 from newsletter.outbox.doubt import settle_by_word
 from newsletter.outbox.evidence import Evidence, record_events, settle_from_stored
 from newsletter.outbox.freeze import freeze
-from newsletter.outbox.ledger import this_owner
+from newsletter.outbox.ledger import this_owner, withdraw
 from newsletter.providers import Accepted, Uncertain
 from newsletter.providers.sendgrid_events import read_events
 from newsletter.settings import Keys
@@ -228,6 +228,21 @@ def test_a_given_up_attempt_is_believed_after_a_later_one_was_refused(engine: En
 
     assert (the_batch(engine).state, the_batch(engine).doubled_n) == ("submitted", 0)
     assert the_edition(engine, edition_id).status == EditionStatus.SUBMITTED
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_was_taken_back_turns_out_to_have_gone(engine: Engine, keys: Keys, later: int) -> None:
+    """Sent again by a person's word, spiked before it went, and then proof of the first attempt: submitted."""
+    edition_id = in_doubt(engine, keys)
+    settle_by_word(engine, edition_id, 1, "resend", actor="mia", at=NOW)
+    with writing(engine) as session:
+        session.execute(update(Batch).values(attempt=1 + later))
+        withdraw(session, edition_id, at=NOW, reason="the edition was spiked")
+
+    assert record(engine, keys, told("delivered", taken(2))).settled == 1
+
+    assert (the_batch(engine).state, the_batch(engine).doubled_n) == ("submitted", 0)
+    assert balance_of(engine, edition_id) == (5, 0, 5, 0, 0, 0)
 
 
 def test_a_confirmed_double_is_counted_once(engine: Engine, keys: Keys) -> None:

@@ -15,6 +15,7 @@ Batch::
      │  │ │         ├────────▶ failed      certainly refused for good
      │  │ │         └────────▶ uncertain ──▶ submitted | pending | abandoned   by evidence or a person's word
      │  │ └───▶ withdrawn   the edition was spiked or corrected before it went   │          │
+     │  │         ▼                                                              │          │
      │  └─────▶ submitted   an attempt that was given up turns out to have been taken ◀─────┘
      └───────────────────────────────────────────────────────────────────────────┘
 

@@ -250,6 +250,10 @@ def _proofs(told: Iterable[_Told]) -> dict[_Attempt, _Proof]:
     return proofs
 
 
+_NOT_ON_ITS_WAY = (BatchState.PENDING, BatchState.WITHDRAWN)
+"""Waits to go (again), or was taken back before it went: an earlier attempt may have been taken all the same."""
+
+
 class _Row(NamedTuple):
     """A batch as it stood when the events were looked at; every move is conditional on it."""
 
@@ -282,9 +286,9 @@ def _is_open(row: _Row | None, attempt: int, at: datetime) -> bool:
     if row is None or attempt > row.attempt:
         return False
     if attempt < row.attempt:
-        return row.state == BatchState.PENDING or row.doubled_n == 0
+        return row.state in _NOT_ON_ITS_WAY or row.doubled_n == 0
     match BatchState(row.state):
-        case BatchState.UNCERTAIN | BatchState.ABANDONED | BatchState.PENDING:
+        case BatchState.UNCERTAIN | BatchState.ABANDONED | BatchState.PENDING | BatchState.WITHDRAWN:
             return True
         case BatchState.SUBMITTING:  # its owner will know better, if there still is one
             return is_dead(row.owner) or (row.lease_until is not None and row.lease_until < at)
@@ -327,7 +331,7 @@ def _is_about_us(session: Session, proof: _Proof, row: _Row, edition: str) -> bo
 def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_called_back: bool) -> str:
     """Move the batch, or record that its readers had it twice: "settled", "doubled" or ""."""
     state = BatchState(row.state)
-    if attempt == row.attempt and state is not BatchState.PENDING:
+    if attempt == row.attempt and state not in _NOT_ON_ITS_WAY:
         proven = "an event of the provider proves that it was taken"
         moved = move_batch(
             session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=attempt, owner="",
@@ -339,7 +343,7 @@ def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_calle
             return ""  # it was refused for certain: nothing was taken, whatever this is
         # The provider had said that it stopped it, and it went out all the same.
         session.connection().execute(update(Batch).where(col(Batch.id) == row.id).values(given_up=attempt))
-    if state is BatchState.PENDING and move_batch(
+    if state in _NOT_ON_ITS_WAY and move_batch(
         session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=row.attempt,
         error=f"attempt {attempt} turned out to have been taken",
     ):  # fmt: skip

@@ -54,7 +54,7 @@ BATCH_MOVES: dict[BatchState, frozenset[BatchState]] = {
     _B.ABANDONED: frozenset({_B.SUBMITTED}),
     _B.SUBMITTED: frozenset(),
     _B.FAILED: frozenset(),
-    _B.WITHDRAWN: frozenset(),
+    _B.WITHDRAWN: frozenset({_B.SUBMITTED}),
 }
 
 OPEN_STATES = (BatchState.PENDING, BatchState.SUBMITTING, BatchState.UNCERTAIN)

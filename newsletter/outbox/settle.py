@@ -66,13 +66,14 @@ def record_double(session: Session, batch_id: int, attempt: int, *, readers: int
     if batch is None or attempt > batch.given_up or batch.given_up == 0:
         return False
     session.refresh(batch)
-    if batch.state == BatchState.PENDING and attempt == batch.attempt:
+    waits = BatchState(batch.state)
+    if waits in (BatchState.PENDING, BatchState.WITHDRAWN) and attempt == batch.attempt:
         why = f"attempt {attempt} turned out to have been taken"
         return move_batch(
             session,
             batch_id,
             to=BatchState.SUBMITTED,
-            frm=BatchState.PENDING,
+            frm=waits,
             at=at,
             of_attempt=attempt,
             error=why,

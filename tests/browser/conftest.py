@@ -42,7 +42,12 @@ class Site:
         """What a command of ours prints; it must not fail."""
         program = Path(sys.executable).with_name("newsletter")
         done = subprocess.run(
-            [str(program), *words], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
+            [str(program), *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode in (0, 3), done.stderr
         return done.stdout
@@ -79,13 +84,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = a_site(tmp_path_factory.mktemp("site"))
     port = _port()
     url = f"http://127.0.0.1:{port}"
-    keep = {name: value for name, value in os.environ.items() if not name.startswith(("NEWSLETTER_", "SENDGRID_"))}
+    keep = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NEWSLETTER_", "SENDGRID_"))
+    }
     site = Site(url, folder, {**keep, "NEWSLETTER_BASE_URL": url, "DATABASE_URL": "sqlite:///subscribers.db"})
     site.run("collect", "--now", NOW)
     program = Path(sys.executable).with_name("newsletter")
     with (folder / "serve.log").open("wb") as log:
         serving = subprocess.Popen(
-            [str(program), "serve", "--port", str(port)], cwd=folder, env=site.environment, stdout=log, stderr=log
+            [str(program), "serve", "--port", str(port)],
+            cwd=folder,
+            env=site.environment,
+            stdout=log,
+            stderr=log,
         )
         try:
             for _ in range(150):

@@ -8,17 +8,14 @@ With ``NEWSLETTER_SHOTS=docs/pages`` a contact sheet of each journey is kept.
 
 from __future__ import annotations
 
-import base64
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.browser.conftest import NOW, Site
+from tests.browser.conftest import Site
 
 pytestmark = pytest.mark.browser
 
@@ -70,7 +67,9 @@ class Traveller:
             for one in found.response["violations"]
         ]
         assert faults == [], (self.page.url, faults)
-        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wide = self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
         assert wide <= 0, f"{self.page.url} is {wide} px too wide"
         self.shots.append(self.page.screenshot(type="jpeg", quality=70))
 
@@ -95,8 +94,5 @@ def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Browse
 
 
 JOURNEYS = [
-    (size, scheme, language)
-    for size in SIZES
-    for scheme in ("light", "dark")
-    for language in ("en", "ar")
+    (size, scheme, language) for size in SIZES for scheme in ("light", "dark") for language in ("en", "ar")
 ]
