@@ -141,7 +141,7 @@ def choose_language(preferred: Iterable[str], *, fallback: str = SOURCE_LANGUAGE
     None of them: that of *fallback*, a tag too; else English.
     """
     for tag in (*preferred, fallback):
-        found = negotiate_locale([tag.replace("-", "_")], LANGUAGES)
+        found = negotiate_locale([tag.replace("-", "_").lower()], LANGUAGES)
         if found:
             return found
     return SOURCE_LANGUAGE

@@ -18,7 +18,17 @@ from newsletter.catalogue import Catalogue
 from newsletter.errors import NotFound, SettingsError
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Event, Installation, Subscriber, SubscriberTag, Subscription, Suppression
+from newsletter.store.tables import (
+    Event,
+    IdempotentRequest,
+    Installation,
+    OneTimeLink,
+    ReaderSession,
+    Subscriber,
+    SubscriberTag,
+    Subscription,
+    Suppression,
+)
 from newsletter.times import iso
 
 _KEY_CHECK = "suppression-key-check"
@@ -185,6 +195,11 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
         row = _require(session, email)
         hashed = address_hash(keys.suppression, row.email_key)
         session.execute(delete(SubscriberTag).where(col(SubscriberTag.subscriber_id) == row.id))
+        session.execute(delete(OneTimeLink).where(col(OneTimeLink.subscriber_id) == row.id))
+        session.execute(delete(ReaderSession).where(col(ReaderSession.subscriber_id) == row.id))
+        session.execute(
+            update(IdempotentRequest).where(col(IdempotentRequest.reader) == row.reader).values(reader="")
+        )
         session.execute(delete(Subscription).where(col(Subscription.subscriber_id) == row.id))
         session.execute(
             update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={})

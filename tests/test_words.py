@@ -1,0 +1,137 @@
+"""What readers read is whole in every language, and says the same with the same values."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newsletter.notices import Kind, Notices
+from newsletter.settings import Keys, Settings
+from newsletter.web.listing import listing
+from newsletter.words import LANGUAGES, choose_language, guess_zone, read_accept_language, words
+from tests.builders import the_catalogue
+from tests.messages import extracted, path_of, stored, written
+
+OTHERS = [language for language in LANGUAGES if language != "en"]
+VALUE = re.compile(r"%\(\w+\)s")
+NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_message_is_translated(language: str) -> None:
+    """Nothing a page or a mail says is missing, and nothing is left over."""
+    wanted = {message.id for message in extracted() if message.id}
+    held = {message.id: message.string for message in stored(language) if message.id}
+
+    assert set(held) == wanted, "run: python -m tests.messages"
+    assert [
+        message for message, said in held.items() if not said or (isinstance(said, tuple) and not all(said))
+    ] == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_translations_have_the_same_values(language: str) -> None:
+    """No translation loses or invents a value, and none has markup or half a directive."""
+    for message in stored(language):
+        if not message.id:
+            continue
+        ids = (message.id,) if isinstance(message.id, str) else message.id
+        strings = (message.string,) if isinstance(message.string, str) else message.string
+        for said in strings:
+            assert set(VALUE.findall(said)) <= set(VALUE.findall("".join(ids))), said
+            assert isinstance(message.id, tuple) or set(VALUE.findall(said)) == set(
+                VALUE.findall(message.id)
+            ), said
+            assert "%" not in VALUE.sub("", said) and "<" not in said, said
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_catalogues_are_sorted(language: str) -> None:
+    """The file has the one form that merges well: by message, without line numbers."""
+    assert path_of(language).read_bytes() == written(stored(language)), "run: python -m tests.messages"
+
+
+@pytest.mark.parametrize(
+    ("preferred", "fallback", "expected"),
+    [
+        (["de-AT"], "en", "de"),
+        (["pt-BR", "es-419"], "en", "es"),
+        (["ja"], "fr-FR", "fr"),
+        (["zz", "nonsense--"], "ja", "en"),
+        (["AR"], "en", "ar"),
+    ],
+)
+def test_the_language_is_the_best_there_is(preferred: list[str], fallback: str, expected: str) -> None:
+    """Of what a reader prefers, the first the pages have; else the publication's; else English."""
+    assert choose_language(preferred, fallback=fallback) == expected
+
+
+def test_accept_language_is_read_by_its_weights() -> None:
+    """Best first; what cannot be read is left out."""
+    told = read_accept_language("fr;q=0.3, de-CH, en;q=0.8, *;q=0.1, x y;q=2, es;q=zero, ar;q=0")
+
+    assert told == ("de-CH", "en", "fr")
+
+
+@given(header=st.text(max_size=200), tag=st.text(max_size=20))
+def test_no_header_is_too_strange(header: str, tag: str) -> None:
+    """Whatever a browser sends, there is a language and a zone."""
+    told = read_accept_language(header)
+
+    assert choose_language([*told, tag]) in LANGUAGES
+    assert guess_zone([*told, tag], fallback="Europe/Paris")
+
+
+def test_the_zone_is_guessed_from_a_country_that_has_one() -> None:
+    """Austria has one zone and Brazil many; a language alone says nothing."""
+    assert guess_zone(("de-AT", "en-US"), fallback="Europe/Paris") == "Europe/Vienna"
+    assert guess_zone(("de-DE",), fallback="Europe/Paris") == "Europe/Berlin"
+    assert guess_zone(("pt-BR",), fallback="Europe/Paris") == "Europe/Paris"
+    assert guess_zone(("de",), fallback="Europe/Paris") == "Europe/Paris"
+
+
+@pytest.mark.parametrize(
+    ("language", "today", "economy", "a_day"),
+    [
+        ("en", "Monday to Friday, 06:30 (Paris)", "Every Monday, 07:00 (Paris)", "20 November 2026"),
+        ("fr", "Du lundi au vendredi, 06:30 (Paris)", "Chaque lundi, 07:00 (Paris)", "20 novembre 2026"),
+        ("es", "De lunes a viernes, 6:30 (París)", "Cada lunes, 7:00 (París)", "20 de noviembre de 2026"),
+        (
+            "de",
+            "Montag bis Freitag, 06:30 Uhr (Paris)",
+            "Jeden Montag, 07:00 Uhr (Paris)",
+            "20. November 2026",
+        ),
+    ],
+)
+def test_when_it_comes_is_said_in_words(language: str, today: str, economy: str, a_day: str) -> None:
+    """The schedule as a sentence of the language, days, places and dates by CLDR."""
+    told = {one.slug: one.cadence for one in listing(the_catalogue(), words(language))}
+
+    assert (told["today"], told["economy"]) == (today, economy)
+    assert words(language).date(date(2026, 11, 20)) == a_day
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_notice_renders_in_every_language(kind: Kind, language: str) -> None:
+    """HTML and text hold the link, the direction and nothing unfilled."""
+    keys = Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
+    notices = Notices(None, the_catalogue(), keys, Settings(), clock=lambda: NOW)  # type: ignore[arg-type]
+    values = {"link": "/login/abc", "newsletters": ("today",), "new": "n…@m….example"}
+
+    made = notices.render(kind, words(language), reader="ab" * 12, values=values, at=NOW)
+
+    assert made.subject and "%(" not in made.subject + made.html + made.text
+    assert f'dir="{words(language).direction}"' in made.html and f'lang="{language}"' in made.html
+    if kind is not Kind.WELCOME:
+        assert (
+            "http://127.0.0.1:8000/login/abc" in made.html and "http://127.0.0.1:8000/login/abc" in made.text
+        )
+    else:
+        assert "/preferences/" in made.html and "Parallel Today" in made.text
+    assert "\n\n\n" not in made.text and len(made.html) < 40_000
