@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -49,7 +49,9 @@ def audience_query(
     Active subscription and address, not suppressed for all or for this newsletter, and the segment.
     """
     paying = is_paying(publication, now)
-    return _audience(newsletter, (col(Subscriber.id),)).where(paying if plan_class == "paying" else ~paying)
+    return _audience(newsletter, (col(Subscriber.id),), publication, now).where(
+        paying if plan_class == "paying" else ~paying
+    )
 
 
 def frozen_query(
@@ -66,10 +68,12 @@ def frozen_query(
     if not only_classes:
         engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
         wanted += [col(Subscriber.timezone), engaged]
-    return _audience(newsletter, wanted)
+    return _audience(newsletter, wanted, publication, now)
 
 
-def _audience(newsletter: Newsletter, wanted: Sequence[Any]) -> Select[Any]:
+def _audience(
+    newsletter: Newsletter, wanted: Sequence[Any], publication: Publication, now: datetime
+) -> Select[Any]:
     return (
         columns(*wanted)
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
@@ -78,7 +82,7 @@ def _audience(newsletter: Newsletter, wanted: Sequence[Any]) -> Select[Any]:
             col(Subscription.state) == "active",
             col(Subscriber.status) == "active",
             ~_suppressed(newsletter.slug),
-            *_conditions(newsletter.audience),
+            *_conditions(newsletter.audience, publication, now),
         )
         .order_by(col(Subscription.subscriber_id))
     )
@@ -91,7 +95,7 @@ def _suppressed(slug: str) -> ColumnElement[bool]:
     return one.correlate(Subscriber).exists()
 
 
-def _conditions(segment: Segment) -> list[ColumnElement[bool]]:
+def _conditions(segment: Segment, publication: Publication, now: datetime) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if segment.plans:
         conditions.append(col(Subscriber.plan).in_(segment.plans))
@@ -107,7 +111,20 @@ def _conditions(segment: Segment) -> list[ColumnElement[bool]]:
         conditions.append(col(Subscriber.joined_at) >= _midnight(segment.joined_after))
     if segment.joined_before:
         conditions.append(col(Subscriber.joined_at) < _midnight(segment.joined_before))
+    trials = publication.trial_plans
+    renewed = tuple(plan for plan in publication.paying_plans if plan not in trials)
+    conditions += _ends(segment.plan_ends_within_days, publication.paying_plans, now)
+    conditions += _ends(segment.renewal_due_within_days, renewed, now)
+    conditions += _ends(segment.trial_ends_within_days, trials, now)
     return conditions
+
+
+def _ends(days: int | None, plans: Sequence[str], now: datetime) -> list[ColumnElement[bool]]:
+    """On one of *plans*, which still runs and ends in at most *days*; None: no condition."""
+    if days is None:
+        return []
+    until = col(Subscriber.plan_until)
+    return [col(Subscriber.plan).in_(plans), until > now, until <= now + timedelta(days=days)]
 
 
 def _tagged(tags: Sequence[str]) -> ColumnElement[bool]:
