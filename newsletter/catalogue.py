@@ -70,13 +70,25 @@ class Source(_Value):
 
 
 class Plan(_Value):
-    """A plan readers are on; its class decides which variant they get."""
+    """
+    A plan readers are on; its class decides which variant they get.
+
+    *days* is how long it is paid for at a time; 0: without an end. Only a *trial* ends by itself after
+    them: the others are renewed, and whoever takes the money says until when (``plan_until``).
+    """
 
     id: Slug
     name: str
     plan_class: PlanClass = Field(alias="class")
     price: str = ""
-    days: int = 0
+    days: int = Field(0, ge=0, le=36_600)
+    trial: bool = False
+
+    @model_validator(mode="after")
+    def _trial_ends(self) -> Plan:
+        if self.trial and (self.plan_class != "paying" or not self.days):
+            raise ValueError("a trial is of class paying and says for how many days")
+        return self
 
 
 class TopicRule(_Value):
@@ -199,6 +211,18 @@ class Publication(_Value):
         """Ids of the plans of class ``paying``."""
         return tuple(p.id for p in self.plans if p.plan_class == "paying")
 
+    @property
+    def trial_plans(self) -> tuple[str, ...]:
+        """Ids of the plans that are trials; each is a paying one."""
+        return tuple(p.id for p in self.plans if p.trial)
+
+    @model_validator(mode="after")
+    def _plans_differ(self) -> Publication:
+        ids = [plan.id for plan in self.plans]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two plans have the same id")
+        return self
+
 
 class Schedule(_Value):
     """When a newsletter is due: weekdays and a wall-clock time in its zone."""
@@ -229,7 +253,12 @@ class Window(_Value):
 
 
 class Segment(_Value):
-    """Who gets a newsletter, of those subscribed to it; all conditions must hold; empty means any."""
+    """
+    Who gets a newsletter, of those subscribed to it; all conditions must hold; empty means any.
+
+    *plan_ends_within_days*: a plan of class paying that still runs and ends in at most so many days;
+    *trial_ends_within_days* the same of trials, *renewal_due_within_days* of all others.
+    """
 
     classes: tuple[PlanClass, ...] = CLASSES
     plans: tuple[str, ...] = ()
@@ -239,6 +268,19 @@ class Segment(_Value):
     without_tags: tuple[str, ...] = ()
     joined_after: date | None = None
     joined_before: date | None = None
+    plan_ends_within_days: int | None = Field(None, ge=1, le=3_660)
+    renewal_due_within_days: int | None = Field(None, ge=1, le=3_660)
+    trial_ends_within_days: int | None = Field(None, ge=1, le=3_660)
+
+    @model_validator(mode="after")
+    def _has_readers(self) -> Segment:
+        if self.renewal_due_within_days and self.trial_ends_within_days:
+            raise ValueError("nobody's plan is a trial and is renewed; keep one of the two conditions")
+        if "paying" not in self.classes and (
+            self.plan_ends_within_days or self.renewal_due_within_days or self.trial_ends_within_days
+        ):
+            raise ValueError("only a paying plan that runs can end; add paying to the classes")
+        return self
 
 
 class Section(_Value):
@@ -364,7 +406,24 @@ def load_catalogue(root: Path) -> Catalogue:
             f"There is no newsletter under {root}: each is a folder with a newsletter.toml.", file=str(root)
         )
     newsletters = tuple(_read(folder / "newsletter.toml", Newsletter, slug=folder.name) for folder in folders)
+    for newsletter in newsletters:
+        _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
     return Catalogue(publication=publication, newsletters=newsletters, root=root)
+
+
+def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -> None:
+    known = [plan.id for plan in publication.plans]
+    unknown = [plan for plan in newsletter.audience.plans if plan not in known]
+    if unknown:
+        raise CatalogueError(
+            f"{path}: audience.plans: there is no plan {unknown[0]!r} in publication.toml; there are {', '.join(known)}.",
+            file=str(path), field="audience.plans",
+        )  # fmt: skip
+    if newsletter.audience.trial_ends_within_days and not publication.trial_plans:
+        raise CatalogueError(
+            f"{path}: audience.trial_ends_within_days: no plan in publication.toml says trial = true.",
+            file=str(path), field="audience.trial_ends_within_days",
+        )  # fmt: skip
 
 
 def _read(path: Path, model: type[Model], **given: str) -> Model:

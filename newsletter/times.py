@@ -51,6 +51,11 @@ def due_at(day: date, at: time, zone: str) -> datetime:
     return datetime.combine(day, at, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
+def end_of_day(day: date, zone: str) -> datetime:
+    """Return the instant at which *day* is over in *zone*: the next midnight, aware UTC."""
+    return due_at(day + timedelta(days=1), time(), zone)
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """A newsletter's local date and the instant (UTC) at which it is due."""

@@ -525,6 +525,9 @@ def test_every_command_has_help_and_is_in_the_readme() -> None:
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         assert command.help, name
         assert f"`{name}" in readme or f"newsletter {name}" in readme, name
+        for part, inner in getattr(command, "commands", {}).items():
+            assert inner.help, f"{name} {part}"
+            assert f"newsletter {name} {part}" in readme, f"{name} {part}"
 
 
 def test_now_is_an_instant() -> None:

@@ -1,38 +1,58 @@
 """
 Import subscribers: every row ends added, updated, unchanged, kept unmailed or rejected with its reason.
 
-Status first: what was unsubscribed, bounced or cleaned elsewhere goes in as suppressed, so that no later
-file can bring it back; and nothing a file says revives who left, was suppressed or was erased here.
+Rows pass in chunks, each with how far the import has come in one transaction: memory stays flat, and an
+import that was stopped goes on where it stopped. What a row means is decided in ``merging``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Engine
-from sqlmodel import Session, col, select
+from sqlalchemy import CursorResult, Engine, delete, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.shapes import STATUSES, Rejected, Row, open_files, read_rows
-from newsletter.audience.subscribers import new_reader
+from newsletter.audience.files import Record, Table, rows, scan, tables
+from newsletter.audience.known import Draft, look, write
+from newsletter.audience.merging import Checked, Counts, Origin, merge
+from newsletter.audience.rejects import RejectedFile, rejected_path
+from newsletter.audience.shapes import Rejected, Row, told
 from newsletter.catalogue import Catalogue
-from newsletter.errors import ImportFileError
+from newsletter.errors import ImportFileError, StateError
 from newsletter.settings import Keys
-from newsletter.store.session import writing
-from newsletter.store.tables import Subscriber, SubscriberTag, Subscription, Suppression
+from newsletter.store.bulk import lock_subscribers, make_ready
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import ImportRun
 
-_CHUNK = 400  # rows a transaction; well below SQLite's limit of bound values in one IN
-_REASON = {"unsubscribed": "unsubscribed", "bounced": "bounced", "complained": "complained"}
+CHUNK = 5_000
+"""Rows a transaction: a third of a second, for which nobody else writes to a SQLite file."""
+
+_SHOWN = 100
+_TRIES = 5
+
+Progress = Callable[[int, int], None]
+"""Told (rows done, lines in all, which may be more than rows)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """rows = added + updated + unchanged + suppressed + rejected."""
+    """
+    rows = added + updated + unchanged + suppressed + rejected_n, of the whole file.
+
+    *rejected* are the first hundred; all are in *rejected_files*, which is empty if there are none.
+    *went_on_at*: the row at which an import that had been stopped went on; 0: it began at the beginning.
+    """
 
     shape: str
     rows: int
@@ -41,21 +61,41 @@ class ImportReport:
     unchanged: int
     suppressed: int
     rejected: tuple[Rejected, ...]
+    rejected_n: int = 0
+    rejected_files: tuple[Path, ...] = ()
+    went_on_at: int = 0
+    is_dry: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    row: Row
-    email: str
-    key: str
-    hash: str
+@dataclass(slots=True)
+class _Run:
+    """How far an import has come: what is kept in ``import_run``."""
+
+    fingerprint: str
     file: str
+    counts: Counts = field(default_factory=Counts)
+    sizes: list[int] = field(default_factory=list)
+    """bytes of the file of rejected rows of each CSV so far"""
 
+    def save(self, session: Session, counts: Counts, *, at: datetime, is_finished: bool = False) -> None:
+        """
+        Note that we have come as far as *counts*, in the transaction that writes the rows.
 
-class _Tally:
-    def __init__(self) -> None:
-        self.rows = self.added = self.updated = self.unchanged = self.suppressed = 0
-        self.rejected: list[Rejected] = []
+        Raises:
+            StateError: another process has gone on with the same import.
+        """
+        moved = session.execute(
+            update(ImportRun)
+            .where(col(ImportRun.fingerprint) == self.fingerprint, col(ImportRun.rows_done) == self.counts.rows)
+            .values(
+                rows_done=counts.rows, counts={**asdict(counts), "sizes": self.sizes}, is_finished=is_finished,
+                changed_at=at,
+            )
+        )  # fmt: skip
+        if cast("CursorResult[Any]", moved).rowcount != 1:
+            raise StateError(
+                "Another process is importing this very file. Let it finish; what this one imported is counted there."
+            )
 
 
 def import_subscribers(
@@ -67,226 +107,243 @@ def import_subscribers(
     now: datetime,
     newsletters: tuple[str, ...] = (),
     consent: str = "",
-    progress: Callable[[int], None] | None = None,
+    rejected_to: Path | None = None,
+    dry_run: bool = False,
+    restart: bool = False,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    chunk_rows: int = CHUNK,
 ) -> ImportReport:
     """
     Import *path*; *newsletters* is for shapes that name none, *consent* the words their readers agreed to.
 
-    Without *consent*, a row of a foreign shape that carries no proof of it becomes ``pending``.
+    Without *consent*, a row of a foreign shape that carries no proof of it becomes ``pending``. Rejected
+    rows go to *rejected_to* (default: the file's name and ``.rejected.csv``). The same file with the same
+    options goes on where it was stopped, unless *restart*; *tell* is told so. With *dry_run* the
+    report is what it would be, and only the file of rejected rows is written.
 
     Raises:
-        ImportFileError: the file cannot be read at all, or names no newsletters and none were given.
+        ImportFileError: the file cannot be read at all, names no newsletters and none were given, or the
+            rejected rows cannot be written. What was committed before stays, and is not done again.
+        StateError: another process imports the same file.
     """
-    tally = _Tally()
-    shapes: list[str] = []
-    known = {newsletter.slug for newsletter in catalogue.newsletters}
-    for name, text in open_files(path):
-        shape, rows = read_rows(name, text, catalogue.publication)
-        shapes.append(shape)
-        if shape != "plain" and not newsletters:
-            raise ImportFileError(
-                f"{name} is a {shape} export, which does not say which newsletters its readers get. "
-                "Name them with --newsletters SLUG|SLUG."
+    with _alone(path, tell):
+        return _Import(
+            engine,
+            path,
+            catalogue,
+            keys,
+            Options(now, newsletters, consent, dry_run, chunk_rows),
+            rejected_to,
+        ).run(restart=restart, progress=progress, tell=tell)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is imported."""
+
+    now: datetime
+    newsletters: tuple[str, ...]
+    consent: str
+    dry_run: bool
+    chunk_rows: int
+
+
+class _Import:
+    def __init__(
+        self,
+        engine: Engine,
+        path: Path,
+        catalogue: Catalogue,
+        keys: Keys,
+        options: Options,
+        rejected_to: Path | None,
+    ) -> None:
+        self.engine = engine
+        self.path = path
+        self.publication = catalogue.publication
+        self.known = frozenset(newsletter.slug for newsletter in catalogue.newsletters)
+        self.keys = keys
+        self.options = options
+        self.chosen = rejected_to or path.with_name(f"{path.name}.rejected.csv")
+        self.draft = Draft() if options.dry_run else None
+        self.shown: list[Rejected] = []
+
+    def run(
+        self, *, restart: bool, progress: Progress | None, tell: Callable[[str], None] | None
+    ) -> ImportReport:
+        scanned = scan(self.path)
+        if self.chosen.exists() and self.chosen.samefile(self.path):
+            raise ImportFileError("The rejected rows cannot be written over the file that is imported.")
+        options = [self.path.name, scanned.digest, list(self.options.newsletters), self.options.consent]
+        fingerprint = hashlib.sha256(json.dumps(options).encode()).hexdigest()
+        run = self._begin(fingerprint, restart=restart)
+        went_on_at = run.counts.rows
+        if went_on_at and tell:
+            tell(f"Going on at row {went_on_at + 1}, where this import stopped (--restart begins anew).")
+        shapes, files = [], []
+        skip = went_on_at
+        for number, table in enumerate(tables(self.path, has_nul=scanned.has_nul)):
+            shapes.append(table.shape)
+            if table.shape != "plain" and not self.options.newsletters:
+                raise ImportFileError(
+                    f"{table.name} is a {table.shape} export, which does not say which newsletters its readers get. "
+                    "Name them with --newsletters SLUG|SLUG."
+                )
+            if number == len(run.sizes):
+                run.sizes.append(0)
+            rejects = RejectedFile(
+                rejected_path(table, number, self.chosen), table.header, size=run.sizes[number]
             )
-        checked = _checked(
-            rows,
-            tally,
-            file=name,
-            keys=keys,
-            known=known,
-            newsletters=newsletters,
-            foreign=shape != "plain",
-            consent=consent,
-        )
-        while chunk := list(islice(checked, _CHUNK)):
-            with writing(engine) as session:
-                _write(session, chunk, tally, now=now, consent=consent, foreign=shape != "plain")
-            if progress:
-                progress(tally.rows)
-    return ImportReport(
-        shape=", ".join(dict.fromkeys(shapes)), rows=tally.rows, added=tally.added, updated=tally.updated,
-        unchanged=tally.unchanged, suppressed=tally.suppressed,
-        rejected=tuple(sorted(tally.rejected, key=lambda one: one.line)),
-    )  # fmt: skip
+            if went_on_at:
+                self.shown += rejects.first(_SHOWN)
+            skip -= sum(1 for _ in islice(table.records, skip))
+            try:
+                for chunk in self._chunks(table):
+                    self._take(chunk, table, rejects, run, number)
+                    if progress:
+                        progress(run.counts.rows, scanned.lines)
+            finally:
+                rejects.close()
+            if rejects.is_there:
+                files.append(rejects.path)
+        if self.draft is None:
+            with writing(self.engine) as session:
+                run.save(session, run.counts, at=self.options.now, is_finished=True)
+        else:
+            self.draft.close()
+        counts = run.counts
+        return ImportReport(
+            shape=", ".join(dict.fromkeys(shapes)), rows=counts.rows, added=counts.added, updated=counts.updated,
+            unchanged=counts.unchanged, suppressed=counts.suppressed,
+            rejected=tuple(sorted(self.shown[:_SHOWN], key=lambda one: one.line)), rejected_n=counts.rejected,
+            rejected_files=tuple(files), went_on_at=went_on_at, is_dry=self.options.dry_run,
+        )  # fmt: skip
+
+    def _begin(self, fingerprint: str, *, restart: bool) -> _Run:
+        """Where to go on; a run that was finished, or never begun, begins."""
+        with reading(self.engine) as session:
+            known = session.get(ImportRun, fingerprint)
+        if known is not None and not known.is_finished and not restart:
+            counts = dict(known.counts)
+            sizes = counts.pop("sizes", [])
+            return _Run(fingerprint, known.file, Counts(**counts), sizes)
+        run = _Run(fingerprint, self.path.name)
+        if self.draft is None:
+            with writing(self.engine) as session:
+                session.execute(delete(ImportRun).where(col(ImportRun.fingerprint) == fingerprint))
+                session.add(
+                    ImportRun(
+                        fingerprint=fingerprint, file=run.file, counts=asdict(run.counts), changed_at=self.options.now
+                    )
+                )  # fmt: skip
+        return run
+
+    def _chunks(self, table: Table) -> Iterator[list[tuple[Record, Row | Rejected]]]:
+        made = rows(table, table.records, self.publication)
+        while chunk := list(islice(made, self.options.chunk_rows)):
+            yield chunk
+
+    def _take(
+        self,
+        chunk: list[tuple[Record, Row | Rejected]],
+        table: Table,
+        rejects: RejectedFile,
+        run: _Run,
+        number: int,
+    ) -> None:
+        """One chunk, whole or not at all: rejected rows are written first, and count with the commit."""
+        checked, rejected = self._check(chunk, foreign=table.shape != "plain")
+        rejects.keep(rejected)
+        self.shown += [one for _, one in rejected[: max(0, _SHOWN - len(self.shown))]]
+        run.sizes[number] = rejects.size
+        counted = run.counts.plus(Counts(rows=len(chunk), rejected=len(rejected)))
+        origin = Origin(table.name, self.options.consent, table.shape != "plain", self.options.now)
+        for attempt in range(_TRIES):
+            try:
+                run.counts = self._merge(checked, origin, run, counted)
+                return
+            except IntegrityError:
+                # Somebody joined between our look and our insert (PostgreSQL): look again.
+                if attempt == _TRIES - 1:
+                    raise
+
+    def _merge(self, checked: list[Checked], origin: Origin, run: _Run, counted: Counts) -> Counts:
+        if self.draft is not None:
+            with reading(self.engine) as session:
+                people, suppressed = look(session.connection(), checked)
+            self.draft.overlay(checked, people, suppressed)
+            changes = merge(checked, people, suppressed, publication=self.publication, origin=origin)
+            self.draft.keep(changes)
+            return counted.plus(changes.counts)
+        with writing(self.engine) as session:
+            connection = session.connection()
+            make_ready(connection)
+            locked: set[int] = set()
+            while True:
+                people, suppressed = look(connection, checked)
+                changes = merge(checked, people, suppressed, publication=self.publication, origin=origin)
+                wanted = changes.ids()
+                if wanted <= locked or connection.dialect.name != "postgresql":
+                    break
+                lock_subscribers(
+                    connection, wanted
+                )  # then look again: they may have changed before we had them
+                locked |= wanted
+            write(connection, changes, origin)
+            done = counted.plus(changes.counts)
+            run.save(session, done, at=self.options.now)
+        return done
+
+    def _check(
+        self, chunk: Iterable[tuple[Record, Row | Rejected]], *, foreign: bool
+    ) -> tuple[list[Checked], list[tuple[Record, Rejected]]]:
+        """Rows whose address and newsletters can be used; the others are rejected with their reason."""
+        checked: list[Checked] = []
+        rejected: list[tuple[Record, Rejected]] = []
+        suppression, given, consent = self.keys.suppression, self.options.newsletters, self.options.consent
+        for record, row in chunk:
+            if isinstance(row, Rejected):
+                rejected.append((record, row))
+                continue
+            try:
+                if not row.email:
+                    raise ValueError("no address")
+                email, key = normalise(row.email)
+                wanted = given or row.newsletters
+                unknown = [slug for slug in wanted if slug not in self.known and slug not in row.left]
+                if unknown:  # one that is no more may have been left
+                    raise ValueError(
+                        f"no newsletter {told(unknown[0])}; there are {', '.join(sorted(self.known))}"
+                    )
+            except ValueError as error:
+                rejected.append((record, Rejected(row.line, str(error))))
+                continue
+            proven = not foreign or consent or row.confirmed_at or row.consented_at
+            status = "pending" if row.status == "active" and not proven else row.status
+            hashed = address_hash(suppression, key)
+            checked.append(Checked(row, email, key, hashed, tuple(dict.fromkeys(wanted)), status))
+        return checked, rejected
 
 
-def _checked(
-    rows: Iterable[Row | Rejected],
-    tally: _Tally,
-    *,
-    file: str,
-    keys: Keys,
-    known: set[str],
-    newsletters: tuple[str, ...],
-    foreign: bool,
-    consent: str,
-) -> Iterable[_Checked]:
-    """Rows whose address and newsletters can be used; the others are rejected with their reason."""
-    for row in rows:
-        tally.rows += 1
-        if isinstance(row, Rejected):
-            tally.rejected.append(row)
-            continue
+@contextmanager
+def _alone(path: Path, tell: Callable[[str], None] | None) -> Iterator[None]:
+    """One process a file: a second one waits, and then finds everything unchanged."""
+    if (
+        path.exists() and not path.is_file() and not path.is_dir()
+    ):  # a pipe would be waited for, and read once only
+        raise ImportFileError(f"{path} is not a plain file. Save it as one and import that.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImportFileError(f"{path} cannot be opened: {error.strerror}.") from error
+    with file:
         try:
-            if not row.email:
-                raise ValueError("no address")
-            email, key = normalise(row.email)
-            wanted = newsletters or row.newsletters
-            unknown = [slug for slug in wanted if slug not in known]
-            if unknown:
-                raise ValueError(f"no newsletter {unknown[0]!r}; there are {', '.join(sorted(known))}")
-        except ValueError as error:
-            tally.rejected.append(Rejected(row.line, str(error)))
-            continue
-        proven = not foreign or consent or row.confirmed_at or row.consented_at
-        status = "pending" if row.status == "active" and not proven else row.status
-        yield _Checked(
-            replace(row, newsletters=tuple(dict.fromkeys(wanted)), status=status), email, key,
-            address_hash(keys.suppression, key), file,
-        )  # fmt: skip
-
-
-def _write(
-    session: Session, chunk: list[_Checked], tally: _Tally, *, now: datetime, consent: str, foreign: bool
-) -> None:
-    """One transaction: later rows of the chunk see what earlier ones did."""
-    keys = {one.key for one in chunk}
-    hashes = {one.hash for one in chunk}
-    stored = {
-        row.email_key: row
-        for row in session.exec(select(Subscriber).where(col(Subscriber.email_key).in_(keys))).all()
-    }
-    suppressed = {
-        row.address_hash: row
-        for row in session.exec(
-            select(Suppression).where(col(Suppression.address_hash).in_(hashes), Suppression.scope == "all")
-        ).all()
-    }
-    ids = [row.id for row in stored.values()]
-    subscriptions: dict[tuple[int, str], Subscription] = {
-        (row.subscriber_id, row.newsletter): row
-        for row in session.exec(select(Subscription).where(col(Subscription.subscriber_id).in_(ids))).all()
-    }
-    tags = {
-        (row.subscriber_id, row.tag)
-        for row in session.exec(select(SubscriberTag).where(col(SubscriberTag.subscriber_id).in_(ids))).all()
-    }
-    for one in chunk:
-        known = suppressed.get(one.hash)
-        row = stored.get(one.key)
-        if known is not None and row is None:
-            tally.suppressed += 1  # erased here, or suppressed before we ever knew the address
-            continue
-        strict = one.row.status in _REASON
-        if row is None:
-            row = _new(one, now=now)
-            session.add(row)
-            session.flush()
-            stored[one.key] = row
-            changed, fresh = True, True
-        else:
-            changed, fresh = _merge(row, one, revive=known is None, now=now), False
-        changed |= _subscribe(session, row, one, subscriptions, now=now, consent=consent, foreign=foreign)
-        changed |= _tag(session, row, one, tags)
-        if strict and known is None:
-            entry = Suppression(
-                address_hash=one.hash, scope="all", reason=_REASON[one.row.status], source=f"import {one.file}",
-                suppressed_at=now,
-            )  # fmt: skip
-            session.add(entry)
-            suppressed[one.hash] = entry
-            changed = True
-        if strict or known is not None:
-            tally.suppressed += 1
-        elif fresh:
-            tally.added += 1
-        elif changed:
-            tally.updated += 1
-        else:
-            tally.unchanged += 1
-
-
-def _new(one: _Checked, *, now: datetime) -> Subscriber:
-    row = one.row
-    return Subscriber(
-        reader=new_reader(), email=one.email, email_key=one.key, address_hash=one.hash, name=row.name, plan=row.plan,
-        plan_until=row.plan_until, language=row.language, country=row.country, timezone=row.timezone, status=row.status,
-        attributes=dict(row.attributes), joined_at=row.joined_at or now, updated_at=now,
-    )  # fmt: skip
-
-
-def _merge(row: Subscriber, one: _Checked, *, revive: bool, now: datetime) -> bool:
-    """Take over what the file says and does not leave empty; the stricter status stays."""
-    new = one.row
-    wanted: dict[str, Any] = {
-        "name": new.name or row.name,
-        "plan": new.plan,
-        "plan_until": new.plan_until if new.plan_until else row.plan_until,
-        "language": new.language or row.language,
-        "country": new.country or row.country,
-        "timezone": new.timezone or row.timezone,
-        "attributes": {**row.attributes, **new.attributes},
-    }
-    stricter = STATUSES.index(new.status) > STATUSES.index(row.status)
-    confirmed = revive and row.status == "pending" and new.status == "active"
-    if (stricter and not (row.status == "active" and new.status == "pending")) or confirmed:
-        wanted["status"] = new.status
-    changed = False
-    for name, value in wanted.items():
-        if getattr(row, name) != value:
-            setattr(row, name, value)
-            changed = True
-    if changed:
-        row.updated_at = now
-    return changed
-
-
-def _subscribe(
-    session: Session,
-    row: Subscriber,
-    one: _Checked,
-    known: dict[tuple[int, str], Subscription],
-    *,
-    now: datetime,
-    consent: str,
-    foreign: bool,
-) -> bool:
-    """Subscribe to what the file names; who left here is not taken back."""
-    if row.id is None:
-        raise ValueError("the subscriber has no id yet")
-    changed = False
-    state = {"active": "active", "pending": "pending"}.get(one.row.status, "left")
-    for slug in one.row.newsletters:
-        have = known.get((row.id, slug))
-        if have is not None:
-            if have.state == "pending" and state == "active":
-                have.state, have.confirmed_at = "active", one.row.confirmed_at or now
-                session.add(have)
-                changed = True
-            elif have.state != "left" and state == "left":
-                have.state, have.left_at, have.left_reason = "left", now, f"{one.row.status} in {one.file}"
-                session.add(have)
-                changed = True
-            continue
-        words = consent or ("" if foreign else "listed by the publisher in the imported file")
-        have = Subscription(
-            subscriber_id=row.id, newsletter=slug, state=state, since=one.row.joined_at or now,
-            consent_source=f"import {one.file}, line {one.row.line}", consent_words=words,
-            consented_at=one.row.consented_at or one.row.confirmed_at or (now if words else None),
-            confirmed_at=(one.row.confirmed_at or one.row.consented_at or now) if state == "active" else None,
-            left_at=now if state == "left" else None, left_reason=f"{one.row.status} in {one.file}" if state == "left" else "",
-        )  # fmt: skip
-        session.add(have)
-        known[(row.id, slug)] = have
-        changed = True
-    return changed
-
-
-def _tag(session: Session, row: Subscriber, one: _Checked, known: set[tuple[int, str]]) -> bool:
-    if row.id is None:
-        raise ValueError("the subscriber has no id yet")
-    new = [tag for tag in one.row.tags if (row.id, tag) not in known]
-    for tag in new:
-        session.add(SubscriberTag(subscriber_id=row.id, tag=tag))
-        known.add((row.id, tag))
-    return bool(new)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if tell:
+                tell("Another process is importing this file; waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: import_run still keeps two apart
+            pass
+        yield

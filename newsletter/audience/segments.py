@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -52,7 +52,7 @@ def audience_query(
     Active subscription and address, not suppressed for all or for this newsletter, and the segment.
     """
     paying = is_paying(publication, now)
-    return _audience(newsletter, (col(Subscriber.id),), now=now).where(
+    return _audience(newsletter, (col(Subscriber.id),), publication, now=now).where(
         paying if plan_class == "paying" else ~paying
     )
 
@@ -67,7 +67,7 @@ def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datet
     paying = case((is_paying(publication, now), 1), else_=0).label("paying")
     engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
     wanted = (col(Subscriber.id), paying, col(Subscriber.timezone), col(Subscriber.deliver_at), engaged)
-    return _audience(newsletter, wanted, now=now)
+    return _audience(newsletter, wanted, publication, now=now)
 
 
 def span_query(
@@ -83,7 +83,7 @@ def span_query(
     ids = _joined(cast_to(col(Subscriber.id), Text), ",", dialect)
     within = _within_span(dialect)
     wanted = (ids.filter(~paying), ids.filter(paying))
-    query = _audience(newsletter, wanted, now=now, on=within).order_by(None)
+    query = _audience(newsletter, wanted, publication, now=now, on=within).order_by(None)
     return _inlined(query) if dialect == "sqlite" else query
 
 
@@ -102,6 +102,7 @@ def ends_query(newsletter: Newsletter) -> Select[Any]:
 def _audience(
     newsletter: Newsletter,
     wanted: Sequence[Any],
+    publication: Publication,
     *,
     now: datetime,
     on: ColumnElement[bool] | None = None,
@@ -117,7 +118,7 @@ def _audience(
             col(Subscriber.status) == "active",
             is_awake(now),
             ~_suppressed(newsletter.slug),
-            *_conditions(newsletter.audience),
+            *_conditions(newsletter.audience, publication, now),
         )
         .order_by(col(Subscription.subscriber_id))
     )
@@ -161,7 +162,7 @@ def _suppressed(slug: str) -> ColumnElement[bool]:
     return one.correlate(Subscriber).exists()
 
 
-def _conditions(segment: Segment) -> list[ColumnElement[bool]]:
+def _conditions(segment: Segment, publication: Publication, now: datetime) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if segment.plans:
         conditions.append(col(Subscriber.plan).in_(segment.plans))
@@ -177,7 +178,20 @@ def _conditions(segment: Segment) -> list[ColumnElement[bool]]:
         conditions.append(col(Subscriber.joined_at) >= _midnight(segment.joined_after))
     if segment.joined_before:
         conditions.append(col(Subscriber.joined_at) < _midnight(segment.joined_before))
+    trials = publication.trial_plans
+    renewed = tuple(plan for plan in publication.paying_plans if plan not in trials)
+    conditions += _ends(segment.plan_ends_within_days, publication.paying_plans, now)
+    conditions += _ends(segment.renewal_due_within_days, renewed, now)
+    conditions += _ends(segment.trial_ends_within_days, trials, now)
     return conditions
+
+
+def _ends(days: int | None, plans: Sequence[str], now: datetime) -> list[ColumnElement[bool]]:
+    """On one of *plans*, which still runs and ends in at most *days*; None: no condition."""
+    if days is None:
+        return []
+    until = col(Subscriber.plan_until)
+    return [col(Subscriber.plan).in_(plans), until > now, until <= now + timedelta(days=days)]
 
 
 def _tagged(tags: Sequence[str]) -> ColumnElement[bool]:

@@ -13,6 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from newsletter.audience.addresses import address_hash, normalise
+from newsletter.audience.dossier import dossiers
+from newsletter.audience.plans import check_plan, first_end
 from newsletter.audience.tokens import is_scope_of
 from newsletter.catalogue import Catalogue
 from newsletter.errors import NotFound, SettingsError
@@ -29,7 +31,6 @@ from newsletter.store.tables import (
     Subscription,
     Suppression,
 )
-from newsletter.times import iso
 
 _KEY_CHECK = "suppression-key-check"
 
@@ -90,35 +91,41 @@ def add(
     newsletters: tuple[str, ...] = (),
     name: str = "",
     plan: str = "free",
+    until: datetime | None = None,
     consent: str = "",
-) -> None:
+) -> datetime | None:
     """
     Add one subscriber by an operator's word; without *consent* the subscriptions stay pending.
+
+    Returns when the plan ends: *until*, or a trial after its days, or never.
 
     Raises:
         NotFound: no such plan.
         ValueError: not an address, known already, or on the suppression list.
     """
-    if plan not in {known.id for known in catalogue.publication.plans}:
-        known_plans = ", ".join(known.id for known in catalogue.publication.plans)
-        raise NotFound(f"There is no plan {plan!r}; there are {known_plans}.")
+    check_plan(catalogue.publication, plan)
+    end = until or first_end(catalogue.publication, plan, now=now)
     try:
         address, key = normalise(email)
     except ValueError as error:
         raise NotFound(f"This is {str(error).rstrip('.')}.") from None
     hashed = address_hash(keys.suppression, key)
     with writing(engine) as session:
+        known = "This address is known already; see newsletter subscribers show."
         if session.exec(select(Subscriber).where(Subscriber.email_key == key)).first():
-            raise NotFound("This address is known already; see newsletter subscribers show.")
+            raise NotFound(known)
         suppressed = session.get(Suppression, (hashed, "all"))
         if suppressed:
             raise NotFound(f"This address must not be mailed ({suppressed.reason}); it was not added.")
         row = Subscriber(
             reader=new_reader(), email=address, email_key=key, address_hash=hashed, name=name, plan=plan,
-            joined_at=now, updated_at=now,
+            plan_until=end, joined_at=now, updated_at=now,
         )  # fmt: skip
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError:  # somebody else was first, a moment ago
+            raise NotFound(known) from None
         subscriber_id = row.id or 0
         for slug in newsletters:
             session.add(
@@ -133,55 +140,18 @@ def add(
                     confirmed_at=now if consent else None,
                 )
             )
+    return end
 
 
 def show(session: Session, email: str) -> dict[str, Any]:
     """
-    Everything held about one address, in the shape of ``subscribers show``.
+    Everything held about one address, in the shape of ``subscribers show``; see ``dossier``.
 
     Raises:
         NotFound: the address is not known.
     """
     row = _require(session, email)
-    subscriptions = session.exec(
-        select(Subscription)
-        .where(Subscription.subscriber_id == row.id)
-        .order_by(col(Subscription.newsletter))
-    ).all()
-    tags = session.exec(
-        select(SubscriberTag.tag)
-        .where(SubscriberTag.subscriber_id == row.id)
-        .order_by(col(SubscriberTag.tag))
-    ).all()
-    suppression = session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)).all()
-    return {
-        "email": row.email,
-        "name": row.name,
-        "status": row.status,
-        "plan": row.plan,
-        "plan_until": iso(row.plan_until),
-        "language": row.language,
-        "country": row.country,
-        "timezone": row.timezone,
-        "tags": list(tags),
-        "attributes": row.attributes,
-        "joined_at": iso(row.joined_at),
-        "subscriptions": [
-            {
-                "newsletter": one.newsletter, "state": one.state, "since": iso(one.since), "left_at": iso(one.left_at),
-                "left_reason": one.left_reason,
-                "consent": {
-                    "source": one.consent_source, "words": one.consent_words, "at": iso(one.consented_at),
-                    "confirmed_at": iso(one.confirmed_at),
-                },
-            }
-            for one in subscriptions
-        ],
-        "suppression": [
-            {"scope": one.scope, "reason": one.reason, "source": one.source, "at": iso(one.suppressed_at)}
-            for one in suppression
-        ],
-    }  # fmt: skip
+    return dossiers(session, [row.id or 0])[0]
 
 
 def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:

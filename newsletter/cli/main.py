@@ -6,15 +6,16 @@ Exit codes: 0 done; 1 refused or failed, with a sentence; 2 usage; 3 something w
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from newsletter.cli.lists import subscribers_app
+from newsletter.cli.options import Json, Now
 from newsletter.errors import NewsletterError
-from newsletter.times import parse_instant, system_clock
+from newsletter.times import system_clock
 
 if TYPE_CHECKING:
     from newsletter.desk import Desk
@@ -27,19 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-subscribers_app = typer.Typer(
-    help="The lists: import, export, add, show, forget.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(subscribers_app, name="subscribers")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def _day(text: str) -> date:
@@ -53,15 +44,10 @@ Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the n
 Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]
 MaybeSlug = Annotated[str, typer.Argument(metavar="[SLUG]", help="The newsletter; default all.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="The story's address.")]
-Now = Annotated[
-    datetime | None,
-    typer.Option("--now", parser=_instant, metavar="INSTANT", help="Editorial time, ISO 8601 with zone; default the real time."),
-]  # fmt: skip
 Day = Annotated[
     date | None,
     typer.Option("--date", parser=_day, metavar="DATE", help="Edition date; default the newsletter's local day of --now."),
 ]  # fmt: skip
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
 
 
@@ -450,108 +436,6 @@ def settle(
 
 
 # --- the lists ----------------------------------------------------------------------------------
-
-
-@subscribers_app.command("import")
-def subscribers_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV (or the ZIP a service exports).")],
-    newsletters: Annotated[list[str] | None, typer.Option("--newsletters", metavar="SLUG", help="For files that name none; may be given several times or joined by |.")] = None,
-    consent: Annotated[str, typer.Option("--consent", metavar="TEXT", help="The words of consent these readers gave; kept with each.")] = "",
-    now: Now = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Import subscribers; bad rows are listed with line and reason, the others go in."""
-    from newsletter.audience.imports import import_subscribers
-    from newsletter.cli import show
-
-    desk = _desk()
-    slugs = tuple(
-        slug.strip() for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug.strip()
-    )
-    for slug in slugs:
-        desk.catalogue[slug]
-    report = import_subscribers(
-        desk.engine,
-        file,
-        catalogue=desk.catalogue,
-        keys=desk.keys,
-        now=_now(now),
-        newsletters=slugs,
-        consent=consent,
-    )
-    show.import_report(report, as_json=as_json)
-
-
-@subscribers_app.command("export")
-def subscribers_export(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the CSV; - for stdout.")] = Path(
-        "-"
-    ),
-    newsletter: Annotated[
-        str, typer.Option("--newsletter", metavar="SLUG", help="Only its subscribers.")
-    ] = "",
-) -> None:
-    """Export subscribers as our plain CSV; spreadsheet formulas are neutralised."""
-    from newsletter.audience.exports import export_subscribers
-    from newsletter.store.session import reading
-
-    desk = _desk()
-    chosen = desk.catalogue[newsletter].slug if newsletter else None
-    with reading(desk.engine) as session:
-        if str(out) == "-":
-            export_subscribers(session, sys.stdout, newsletter=chosen)
-            return
-        with out.open("w", encoding="utf-8", newline="") as file:
-            export_subscribers(session, file, newsletter=chosen)
-
-
-@subscribers_app.command("add")
-def subscribers_add(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
-    newsletters: Annotated[list[str] | None, typer.Option("--newsletters", metavar="SLUG")] = None,
-    name: Annotated[str, typer.Option("--name")] = "",
-    plan: Annotated[str, typer.Option("--plan")] = "free",
-    consent: Annotated[str, typer.Option("--consent", metavar="TEXT", help="How they agreed; without it they stay pending.")] = "",
-    now: Now = None,
-) -> None:  # fmt: skip
-    """Add one subscriber."""
-    from newsletter.audience.subscribers import add
-
-    desk = _desk()
-    slugs = tuple(slug for one in newsletters or [] for slug in one.replace(",", "|").split("|") if slug)
-    for slug in slugs:
-        desk.catalogue[slug]
-    add(
-        desk.engine, address, catalogue=desk.catalogue, keys=desk.keys, now=_now(now), newsletters=slugs, name=name,
-        plan=plan, consent=consent,
-    )  # fmt: skip
-    typer.echo(
-        "Added." if consent else "Added as pending: without --consent nothing is sent until they confirm."
-    )
-
-
-@subscribers_app.command("show")
-def subscribers_show(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS")], as_json: Json = False
-) -> None:
-    """Everything we hold about one address."""
-    from newsletter.audience.subscribers import show as look
-    from newsletter.cli import show
-    from newsletter.store.session import reading
-
-    desk = _desk()
-    with reading(desk.engine) as session:
-        show.subscriber(look(session, address), as_json=as_json)
-
-
-@subscribers_app.command("forget")
-def subscribers_forget(address: Annotated[str, typer.Argument(metavar="ADDRESS")], now: Now = None) -> None:
-    """Erase one address; a keyed hash stays so that no later import brings it back."""
-    from newsletter.audience.subscribers import forget
-
-    desk = _desk()
-    forget(desk.engine, address, keys=desk.keys, now=_now(now))
-    typer.echo("Erased. A keyed hash stays on the suppression list, so no import can bring the address back.")
 
 
 @app.command()

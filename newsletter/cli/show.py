@@ -405,21 +405,71 @@ def copied(rows: Sequence[Copied], *, as_json: bool) -> None:
 
 
 def import_report(report: ImportReport, *, as_json: bool) -> None:
-    """``subscribers import``."""
+    """``subscribers import``. Of many rejected rows the first hundred are told; all are in the file."""
     if as_json:
         names = ("rows", "added", "updated", "unchanged", "suppressed")
         document: dict[str, Any] = {name: getattr(report, name) for name in names}
         document["rejected"] = [{"line": row.line, "reason": row.reason} for row in report.rejected]
+        document["rejected_rows"] = report.rejected_n
+        document["rejected_file"] = str(report.rejected_files[0]) if report.rejected_files else None
+        document["rejected_files"] = [str(path) for path in report.rejected_files]
         document["shape"] = report.shape
+        document["went_on_at"] = report.went_on_at
+        document["dry_run"] = report.is_dry
         print_json(document)
         return
     out.print(
-        f"{report.rows} rows ({report.shape}): {report.added} added, {report.updated} updated, "
-        f"{report.unchanged} unchanged, {report.suppressed} kept unmailed, {len(report.rejected)} rejected",
-        markup=False,
-    )
-    for row in report.rejected:
+        f"{report.rows:,} rows ({report.shape}): {report.added:,} added, {report.updated:,} updated, "
+        f"{report.unchanged:,} unchanged, {report.suppressed:,} kept unmailed, {report.rejected_n:,} rejected"
+        + (". Nothing was changed: this was a dry run." if report.is_dry else ""),
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    for row in report.rejected[:_REJECTED_TOLD]:
         out.print(f"  line {row.line}: {row.reason}", markup=False, style="yellow")
+    if report.rejected_n > _REJECTED_TOLD:
+        out.print(f"  … and {report.rejected_n - _REJECTED_TOLD:,} more", style="yellow")
+    for path in report.rejected_files:
+        out.print(f"Rejected rows, to be mended and imported again: {path}", markup=False, soft_wrap=True)
+
+
+_REJECTED_TOLD = 20
+
+
+@contextmanager
+def importing(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a progress callback (rows done, lines in all): a live bar on a terminal, a line every few seconds elsewhere."""
+    if not err.is_terminal:
+        yield _import_plainly(name)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("rows"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(f"Importing {name}", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=max(done, total))
+
+
+def _import_plainly(name: str) -> Callable[[int, int], None]:
+    began = last = time.monotonic()
+    first: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        at = time.monotonic()
+        first.append(done) if not first else None
+        if at - last < _EVERY_SECONDS:
+            return
+        last = at
+        speed = (done - first[0]) / (at - began)
+        left = f", {max(0, total - done) / speed:,.0f} s left" if speed else ""
+        err.print(
+            f"import {name}: {done:,} of about {total:,} rows ({speed:,.0f} rows/s{left})",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    return tell
 
 
 def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
