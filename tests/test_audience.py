@@ -18,9 +18,10 @@ from sqlmodel import col, select
 from newsletter.audience.addresses import normalise
 from newsletter.audience.exports import export_subscribers
 from newsletter.audience.imports import ImportReport, import_subscribers
+from newsletter.audience.leaving import leave
 from newsletter.audience.segments import audience_query, segment_sizes
 from newsletter.audience.shapes import escaped
-from newsletter.audience.subscribers import add, check_suppression_key, forget, leave, show
+from newsletter.audience.subscribers import add, check_suppression_key, forget, show
 from newsletter.catalogue import Newsletter
 from newsletter.errors import ImportFileError, NotFound, SettingsError
 from newsletter.settings import Keys

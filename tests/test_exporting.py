@@ -20,9 +20,9 @@ from sqlmodel import Session, col, select
 from typer.testing import CliRunner
 
 from newsletter.audience.exports import Segmented, export_subscribers
+from newsletter.audience.leaving import leave
 from newsletter.audience.segments import audience_query
 from newsletter.audience.shapes import escaped, unescaped
-from newsletter.audience.subscribers import leave
 from newsletter.cli.main import app
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Subscriber, SubscriberTag, Subscription, Suppression

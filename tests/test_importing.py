@@ -531,7 +531,7 @@ def test_people_who_join_while_a_file_is_imported(engine: Engine, tmp_path: Path
 
 def test_what_a_reader_does_meanwhile_is_not_undone(engine: Engine, tmp_path: Path) -> None:
     """Who leaves between two chunks has left for the rest of the file too."""
-    from newsletter.audience.subscribers import leave
+    from newsletter.audience.leaving import leave
 
     path = a_file(
         tmp_path,

@@ -15,8 +15,9 @@ from sqlmodel import select
 
 from newsletter.audience.addresses import address_hash
 from newsletter.audience.joining import Told, Wish, ask_to_join, confirm, expire
+from newsletter.audience.leaving import leave
 from newsletter.audience.limits import prune
-from newsletter.audience.subscribers import add, forget, leave
+from newsletter.audience.subscribers import add, forget
 from newsletter.desk import Desk
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import open_store, reading, writing

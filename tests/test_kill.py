@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from newsletter.audience.subscribers import forget, leave
+from newsletter.audience.leaving import leave
+from newsletter.audience.subscribers import forget
 from newsletter.outbox.ledger import BatchState
 from newsletter.times import system_clock
 from tests.kills import (

@@ -102,9 +102,9 @@ def test_a_reader_can_come_back_by_the_preferences_page(engine: Engine, keys: Ke
     """Leave, then take it back, from the mail's preferences link; the address is never shown in full."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
 
-    ask(pages, "POST", path, data={"leave": "today"})
+    ask(pages, "POST", path, data={"do": "save", "shown": ["today", "planet"], "newsletters": ["planet"]})
     left = states(engine)
-    ask(pages, "POST", path, data={"join": "today"})
+    ask(pages, "POST", path, data={"do": "save", "shown": ["today"], "newsletters": ["today"]})
     page = ask(pages, "GET", path).text
 
     assert (left["today"], states(engine)["today"]) == ("left", "active")
@@ -116,8 +116,8 @@ def test_coming_back_to_one_does_not_bring_back_all(engine: Engine, keys: Keys, 
     """After leaving all, joining one again leaves the others suppressed."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
 
-    ask(pages, "POST", path, data={"scope": "all"})
-    ask(pages, "POST", path, data={"join": "planet"})
+    ask(pages, "POST", path, data={"do": "leave-all"})
+    ask(pages, "POST", path, data={"do": "save", "shown": ["planet"], "newsletters": ["planet"]})
 
     assert states(engine) == {"today": "left", "planet": "active"}
     assert suppressed(engine) == {"today"}
@@ -126,11 +126,13 @@ def test_coming_back_to_one_does_not_bring_back_all(engine: Engine, keys: Keys, 
 def test_a_complaint_is_not_undone_by_a_button(engine: Engine, keys: Keys, pages: Starlette) -> None:
     """Who complained stays unmailed whatever is pressed."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
-    ask(pages, "POST", path, data={"leave": "today"})
+    ask(pages, "POST", path, data={"do": "save", "shown": ["today"]})
     with writing(engine) as session:
         session.add(Suppression(address_hash="h1", scope="all", reason="complained", suppressed_at=NOW))
 
-    ask(pages, "POST", path, data={"join": "today"})
+    answer = ask(pages, "POST", path, data={"do": "save", "shown": ["today"], "newsletters": ["today"]})
+
+    assert "cannot be sent to this address" in answer.text
 
     assert states(engine)["today"] == "left"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +14,6 @@ from sqlmodel import Session, col, select
 from newsletter.audience.addresses import address_hash, normalise
 from newsletter.audience.dossier import dossiers
 from newsletter.audience.plans import check_plan, first_end
-from newsletter.audience.tokens import is_scope_of
 from newsletter.catalogue import Catalogue
 from newsletter.errors import NotFound, SettingsError
 from newsletter.settings import Keys
@@ -179,144 +177,3 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
             Suppression(address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now)
         )
         session.execute(delete(Subscriber).where(col(Subscriber.id) == row.id))
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A reader's relation to the newsletters, for the pages: (slug, state) and whether all is left."""
-
-    reader: str
-    masked: str
-    language: str
-    subscriptions: tuple[tuple[str, str], ...]
-
-
-def standing(session: Session, reader: str) -> Standing | None:
-    """What the pages may show of a reader; None when the reader is gone."""
-    row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
-    if row is None:
-        return None
-    rows = session.exec(
-        select(Subscription)
-        .where(Subscription.subscriber_id == row.id)
-        .order_by(col(Subscription.newsletter))
-    ).all()
-    local, _, domain = row.email.rpartition("@")
-    return Standing(
-        reader=reader,
-        masked=f"{local[:1]}…@{domain[:1]}…{domain[domain.rfind('.') :]}",
-        language=row.language,
-        subscriptions=tuple((one.newsletter, one.state) for one in rows),
-    )
-
-
-def slug_of_scope(session: Session, reader: str, scope: bytes) -> str | None:
-    """The newsletter a token's scope stands for, among those this reader ever had."""
-    rows = session.exec(
-        select(Subscription.newsletter)
-        .join(Subscriber, col(Subscriber.id) == Subscription.subscriber_id)
-        .where(Subscriber.reader == reader)
-    ).all()
-    return next((slug for slug in rows if is_scope_of(scope, slug)), None)
-
-
-def leave(engine: Engine, reader: str, slug: str | None, *, now: datetime, how: str) -> tuple[str, ...]:
-    """
-    End a reader's subscription to *slug*, or to all (None); return the slugs that were ended now.
-
-    Idempotent: doing it again changes nothing. A reader who is gone has left already.
-    """
-    with reading(engine) as session:
-        wanted = _active(session, reader, slug)
-        if not wanted and slug is not None:
-            return ()
-    with writing(engine) as session:
-        row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
-        if row is None:
-            return ()
-        wanted = _active(session, reader, slug)
-        if wanted:
-            session.execute(
-                update(Subscription)
-                .where(col(Subscription.subscriber_id) == row.id, col(Subscription.newsletter).in_(wanted))
-                .values(state="left", left_at=now, left_reason=how)
-            )
-        scopes = ["all"] if slug is None else list(wanted)
-        for scope in scopes:
-            if session.get(Suppression, (row.address_hash, scope)) is None:
-                session.add(
-                    Suppression(
-                        address_hash=row.address_hash,
-                        scope=scope,
-                        reason="unsubscribed",
-                        source=how,
-                        suppressed_at=now,
-                    )
-                )
-        return wanted
-
-
-def _active(session: Session, reader: str, slug: str | None) -> tuple[str, ...]:
-    query = (
-        select(Subscription.newsletter)
-        .join(Subscriber, col(Subscriber.id) == Subscription.subscriber_id)
-        .where(Subscriber.reader == reader, col(Subscription.state) != "left")
-    )
-    if slug is not None:
-        query = query.where(Subscription.newsletter == slug)
-    return tuple(sorted(session.exec(query).all()))
-
-
-def rejoin(engine: Engine, reader: str, slug: str, *, now: datetime, how: str) -> bool:
-    """
-    Take a reader back into a newsletter they had left themselves, by their own act on our page.
-
-    A complaint, a bounce or an erasure is not undone by this.
-    """
-    with writing(engine) as session:
-        row = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
-        if row is None or row.status not in ("active", "unsubscribed"):
-            return False
-        subscription = session.get(Subscription, (row.id, slug))
-        if subscription is None or subscription.state != "left":
-            return False
-        hard = session.exec(
-            select(Suppression).where(
-                Suppression.address_hash == row.address_hash, Suppression.reason != "unsubscribed"
-            )
-        ).first()
-        if hard is not None:
-            return False
-        whole = session.get(Suppression, (row.address_hash, "all"))
-        if whole is not None:
-            # Leaving all stays in force for every other newsletter; only this one comes back.
-            others = session.exec(select(Subscription).where(Subscription.subscriber_id == row.id)).all()
-            session.delete(whole)
-            for other in others:
-                if (
-                    other.newsletter != slug
-                    and session.get(Suppression, (row.address_hash, other.newsletter)) is None
-                ):
-                    session.add(
-                        Suppression(
-                            address_hash=row.address_hash,
-                            scope=other.newsletter,
-                            reason="unsubscribed",
-                            source=whole.source,
-                            suppressed_at=whole.suppressed_at,
-                        )
-                    )
-        mine = session.get(Suppression, (row.address_hash, slug))
-        if mine is not None:
-            session.delete(mine)
-        row.status = "active"
-        subscription.state, subscription.since, subscription.left_at, subscription.left_reason = (
-            "active",
-            now,
-            None,
-            "",
-        )
-        subscription.consent_source, subscription.consent_words = how, "rejoined on the preferences page"
-        subscription.consented_at = subscription.confirmed_at = now
-        session.add_all([row, subscription])
-        return True

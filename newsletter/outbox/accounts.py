@@ -227,6 +227,37 @@ def _events(session: Session, edition: EditionRow, subscriber: Subscriber) -> tu
     return tuple({"kind": row.kind, "at": row.occurred_at.isoformat()} for row in rows)
 
 
+def editions_of(session: Session, subscriber_id: int) -> list[dict[str, str]]:
+    """Every edition in whose audience a subscriber was, the newest first: newsletter, date, verdict, reason."""
+    rows = session.exec(
+        select(EditionRow, Batch, ReaderException)
+        .join(Batch, col(Batch.edition_id) == col(EditionRow.id))
+        .join(
+            ReaderException,
+            and_(
+                col(ReaderException.batch_id) == col(Batch.id),
+                col(ReaderException.subscriber_id) == subscriber_id,
+            ),
+            isouter=True,
+        )
+        .where(col(Batch.lo_id) <= subscriber_id, col(Batch.hi_id) >= subscriber_id)
+        .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.id).desc())
+    )
+    found = []
+    for edition, batch, row in rows:
+        if subscriber_id not in unpack(batch.ids) or (row is not None and row.verdict == "moved"):
+            continue
+        verdict = row.verdict if row is not None else _BUCKET[BatchState(batch.state)]
+        reason = row.reason if row is not None else _state_in_words(batch)
+        found.append(
+            {
+                "newsletter": edition.newsletter, "date": edition.edition_date.isoformat(),
+                "revision": str(edition.revision), "verdict": verdict, "reason": reason,
+            }
+        )  # fmt: skip
+    return found
+
+
 def _why_not(session: Session, edition: EditionRow | None, slug: str, subscriber: Subscriber) -> str:
     """Why somebody we know was not in an audience; '' when nothing speaks against it but the freeze."""
     if subscriber.status != "active":

@@ -30,6 +30,7 @@ from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
 from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
+from newsletter.web.rights import Rights
 from newsletter.web.view import Viewing
 from newsletter.web.webhook import Webhook
 
@@ -60,6 +61,7 @@ def create_app(
             *Joining(door).routes(),
             *Entering(door).routes(),
             *Leaving(door).routes(),
+            *Rights(door).routes(),
             *Preferences(door).routes(),
             *Viewing(door, view).routes(),
             Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),

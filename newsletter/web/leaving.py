@@ -1,22 +1,59 @@
 """
 ``/u/{token}``: leaving, for people and for programs; RFC 8058 to the letter.
 
-GET shows a page with a button and changes nothing: scanners follow links. POST to the same address
-leaves at once, with nothing but the address: no cookie, no login, no redirect.
+GET shows a page with a button and changes nothing: scanners follow links. A one-click POST leaves at once,
+with nothing but the address: no cookie, no login, no redirect, no write when there is nothing to end. A
+press on the page's button leaves at once too, unless it looks like a scanner's: then it takes one more.
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from newsletter.audience.subscribers import leave, slug_of_scope
-from newsletter.audience.tokens import NO_SCOPE, Token, TokenKind
-from newsletter.store.session import reading
+from newsletter.audience.choosing import pause
+from newsletter.audience.leaving import (
+    Reader,
+    Reason,
+    find_reader,
+    join,
+    leave_as,
+    say_why,
+    undo,
+    was_just_sent,
+)
+from newsletter.audience.limits import Knock, Limit, knock, knocks_so_far
+from newsletter.audience.tokens import NO_SCOPE, Signer, Token, TokenKind
+from newsletter.store.session import writing
+from newsletter.times import iso, parse_instant
 from newsletter.web.door import Door
-from newsletter.web.forms import read_form
+from newsletter.web.forms import Form, read_form
+from newsletter.words import Words, marked
+
+TRAPPED = Limit("pressed the trap of a leaving page", 0, timedelta(minutes=10))
+"""Whoever follows the link no person can see: the next presses with the same token are a machine's."""
+
+HASTE = timedelta(seconds=1.5)
+"""Nobody reads a page and presses its button faster; asked about only where scanners are likely."""
+
+PAUSE_DAYS = 30
+PURPOSE = "leave"
+BY_ONE_CLICK, BY_PAGE = "one-click from the mail", "the page behind the mail's link"
+
+REASONS = {
+    Reason.TOO_OFTEN: marked("It came too often"),
+    Reason.NOT_RELEVANT: marked("It was not what I am interested in"),
+    Reason.NEVER_ASKED: marked("I never asked for it"),
+    Reason.ANOTHER_ADDRESS: marked("I read it at another address"),
+    Reason.OTHER: marked("Something else"),
+}
+QUIETER_WORDS = marked("Get %(name)s instead")
 
 
 class Leaving:
@@ -24,32 +61,162 @@ class Leaving:
 
     def __init__(self, door: Door) -> None:
         self.door = door
+        self.quieter = {one.slug: one.quieter for one in door.catalogue.newsletters if one.quieter}
 
     def routes(self) -> list[BaseRoute]:
         """The routes of this room."""
-        return [Route("/u/{token}", self.leaving, methods=["GET", "POST"])]
+        return [
+            Route("/u/{token}", self.leaving, methods=["GET", "POST"]),
+            Route("/u/{token}/undo", self.undo, methods=["POST"]),
+            Route("/u/{token}/reason", self.reason, methods=["POST"]),
+            Route("/u/{token}/t", self.trap, methods=["GET"]),
+        ]
 
     async def leaving(self, request: Request) -> Response:
         """Show (GET, HEAD) or leave (POST)."""
         door = self.door
         token = door.token(request, TokenKind.UNSUBSCRIBE)
-        slug = await run_in_threadpool(self._slug, token)
-        name = door.name(slug)
+        reader = await run_in_threadpool(find_reader, door.engine, token.reader)
         if request.method != "POST":
-            return door.pages.page(request, "leave.html.j2", name=name, slug=slug, all_too=slug is not None)
+            return self._ask(request, token, reader)
         form = await read_form(request)
-        everything = slug is None or form.get("scope") == "all"
-        one_click = form.get("List-Unsubscribe") == "One-Click"
-        how = "one-click from the mail" if one_click else "the page behind the mail's link"
-        await run_in_threadpool(
-            leave, door.engine, token.reader, None if everything else slug, now=door.clock(), how=how
-        )
-        return door.pages.page(request, "left.html.j2", name=name, everything=everything)
+        slug = self._slug(token, reader)
+        if form.get("List-Unsubscribe") == "One-Click":
+            if reader is not None:
+                await run_in_threadpool(
+                    leave_as, door.engine, reader, slug, now=door.clock(), how=BY_ONE_CLICK
+                )
+            return PlainTextResponse("You have left. Nothing more will be sent.\n")
+        if reader is None:
+            return self._left(request, None, token, None, ())
+        if await run_in_threadpool(self._is_machine, request, token, slug, form):
+            return self._ask(request, token, reader, again=True, scope=form.get("scope"))
+        return await run_in_threadpool(self._act, request, token, reader, slug, form.get("scope"))
 
-    def _slug(self, token: Token) -> str | None:
-        """The newsletter of an unsubscribe token; None for all."""
+    def _act(self, request: Request, token: Token, reader: Reader, slug: str | None, scope: str) -> Response:
+        door, now = self.door, self.door.clock()
+        if scope == "pause":
+            until = pause(door.engine, reader.subscriber_id, days=PAUSE_DAYS, now=now)
+            return self._page(
+                request, "paused.html.j2", reader, until=until.date(), preferences=self._preferences(reader)
+            )
+        other = self.quieter.get(slug or "", "")
+        ended = leave_as(door.engine, reader, None if scope == "all" else slug, now=now, how=BY_PAGE)
+        instead = ""
+        if scope == "quieter" and other:
+            words = door.pages.words(request, reader.language)
+            shown = words.say(QUIETER_WORDS, name=door.name(other))
+            with writing(door.engine) as session:
+                if join(session, reader.subscriber_id, other, now=now, source="/u", words=shown):
+                    instead = other
+        everything = slug is None or scope == "all"
+        return self._left(
+            request, reader, token, None if everything else slug, ended, act=now, instead=instead
+        )
+
+    def _is_machine(self, request: Request, token: Token, slug: str | None, form: Form) -> bool:
+        """Whether a press on the page needs another: only after the trap, or minutes after a send and in haste."""
+        door, now = self.door, self.door.clock()
+        made = door.forms.made_at(request, form, PURPOSE, bound=False)
+        in_haste = made is None or now - made < HASTE
+        if form.get("sure") == "1" and not in_haste:
+            return False
+        if knocks_so_far(door.engine, Knock(TRAPPED, _name(token)), keys=door.keys, now=now):
+            return True
+        if not in_haste:
+            return False
+        with door.engine.connect() as connection:
+            return any(was_just_sent(connection, one, now=now) for one in ([slug] if slug else self._slugs()))
+
+    def _slugs(self) -> list[str]:
+        return [one.slug for one in self.door.catalogue.newsletters]
+
+    async def trap(self, request: Request) -> Response:
+        """The link no person sees."""
+        token = self.door.token(request, TokenKind.UNSUBSCRIBE)
+        await run_in_threadpool(
+            knock,
+            self.door.engine,
+            [Knock(TRAPPED, _name(token))],
+            keys=self.door.keys,
+            now=self.door.clock(),
+        )
+        return PlainTextResponse("Nothing is here for people.\n")
+
+    async def undo(self, request: Request) -> Response:
+        """Take back what the page has just done."""
+        door = self.door
+        token = door.token(request, TokenKind.UNSUBSCRIBE)
+        act = _moment((await read_form(request)).get("act"))
+        back = await run_in_threadpool(undo, door.engine, token.reader, act, now=door.clock()) if act else ()
+        reader = await run_in_threadpool(find_reader, door.engine, token.reader)
+        if reader is None:
+            raise HTTPException(404)
+        words = door.pages.words(request, reader.language)
+        return self._page(
+            request, "undone.html.j2", reader, names=words.listed([door.name(slug) for slug in back]),
+            back=bool(back), preferences=self._preferences(reader),
+        )  # fmt: skip
+
+    async def reason(self, request: Request) -> Response:
+        """Why they left, if they like to say."""
+        door = self.door
+        token = door.token(request, TokenKind.UNSUBSCRIBE)
+        form = await read_form(request)
+        act, why = _moment(form.get("act")), form.get("why")
+        if act and why in set(Reason):
+            await run_in_threadpool(
+                say_why, door.engine, token.reader, act, Reason(why), form.text("words"), now=door.clock()
+            )
+        reader = await run_in_threadpool(find_reader, door.engine, token.reader)
+        return self._page(request, "thanks.html.j2", reader)
+
+    def _ask(
+        self, request: Request, token: Token, reader: Reader | None, *, again: bool = False, scope: str = ""
+    ) -> Response:
+        door, slug = self.door, self._slug(token, reader)
+        other = self.quieter.get(slug or "", "")
+        gets = reader.gets if reader else ()
+        stamp, _ = door.forms.sign(request, PURPOSE, bound=False)
+        return self._page(
+            request, "leave.html.j2", reader, name=door.name(slug), slug=slug, again=again, scope=scope, stamp=stamp,
+            all_too=slug is not None and len(gets) > 1, pause_days=PAUSE_DAYS, has_left=reader is not None and not again
+            and (slug not in gets if slug is not None else not gets), trap=f"/u/{request.path_params['token']}/t",
+            quieter=door.name(other) if other and other not in gets else "",
+        )  # fmt: skip
+
+    def _left(
+        self, request: Request, reader: Reader | None, token: Token, slug: str | None, ended: tuple[str, ...],
+        *, act: datetime | None = None, instead: str = "",
+    ) -> Response:  # fmt: skip
+        door, path = self.door, f"/u/{request.path_params['token']}"
+        return self._page(
+            request, "left.html.j2", reader, name=door.name(slug), everything=slug is None,
+            act=iso(act) if act and ended else "", instead=door.name(instead) if instead else "", undo=f"{path}/undo",
+            reason=f"{path}/reason", reasons=tuple(REASONS.items()),
+            preferences=self._preferences(reader) if reader else "",
+        )  # fmt: skip
+
+    def _page(self, request: Request, template: str, reader: Reader | None, **values: Any) -> Response:
+        words: Words = self.door.pages.words(request, reader.language if reader else "")
+        return self.door.pages.page(request, template, words=words, **values)
+
+    def _preferences(self, reader: Reader) -> str:
+        return f"/preferences/{Signer(self.door.keys).preferences(reader.reader)}"
+
+    def _slug(self, token: Token, reader: Reader | None) -> str | None:
+        """The newsletter of an unsubscribe token; None for all; '' for one they never had."""
         if token.scope == NO_SCOPE:
             return None
-        with reading(self.door.engine) as session:
-            slug = slug_of_scope(session, token.reader, token.scope)
-        return slug if slug is not None else ""
+        return reader.slug_of(token.scope) if reader else ""
+
+
+def _name(token: Token) -> str:
+    return f"{token.reader}.{token.scope.hex()}"
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return parse_instant(text)
+    except ValueError:
+        return None

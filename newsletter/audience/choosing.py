@@ -1,0 +1,222 @@
+"""Choosing: what a reader may say of themselves and of what they get, each at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, delete, update
+from sqlalchemy import select as columns
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from newsletter.audience.addresses import address_hash, normalise
+from newsletter.audience.doors import Purpose, close_doors, make_link, use_link
+from newsletter.audience.leaving import Reader, join, leave_as
+from newsletter.settings import Keys
+from newsletter.store.session import writing
+from newsletter.store.tables import OneTimeLink, Subscriber, Subscription, Suppression
+
+LONGEST_PAUSE_DAYS = 365
+_HARD = ("bounced", "complained", "manual")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A reader as their preferences show them; *masked* is their address so that only they know it."""
+
+    reader: Reader
+    email: str
+    name: str
+    language: str
+    timezone: str
+    deliver_at: str
+    plan: str
+    plan_until: datetime | None
+    paused_until: datetime | None
+    pending_email: str
+
+    @property
+    def masked(self) -> str:
+        """The address with its middle left out."""
+        return masked(self.email)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a press on the preferences did: slugs."""
+
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def masked(email: str) -> str:
+    """*email* so that only who knows it reads it: first letters and the last part of the domain."""
+    local, _, domain = email.rpartition("@")
+    return f"{local[:1]}…@{domain[:1]}…{domain[domain.rfind('.') :]}"
+
+
+def find_choices(engine: Engine, *, reader: str = "", subscriber_id: int = 0) -> Choices | None:
+    """What a reader has chosen, by their public id or their number, in one look; None: they are gone."""
+    who = col(Subscriber.reader) == reader if reader else col(Subscriber.id) == subscriber_id
+    query: Any = (  # SQLAlchemy types a Select by its columns
+        columns(
+            col(Subscriber.id), col(Subscriber.reader), col(Subscriber.address_hash), col(Subscriber.email),
+            col(Subscriber.name), col(Subscriber.language), col(Subscriber.timezone), col(Subscriber.deliver_at),
+            col(Subscriber.plan), col(Subscriber.plan_until), col(Subscriber.paused_until),
+            col(Subscriber.pending_email), col(Subscription.newsletter), col(Subscription.state),
+        )
+        .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)
+        .where(who)
+    )  # fmt: skip
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    if not rows:
+        return None
+    number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_ = rows[0]
+    states = {row[12]: row[13] for row in rows if row[12] is not None}
+    known = Reader(number, public, hashed, language, states)
+    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending)
+
+
+def choose(
+    engine: Engine,
+    choices: Choices,
+    *,
+    shown: Iterable[str],
+    wanted: Iterable[str],
+    source: str,
+    words: str,
+    now: datetime,
+) -> Changed:
+    """
+    Make what a reader gets equal to *wanted*, of the newsletters that were *shown* with *words*.
+
+    What was not on the page stays as it is. *refused*: what speaks against it is no choice of theirs.
+    """
+    ticked = set(wanted)
+    gets = set(choices.reader.gets)
+    left: list[str] = []
+    joined: list[str] = []
+    refused: list[str] = []
+    for slug in dict.fromkeys(shown):
+        if slug in ticked and choices.reader.states.get(slug) != "active":
+            with writing(engine) as session:
+                done = join(session, choices.reader.subscriber_id, slug, now=now, source=source, words=words)
+            (joined if done else refused).append(slug)
+        elif slug in gets and slug not in ticked:
+            left.extend(leave_as(engine, choices.reader, slug, now=now, how="the preferences page"))
+    return Changed(tuple(joined), tuple(left), tuple(refused))
+
+
+def describe(engine: Engine, subscriber_id: int, values: Mapping[str, str], *, now: datetime) -> None:
+    """Keep what a reader says of themselves: name, language, timezone, deliver_at (``HH:MM`` or empty)."""
+    kept = {name: values[name] for name in ("name", "language", "timezone", "deliver_at") if name in values}
+    if kept.get("deliver_at"):
+        try:
+            kept["deliver_at"] = f"{time.fromisoformat(kept['deliver_at']):%H:%M}"
+        except ValueError:
+            del kept["deliver_at"]
+    with writing(engine) as session:
+        session.execute(
+            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(updated_at=now, **kept)
+        )
+
+
+def pause(engine: Engine, subscriber_id: int, *, days: int, now: datetime) -> datetime:
+    """Send a reader nothing for *days* (1 to a year); return when it goes on."""
+    until = now + timedelta(days=min(max(days, 1), LONGEST_PAUSE_DAYS))
+    _set_pause(engine, subscriber_id, until)
+    return until
+
+
+def go_on(engine: Engine, subscriber_id: int) -> None:
+    """End a pause."""
+    _set_pause(engine, subscriber_id, None)
+
+
+def _set_pause(engine: Engine, subscriber_id: int, until: datetime | None) -> None:
+    with writing(engine) as session:
+        session.execute(
+            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until)
+        )
+
+
+def ask_for_address(engine: Engine, subscriber_id: int, email: str, *, now: datetime) -> str | None:
+    """
+    Keep a new address until it is confirmed; return the secret of the link for it.
+
+    None: it is somebody's already, or their own; nobody is told which.
+
+    Raises:
+        ValueError: not an address.
+    """
+    address, key = normalise(email)
+    with writing(engine) as session:
+        taken = session.exec(select(Subscriber.id).where(Subscriber.email_key == key)).first()
+        row = session.get(Subscriber, subscriber_id)
+        if row is None or taken is not None:
+            return None
+        row.pending_email = address
+        session.add(row)
+        _drop_links(session, subscriber_id)
+        return make_link(session, Purpose.ADDRESS, subscriber_id, now=now, detail={})
+
+
+def drop_address(engine: Engine, subscriber_id: int) -> None:
+    """Forget an address that was asked for and not confirmed, and its link."""
+    with writing(engine) as session:
+        session.execute(
+            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(pending_email="")
+        )
+        _drop_links(session, subscriber_id)
+
+
+def _drop_links(session: Session, subscriber_id: int) -> None:
+    session.execute(
+        delete(OneTimeLink).where(
+            col(OneTimeLink.subscriber_id) == subscriber_id, col(OneTimeLink.purpose) == Purpose.ADDRESS
+        )
+    )
+
+
+def confirm_address(engine: Engine, secret: str, *, keys: Keys, now: datetime) -> Choices | None:
+    """
+    Move a reader to the address whose link they pressed; None: it was used, has expired, or cannot be theirs.
+
+    What they had left stays left at the new address; what was left there by somebody else before does not
+    count, for this is their own choice now. Every session ends.
+    """
+    try:
+        with writing(engine) as session:
+            link = use_link(session, secret, Purpose.ADDRESS, now=now)
+            row = session.get(Subscriber, link.subscriber_id) if link else None
+            if row is None or not row.pending_email:
+                return None
+            address, key = normalise(row.pending_email)
+            hashed = address_hash(keys.suppression, key)
+            there = session.exec(select(Suppression).where(Suppression.address_hash == hashed)).all()
+            if any(one.reason in _HARD for one in there):
+                return None
+            for one in there:
+                session.delete(one)
+            session.flush()
+            for mine in session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)):
+                if mine.reason == "unsubscribed":
+                    session.add(
+                        Suppression(
+                            address_hash=hashed, scope=mine.scope, reason=mine.reason, source=mine.source,
+                            suppressed_at=mine.suppressed_at,
+                        )
+                    )  # fmt: skip
+            row.email, row.email_key, row.address_hash, row.pending_email = address, key, hashed, ""
+            row.updated_at = now
+            session.add(row)
+            session.flush()
+            close_doors(session, link.subscriber_id if link else 0)
+    except IntegrityError:  # the address became somebody else's meanwhile
+        return None
+    return find_choices(engine, subscriber_id=row.id or 0)
