@@ -10,7 +10,7 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser check format cover bench bench-delivery bench-kill bench-web preview clean
+.PHONY: help run test test-shared test-browser check format messages cover bench bench-delivery bench-kill bench-web preview clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
@@ -20,6 +20,7 @@ help:
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
 	@echo "make bench     the measured ratios (make bench-delivery: a million readers; make bench-web: the pages under load; make bench-kill: a hundred kills)"
+	@echo "make messages  bring the catalogues of the readers' languages up to date"
 	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
 
 $(BIN)/newsletter: pyproject.toml constraints.txt
@@ -66,6 +67,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(BIN)/ruff format newsletter tests bench scheduler.py
 	@$(BIN)/ruff check --fix newsletter tests bench scheduler.py
+
+messages: $(VENV)/.dev
+	@$(BIN)/python -m tests.messages
 
 cover: $(VENV)/.dev
 	@$(BIN)/coverage run -m pytest -q -p no:xdist

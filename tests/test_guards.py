@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from newsletter.audience.tokens import Signer
+from newsletter.errors import SettingsError
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Subscriber, Subscription
@@ -231,3 +232,23 @@ def test_a_lost_database_is_a_page(engine: Engine, keys: Keys) -> None:
         page.status_code == 503 and page.headers["retry-after"] == "60" and "one_time_link" not in page.text
     )
     assert ask(app, "GET", "/readyz").status_code == 503
+
+
+def test_a_prefix_that_is_a_page_is_refused(engine: Engine, keys: Keys) -> None:
+    """Nobody could tell whether the proxy has taken it off."""
+    with pytest.raises(SettingsError):
+        an_app(engine, keys, NEWSLETTER_BASE_URL="https://example.org/subscribe")
+
+
+def test_a_failure_is_a_page(engine: Engine, keys: Keys) -> None:
+    """What nobody foresaw: 500 in the publication's look, and the log has no path."""
+
+    def broken(_reader: str, _scope: bytes) -> str:
+        raise RuntimeError("no")
+
+    app = create_app(engine, the_catalogue(), keys, Settings(), clock=lambda: NOW, view=broken)
+    token = Signer(keys).view(READER, "today", NOW.date())
+
+    answer = ask(app, "GET", f"/view/{token}")
+
+    assert answer.status_code == 500 and "<h1>" in answer.text and token not in answer.text

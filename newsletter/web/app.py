@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from newsletter.catalogue import Catalogue
+from newsletter.errors import SettingsError
 from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import answers, is_current
@@ -55,27 +56,42 @@ def create_app(
     door = Door(engine, catalogue, keys, settings, clock, forms, pages, notices)
     webhook = Webhook(engine, keys, public_keys=settings.sendgrid_webhook_public_key, clock=clock)
     health = Health(engine)
+    routes: list[BaseRoute] = [
+        Route("/", door.front, methods=["GET"]),
+        *Joining(door).routes(),
+        *Entering(door).routes(),
+        *Leaving(door).routes(),
+        *Rights(door).routes(),
+        *Preferences(door).routes(),
+        *Viewing(door, view).routes(),
+        Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
+        Route("/healthz", health.healthz, methods=["GET"]),
+        Route("/readyz", health.readyz, methods=["GET"]),
+    ]
+    _refuse_prefix(routes, settings)
     return Starlette(
-        routes=[
-            Route("/", door.front, methods=["GET"]),
-            *Joining(door).routes(),
-            *Entering(door).routes(),
-            *Leaving(door).routes(),
-            *Rights(door).routes(),
-            *Preferences(door).routes(),
-            *Viewing(door, view).routes(),
-            Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
-            Route("/healthz", health.healthz, methods=["GET"]),
-            Route("/readyz", health.readyz, methods=["GET"]),
-        ],
-        middleware=[Middleware(Guards, settings=settings)],
+        routes=routes,
+        middleware=[Middleware(Guards, settings=settings, failed=pages.failed)],
         exception_handlers={
             404: pages.not_found,
             HTTPException: pages.refused,
             SQLAlchemyError: pages.unavailable,
-            500: pages.refused,
         },
     )
+
+
+def _refuse_prefix(routes: list[BaseRoute], settings: Settings) -> None:
+    """
+    Make sure that a path says by itself whether a proxy has taken the prefix off.
+
+    Raises:
+        SettingsError: the prefix is the beginning of a page of ours.
+    """
+    firsts = {route.path.split("/")[1] for route in routes if isinstance(route, Route)} - {""}
+    if settings.path_prefix.split("/")[1:2] and settings.path_prefix.split("/")[1] in firsts:
+        raise SettingsError(
+            f"NEWSLETTER_BASE_URL ends in {settings.path_prefix}, which is also a page of ours; choose another path."
+        )
 
 
 class Health:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,13 +46,15 @@ HEADERS = {
 YEAR_SECONDS = 365 * 24 * 3600
 log = structlog.get_logger()
 Network = IPv4Network | IPv6Network
+Failed = Callable[[Request], Response]
+"""Makes the page of a failure nobody foresaw."""
 
 
 class Guards:
     """The middleware; *app* sees only requests for us, of bounded size, from whom they really come."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, settings: Settings, *, failed: Failed | None = None) -> None:
+        self.app, self.failed = app, failed
         base = urlsplit(settings.base_url)
         self.host = (base.hostname or "").lower()
         self.prefix = settings.path_prefix
@@ -89,7 +91,8 @@ class Guards:
         ) as error:  # the outermost loop: uvicorn would log the error's text, which may hold a reader's words
             log.error("page.failed", error=type(error).__name__, where=_where(error))
             if not begun:
-                await Response(status_code=500)(scope, receive, answer)
+                page = self.failed(Request(scope)) if self.failed else Response(status_code=500)
+                await page(scope, receive, answer)
 
     def _place(self, scope: Scope) -> None:
         """Say under which prefix the application stands, whether the proxy took it off the path or not."""

@@ -151,6 +151,10 @@ class Pages:
             page.headers.update(error.headers)
         return page
 
+    def failed(self, request: Request) -> Response:
+        """Something nobody foresaw: the reader learns that nothing was changed, the log where it was."""
+        return self.page(request, "sorry.html.j2", 500, code=503)
+
     async def unavailable(self, request: Request, _error: Exception) -> Response:
         """The database does not answer."""
         page = self.page(request, "sorry.html.j2", 503, code=503)
