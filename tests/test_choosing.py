@@ -1,0 +1,259 @@
+"""The preference centre and a reader's rights: everything for who proved their address, the rest for the mail."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from newsletter.audience.addresses import address_hash, normalise
+from newsletter.audience.subscribers import add
+from newsletter.audience.tokens import Signer
+from newsletter.settings import Keys
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import Event, OneTimeLink, ReaderSession, Subscriber, Subscription, Suppression
+from tests.builders import the_catalogue
+from tests.visiting import House, Moment, Visitor
+
+NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+ANN = "ann@mail.example"
+NEW = "ann@new.example"
+
+
+@pytest.fixture
+def house(engine: Engine, keys: Keys, tmp_path: Path) -> House:
+    """The pages, with one reader of two newsletters."""
+    add(
+        engine, ANN, catalogue=the_catalogue(), keys=keys, now=NOW, newsletters=("planet", "today"), consent="yes",
+        plan="trial",
+    )  # fmt: skip
+    return House(engine, keys, tmp_path / "mails", Moment(NOW))
+
+
+@pytest.fixture
+def ann(house: House) -> Visitor:
+    """Her browser, logged in."""
+    visitor = house.visitor()
+    visitor.fill("/login", email=ANN)
+    visitor.fill(house.mails()[-1].link("login"))
+    return visitor
+
+
+def row(engine: Engine) -> Subscriber:
+    """Her row."""
+    with reading(engine) as session:
+        return session.exec(select(Subscriber)).one()
+
+
+def states(engine: Engine) -> dict[str, str]:
+    """Her subscriptions."""
+    with reading(engine) as session:
+        return {one.newsletter: one.state for one in session.exec(select(Subscription)).all()}
+
+
+def mail_link(house: House) -> str:
+    """The preferences link of a mail."""
+    return f"/preferences/{Signer(house.keys).preferences(row(house.engine).reader)}"
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+def test_a_reader_chooses_everything_in_one_form(house: House, ann: Visitor, by: str) -> None:
+    """Joined, left, name, language, zone: saved by one press; consent holds the words that were shown."""
+    path = "/preferences" if by == "session" else mail_link(house)
+
+    answer = ann.fill(
+        path, button=0, do="save", newsletters=["planet", "economy"], name="Ann Ångström", language="fr",
+        zone="Asia/Tokyo",
+    )  # fmt: skip
+
+    assert answer.status_code == 200 and "Saved." in answer.text or "enregistré" in answer.text
+    assert states(house.engine) == {"economy": "active", "planet": "active", "today": "left"}
+    found = row(house.engine)
+    assert (found.name, found.language, found.timezone) == ("Ann Ångström", "fr", "Asia/Tokyo")
+    with reading(house.engine) as session:
+        economy = session.exec(select(Subscription).where(Subscription.newsletter == "economy")).one()
+    assert economy.consent_source == "/preferences" and economy.consent_words.startswith("Tick what")
+    assert economy.confirmed_at is not None
+
+
+def test_what_was_not_on_the_page_stays(house: House, ann: Visitor) -> None:
+    """A form of an older page, or of another, ends nothing it did not show."""
+    ann.ask("POST", mail_link(house), data={"do": "save", "shown": ["economy"], "newsletters": []})
+
+    assert states(house.engine) == {"planet": "active", "today": "active"}
+
+
+def test_members_newsletters_are_for_members(house: House, ann: Visitor) -> None:
+    """Who is on a trial may choose the magazine; when it has ended it is not offered any more."""
+    during = ann.ask("GET", "/preferences").text
+    with writing(house.engine) as session:
+        found = session.exec(select(Subscriber)).one()
+        found.plan_until = NOW
+        session.add(found)
+    after = ann.ask("GET", "/preferences").text
+
+    assert 'value="magazine"' in during and 'value="magazine"' not in after
+    assert "until December 20" in during or "until 20 December" in during
+    assert "ended on" in after
+
+
+def test_a_pause_and_its_end(house: House, ann: Visitor) -> None:
+    """Chosen in days, shown with its last day, ended by one press."""
+    ann.fill("/preferences", button=-2, do="pause", days="14")
+    paused = row(house.engine).paused_until
+    shown = ann.ask("GET", "/preferences").text
+    ann.fill("/preferences", button=0, do="go-on")
+
+    assert paused is not None and timedelta(days=13) < paused - NOW <= timedelta(days=14, minutes=1)
+    assert "Go on now" in shown
+    assert row(house.engine).paused_until is None
+
+
+def test_the_mails_link_opens_nothing_that_cannot_be_taken_back(house: House) -> None:
+    """No full address, no data, no address change, no erasure: those lead to a mail first."""
+    stranger = house.visitor()
+    page = stranger.ask("GET", mail_link(house)).text
+
+    assert ANN not in page and "a…@m….example" in page
+    for then in ("address", "data", "erase"):
+        assert f"/login?then={then}" in page
+        answer = stranger.ask("GET", f"/preferences/{then}")
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/login?then={then}")
+
+
+def test_without_a_session_there_is_no_preference_centre(house: House) -> None:
+    """It sends to the login, and a forged cookie is no session."""
+    for cookie in ({}, {"Cookie": "nl_session=" + "A" * 43}):
+        answer = house.visitor().ask("GET", "/preferences", headers=cookie)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+
+
+@pytest.mark.parametrize("path", ["/preferences", "/preferences/erase", "/preferences/address"])
+def test_another_site_cannot_press_for_her(house: House, ann: Visitor, path: str) -> None:
+    """Without our form's signature, or from another origin, nothing happens."""
+    form = {"do": "leave-all", "sure": "1", "email": NEW}
+
+    bare = ann.ask("POST", path, data=form)
+    page = ann.ask("GET", path)
+    stamp = page.text.partition('name="form" value="')[2].partition('"')[0]
+    foreign = ann.ask("POST", path, data={**form, "form": stamp}, headers={"Origin": "https://evil.example"})
+
+    assert bare.status_code in (403, 422) and foreign.status_code in (403, 422)
+    assert states(house.engine) == {"planet": "active", "today": "active"}
+    assert (row(house.engine).email, row(house.engine).pending_email) == (ANN, "")
+
+
+def test_an_address_changes_when_the_new_one_says_yes(house: House, ann: Visitor, keys: Keys) -> None:
+    """Asked with a session, confirmed at the new one, told to the old one; what was left stays left; sessions end."""
+    ann.fill("/preferences", button=0, do="save", newsletters=["planet"])
+    ann.fill("/preferences/address", email=NEW)
+    told, asked = sorted(house.mails()[-2:], key=lambda mail: mail.to)
+    before = row(house.engine).email
+    path = asked.link("address") if NEW in asked.to else told.link("address")
+    looked = house.visitor().ask("GET", path)
+    answer = house.visitor().fill(path)
+
+    assert {mail.to for mail in (told, asked)} == {ANN, NEW}
+    assert (before, looked.status_code, answer.status_code) == (ANN, 200, 200)
+    found = row(house.engine)
+    _, key = normalise(NEW)
+    assert (found.email, found.pending_email, found.email_key) == (NEW, "", key)
+    assert found.address_hash == address_hash(keys.suppression, key)
+    with reading(house.engine) as session:
+        scopes = session.exec(
+            select(Suppression.scope).where(Suppression.address_hash == found.address_hash)
+        ).all()
+        assert session.exec(select(ReaderSession)).all() == []
+    assert scopes == ["today"]
+    assert house.visitor().ask("POST", path).status_code == 410
+
+
+def test_an_address_that_is_somebody_elses_is_not_given_away(house: House, ann: Visitor, keys: Keys) -> None:
+    """The same answer on screen; no mail to anybody, nothing pending."""
+    add(house.engine, NEW, catalogue=the_catalogue(), keys=keys, now=NOW, newsletters=(), consent="yes")
+    mails = len(house.mails())
+
+    free = ann.fill("/preferences/address", email="free@mail.example")
+    sent = len(house.mails())
+    taken = ann.fill("/preferences/address", email=NEW)
+
+    assert (free.status_code, taken.status_code) == (200, 200)
+    assert free.text.replace("free@mail.example", NEW) == taken.text
+    assert (sent - mails, len(house.mails()) - sent) == (2, 0)
+
+
+def test_everything_held_comes_as_a_file(house: House, ann: Visitor) -> None:
+    """Address, consent, events, sessions: what the tables hold of her, and no secret."""
+    with writing(house.engine) as session:
+        session.add(
+            Event(event_id="e", kind="delivered", reader=row(house.engine).reader, edition="today.2026-11-19.1",
+                  occurred_at=NOW, received_at=NOW)
+        )  # fmt: skip
+
+    answer = ann.ask("GET", "/preferences/data")
+
+    held = json.loads(answer.text)
+    assert answer.headers["content-disposition"] == 'attachment; filename="my-data.json"'
+    assert (held["email"], held["plan"], len(held["subscriptions"])) == (ANN, "trial", 2)
+    assert held["subscriptions"][0]["consent"]["words"] == "yes"
+    assert held["events"] == [
+        {"kind": "delivered", "at": "2026-11-20T09:00:00Z", "edition": "today.2026-11-19.1"}
+    ]
+    assert held["editions"] == [] and len(held["sessions"]) == 1
+    with reading(house.engine) as session:
+        secrets = [*session.exec(select(ReaderSession.secret_hash)), *session.exec(select(OneTimeLink.secret_hash))]
+    assert not any(secret in answer.text for secret in secrets)
+
+
+def test_an_old_session_must_prove_the_address_again(house: House, ann: Visitor) -> None:
+    """After an hour the data, the address and the erasure ask for a mail; the rest does not."""
+    house.clock.go_on(hours=2)
+
+    assert ann.ask("GET", "/preferences").status_code == 200
+    for path in ("data", "address", "erase"):
+        assert ann.ask("GET", f"/preferences/{path}").headers["location"] == f"/login?then={path}"
+
+
+def test_erasing_leaves_a_mark_nobody_can_read(house: House, ann: Visitor, keys: Keys) -> None:
+    """Rows, links and sessions go; the keyed hash keeps every list from bringing the address back."""
+    unsure = ann.fill("/preferences/erase", sure="")
+    still = row(house.engine).email
+    answer = ann.fill("/preferences/erase", sure="1")
+
+    assert (unsure.status_code, still) == (422, ANN)
+    assert "You are erased" in answer.text
+    with reading(house.engine) as session:
+        for table in (Subscriber, Subscription, OneTimeLink, ReaderSession):
+            assert session.exec(select(table)).all() == []
+        kept = session.exec(select(Suppression)).one()
+    assert (kept.reason, kept.scope) == ("erased", "all")
+    assert kept.address_hash == address_hash(keys.suppression, ANN)
+    assert ann.ask("GET", "/preferences").status_code == 303
+
+
+def test_names_are_text(house: House, ann: Visitor) -> None:
+    """Markup, line ends and direction marks in a name do nothing in pages and stay one line."""
+    ann.fill("/preferences", button=0, do="save", name='<img src=x onerror=1>\r\nBcc: x@y.example\u202e"')
+
+    assert row(house.engine).name == '<img src=x onerror=1> Bcc: x@y.example"'
+    assert "<img src=x" not in ann.ask("GET", "/preferences").text
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(["do", "days", "name", "language", "zone", "hour", "newsletters", "shown", "form"]),
+        st.text(max_size=40) | st.sampled_from(["save", "pause", "go-on", "leave-all", "drop-address"]),
+    )
+)
+def test_nothing_that_is_posted_breaks_the_page(house: House, fields: dict[str, str]) -> None:
+    """No form content is a server error."""
+    data = {name: value.encode("utf-8", "replace").decode() for name, value in fields.items()}
+
+    assert house.visitor().ask("POST", mail_link(house), data=data).status_code < 500
