@@ -340,6 +340,7 @@ class Newsletter(_Value):
     correction: str = "Correction: "
     welcome: str = ""
     quieter: str = ""
+    archive: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
+from newsletter.archive import index_missing
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
@@ -191,6 +192,7 @@ class Desk:
         expire(self.engine, now=at)
         sweep(self.engine, now=at)
         prune(self.engine, now=at)
+        index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------
 
@@ -450,6 +452,7 @@ class Desk:
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
                 on_frozen=defer_drain if has_queue(self.engine) else None,
             )  # fmt: skip
+            index_missing(self.engine, self.catalogue)
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)
         return row.id if row.status == EditionStatus.SUBMITTING else None

@@ -72,7 +72,7 @@ def test_a_reader_chooses_everything_in_one_form(house: House, ann: Visitor, by:
         zone="Asia/Tokyo",
     )  # fmt: skip
 
-    assert answer.status_code == 200 and "Saved." in answer.text or "enregistré" in answer.text
+    assert (answer.status_code == 200 and "Saved." in answer.text) or "enregistré" in answer.text
     assert states(house.engine) == {"economy": "active", "planet": "active", "today": "left"}
     found = row(house.engine)
     assert (found.name, found.language, found.timezone) == ("Ann Ångström", "fr", "Asia/Tokyo")
@@ -207,7 +207,10 @@ def test_everything_held_comes_as_a_file(house: House, ann: Visitor) -> None:
     ]
     assert held["editions"] == [] and len(held["sessions"]) == 1
     with reading(house.engine) as session:
-        secrets = [*session.exec(select(ReaderSession.secret_hash)), *session.exec(select(OneTimeLink.secret_hash))]
+        secrets = [
+            *session.exec(select(ReaderSession.secret_hash)),
+            *session.exec(select(OneTimeLink.secret_hash)),
+        ]
     assert not any(secret in answer.text for secret in secrets)
 
 

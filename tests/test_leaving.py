@@ -76,7 +76,9 @@ def counting(engine: Engine) -> Iterator[dict[str, int]]:
     told = {"reads": 0, "writes": 0, "commits": 0}
 
     def statement(_c: Any, _cursor: Any, text: str, _p: Any, _context: Any, _many: bool) -> None:
-        told["reads" if text.lstrip().upper().startswith("SELECT") else "writes"] += not text.upper().startswith("BEGIN")
+        told[
+            "reads" if text.lstrip().upper().startswith("SELECT") else "writes"
+        ] += not text.upper().startswith("BEGIN")
 
     def commit(_connection: Any) -> None:
         told["commits"] += 1
@@ -195,9 +197,7 @@ def test_a_reason_is_kept_and_changes_nothing_else(house: House) -> None:
     visitor.ask("POST", f"{path}/reason", data={"act": act, "why": "nonsense", "words": "x"})
 
     with reading(house.engine) as session:
-        told = session.exec(
-            rows_of(Subscription.left_reason).where(Subscription.newsletter == "today")
-        ).one()
+        told = session.exec(rows_of(Subscription.left_reason).where(Subscription.newsletter == "today")).one()
     assert told == "the page behind the mail's link; too often: <script>\nBcc: x"
     assert undo(house.engine, reader_of(house.engine), house.clock(), now=house.clock()) == ("today",)
 
@@ -308,4 +308,7 @@ def test_leaving_everything_once_more_writes_nothing(house: House) -> None:
 
     assert (again, told["commits"], told["writes"]) == ((), 0, 0)
     with reading(house.engine) as session:
-        assert session.exec(rows_of(Suppression).where(col(Suppression.scope) == "all")).one().suppressed_at == NOW
+        assert (
+            session.exec(rows_of(Suppression).where(col(Suppression.scope) == "all")).one().suppressed_at
+            == NOW
+        )

@@ -23,6 +23,7 @@ from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
+from newsletter.web.archive import Archive
 from newsletter.web.door import Door
 from newsletter.web.entering import Entering
 from newsletter.web.forms import Forms
@@ -64,6 +65,7 @@ def create_app(
         *Rights(door).routes(),
         *Preferences(door).routes(),
         *Viewing(door, view).routes(),
+        *Archive(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from babel import Locale, UnknownLocaleError
 
+from newsletter.archive import is_public
 from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.times import WEEKDAYS
 from newsletter.words import Words
@@ -36,12 +37,11 @@ def listing(catalogue: Catalogue, words: Words) -> tuple[Entry, ...]:
 
 def entry(newsletter: Newsletter, publication: Publication, words: Words) -> Entry:
     """One newsletter in *words*."""
-    is_public = "free" in newsletter.audience.classes
     return Entry(
         slug=newsletter.slug, name=newsletter.name, tagline=newsletter.tagline, description=newsletter.description,
         cadence=cadence(newsletter, publication, words), language=newsletter.language,
-        direction=direction_of(newsletter.language), is_for_members=not is_public,
-        sample=f"/archive/{newsletter.slug}" if is_public else "",
+        direction=direction_of(newsletter.language), is_for_members="free" not in newsletter.audience.classes,
+        sample=f"/archive/{newsletter.slug}" if is_public(newsletter) else "",
     )  # fmt: skip
 
 

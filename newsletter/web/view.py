@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from newsletter.archive import SHOWN
 from newsletter.audience.segments import is_paying
 from newsletter.audience.tokens import TokenKind
 from newsletter.desk import Desk
@@ -20,13 +21,11 @@ from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, Subscriber
+from newsletter.web.archive import mail_policy
 from newsletter.web.door import Door
 
 PAID_VIEW_DAYS = 30
 """How long a paying reader's link shows the paid variant; afterwards it shows the free one."""
-
-MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-"""A mail brings its own styles and pictures; it may do nothing else."""
 
 
 class Viewing:
@@ -45,19 +44,24 @@ class Viewing:
         page = self.view(token.reader, token.scope) if self.view else None
         if page is None:
             raise HTTPException(404)
-        return HTMLResponse(page, headers={"Content-Security-Policy": MAIL_POLICY})
+        policy = mail_policy(self.door.catalogue.publication, self.door.settings.base_url)
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
 def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str | None:
     """
     The HTML of the edition that *scope* names, in the variant *reader* may see now; None if there is none.
 
-    Only what was frozen can be seen: a draft has no readers. A correction shows instead of what it corrects.
+    Only what was frozen can be seen, and not what was spiked: a draft has no readers. A correction shows instead of what it corrects.
     """
     with reading(desk.engine) as session:
         row = session.exec(
             select(EditionRow)
-            .where(EditionRow.link_scope == scope.hex(), col(EditionRow.frozen_at).is_not(None))
+            .where(
+                EditionRow.link_scope == scope.hex(),
+                col(EditionRow.frozen_at).is_not(None),
+                col(EditionRow.status).in_(SHOWN),
+            )
             .order_by(col(EditionRow.revision).desc())
         ).first()
         subscriber = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
