@@ -31,7 +31,7 @@ from newsletter.audience.leaving import (
 from newsletter.audience.limits import Knock, Limit, knock, knocks_so_far
 from newsletter.audience.tokens import NO_SCOPE, Signer, Token, TokenKind
 from newsletter.store.session import writing
-from newsletter.times import iso, parse_instant
+from newsletter.times import parse_instant
 from newsletter.web.door import Door
 from newsletter.web.forms import Form, read_form
 from newsletter.words import Words, marked
@@ -192,7 +192,7 @@ class Leaving:
         door, path = self.door, f"/u/{request.path_params['token']}"
         return self._page(
             request, "left.html.j2", reader, name=door.name(slug), everything=slug is None,
-            act=iso(act) if act and ended else "", instead=door.name(instead) if instead else "", undo=f"{path}/undo",
+            act=act.isoformat() if act and ended else "", instead=door.name(instead) if instead else "", undo=f"{path}/undo",
             reason=f"{path}/reason", reasons=tuple(REASONS.items()),
             preferences=self._preferences(reader) if reader else "",
         )  # fmt: skip

@@ -78,10 +78,10 @@ def _port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
     """The samples, collected; the pages served by the real command."""
-    folder = a_site(tmp_path_factory.mktemp("site"))
+    folder = a_site(tmp_path)
     port = _port()
     url = f"http://127.0.0.1:{port}"
     keep = {

@@ -8,14 +8,18 @@ With ``NEWSLETTER_SHOTS=docs/pages`` a contact sheet of each journey is kept.
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import NOW, Site
 
 pytestmark = pytest.mark.browser
 
@@ -96,3 +100,87 @@ def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Browse
 JOURNEYS = [
     (size, scheme, language) for size in SIZES for scheme in ("light", "dark") for language in ("en", "ar")
 ]
+
+
+@pytest.mark.parametrize("context", JOURNEYS, indirect=True, ids=["-".join(one) for one in JOURNEYS])
+def test_a_reader_joins_reads_chooses_leaves_and_returns(
+    context: BrowserContext, site: Site, request: pytest.FixtureRequest
+) -> None:
+    """The whole way, every page examined; at its end the reader gets what they got before they left."""
+    name = request.node.callspec.id
+    address = f"{name}@mail.example"
+    traveller = Traveller(context, site)
+    page = traveller.page
+
+    traveller.go("/subscribe")
+    page.check("#nl-today")
+    page.check("#nl-planet")
+    page.fill("#email", address)
+    page.wait_for_timeout(2200)  # as people do; a program is quicker
+    traveller.press("main form button")
+
+    traveller.go(traveller.link(site.notice_to(address), "confirm"))
+    traveller.press()
+    site.notice_to(address, 2)  # the welcome mail
+
+    site.run("run", "--only", "today", "--all", "--now", NOW)
+    (edition,) = site.mails(site.folder / "outbox", address)
+    page.goto(traveller.link(edition, "view"))
+    traveller.examine(mail=True)
+
+    traveller.go(traveller.link(edition, "preferences"))
+    page.fill("#name", "Ann Ångström")
+    page.check("#nl-economy")
+    traveller.press("button[value=save]")
+    assert page.input_value("#name") == "Ann Ångström" and page.is_checked("#nl-economy")
+
+    traveller.go("/login")
+    page.fill("#email", address)
+    traveller.press("main form button")
+    traveller.go(traveller.link(site.notice_to(address, 3), "login"))
+    traveller.press()
+    for path in ("/preferences/address", "/preferences/erase", "/preferences"):
+        traveller.go(path)
+
+    traveller.go(traveller.link(edition, "u"))
+    page.wait_for_timeout(1600)
+    traveller.press("button[value=one]")
+    traveller.press("form[action*=undo] button")
+
+    traveller.go("/archive")
+    traveller.go("/archive/today")
+    page.goto(f"{site.url}/archive/today/2026-11-20")
+    traveller.examine(mail=True)
+    traveller.go("/archive/search?q=the")
+
+    held = json.loads(site.run("subscribers", "show", address, "--json"))
+    states = {one["newsletter"]: one["state"] for one in held["subscriptions"]}
+    assert states == {"economy": "active", "planet": "active", "today": "active"}
+    assert traveller.strangers == set()
+    heavy = {url: size for url, size in traveller.weights.items() if size > PAGE_BYTES and not is_mail(url)}
+    assert heavy == {}
+    keep(context, name, traveller.shots)
+
+
+def is_mail(url: str) -> bool:
+    """Whether the page is a mail as it was sent, which has a budget of its own."""
+    return bool(re.search(r"/view/|/archive/[a-z-]+/\d{4}-", url))
+
+
+def keep(context: BrowserContext, name: str, shots: list[bytes]) -> None:
+    """With ``NEWSLETTER_SHOTS`` set, one sheet of all pages of a journey."""
+    folder = os.environ.get("NEWSLETTER_SHOTS", "")
+    if not folder:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    wide = 260 if name.startswith("phone") else 520
+    pictures = "".join(
+        f'<img width="{wide}" src="data:image/jpeg;base64,{base64.b64encode(one).decode()}">' for one in shots
+    )
+    sheet = context.new_page()
+    sheet.set_viewport_size({"width": wide * 6 + 84, "height": 600})
+    sheet.set_content(
+        f'<body style="margin:12px;background:#888;display:flex;flex-wrap:wrap;gap:12px">{pictures}'
+    )
+    sheet.screenshot(path=str(Path(folder, f"{name}.jpg")), type="jpeg", quality=55, full_page=True)
+    sheet.close()
