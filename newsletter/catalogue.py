@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -411,7 +410,6 @@ def load_catalogue(root: Path) -> Catalogue:
     newsletters = tuple(_read(folder / "newsletter.toml", Newsletter, slug=folder.name) for folder in folders)
     for newsletter in newsletters:
         _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
-        _check_quieter(newsletter, newsletters, root / newsletter.slug / "newsletter.toml")
     return Catalogue(publication=publication, newsletters=newsletters, root=root)
 
 
@@ -427,15 +425,6 @@ def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -
         raise CatalogueError(
             f"{path}: audience.trial_ends_within_days: no plan in publication.toml says trial = true.",
             file=str(path), field="audience.trial_ends_within_days",
-        )  # fmt: skip
-
-
-def _check_quieter(newsletter: Newsletter, newsletters: Sequence[Newsletter], path: Path) -> None:
-    others = [one.slug for one in newsletters if one.slug != newsletter.slug]
-    if newsletter.quieter and newsletter.quieter not in others:
-        raise CatalogueError(
-            f"{path}: quieter: there is no other newsletter {newsletter.quieter!r}; there are {', '.join(others)}.",
-            file=str(path), field="quieter",
         )  # fmt: skip
 
 

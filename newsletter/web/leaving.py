@@ -61,7 +61,8 @@ class Leaving:
 
     def __init__(self, door: Door) -> None:
         self.door = door
-        self.quieter = {one.slug: one.quieter for one in door.catalogue.newsletters if one.quieter}
+        known = self._slugs()
+        self.quieter = {one.slug: one.quieter for one in door.catalogue.newsletters if one.quieter in known}
 
     def routes(self) -> list[BaseRoute]:
         """The routes of this room."""
