@@ -41,13 +41,14 @@ PUBLIC = {"Cache-Control": "public, max-age=300", "X-Robots-Tag": "all"}
 
 def mail_policy(publication: Publication, base_url: str) -> str:
     """
-    What a mail in a page may do: its own styles, pictures of ours and of the publication's own site. No more.
+    What a mail in a page may do: its own styles, pictures of ours and of the publication's own domain. No more.
 
     A picture that lies elsewhere is not asked for: looking at our archive is nobody else's business.
     """
     own = urlsplit(publication.url)
     here = urlsplit(base_url)
-    pictures = f"{own.scheme}://{own.netloc} {here.scheme}://{here.netloc}"
+    domain = own.netloc.removeprefix("www.")
+    pictures = f"{own.scheme}://{domain} {own.scheme}://*.{domain} {here.scheme}://{here.netloc}"
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data: {pictures}; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

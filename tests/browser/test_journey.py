@@ -42,7 +42,8 @@ class Traveller:
         self.page.on("response", lambda response: self._weigh(response))
 
     def _asked(self, url: str) -> None:
-        if not url.startswith((self.site.url, "data:")):
+        """Ours is this installation, and the publication's own pictures in its mails."""
+        if not url.startswith((self.site.url, "data:", "https://media.theparallel.example/")):
             self.strangers.add(url)
 
     def _weigh(self, response: object) -> None:
