@@ -14,7 +14,7 @@ from gettext import NullTranslations
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from babel import Locale, UnknownLocaleError, negotiate_locale
 from babel.core import get_global
@@ -114,6 +114,10 @@ class Words:
         """The place a time zone is named after."""
         return get_timezone_location(zone, locale=self.locale, return_city=True)
 
+    def has_zone(self, zone: str) -> bool:
+        """Whether *zone* is one that clocks know."""
+        return zone in known_zones()
+
     def zones(self) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         """All time zones for a choice: (continent, ((zone, place), …)), in the order of this language."""
         return _zones(self.language)
@@ -126,6 +130,12 @@ class Words:
         """What this language calls itself."""
         name = Locale.parse(self.language).get_display_name() or self.language
         return name[:1].upper() + name[1:]
+
+
+@cache
+def known_zones() -> frozenset[str]:
+    """Every time zone of this machine; finding them walks through hundreds of files."""
+    return frozenset(available_timezones())
 
 
 @cache

@@ -29,7 +29,7 @@ from newsletter.edition import PERSONAL_TAGS
 from newsletter.rendering.engine import fill
 from newsletter.store.searching import CLOSE, OPEN, Found
 from newsletter.web.door import Door
-from newsletter.web.listing import direction_of, listing
+from newsletter.web.listing import direction_of
 from newsletter.words import Words
 
 ATOM = "http://www.w3.org/2005/Atom"
@@ -79,7 +79,7 @@ class Archive:
         slugs = [one.slug for one in public(door.catalogue)]
         latest = await run_in_threadpool(listed, door.engine, slugs, limit=12)
         return self._page(
-            request, "archive.html.j2", words, entries=[one for one in listing(door.catalogue, words) if one.sample],
+            request, "archive.html.j2", words, entries=[one for one in door.listing(words) if one.sample],
             rows=self._rows(latest, words),
         )  # fmt: skip
 

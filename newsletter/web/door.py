@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -24,7 +24,9 @@ from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.times import Clock
 from newsletter.web.forms import Forms
+from newsletter.web.listing import Entry, listing
 from newsletter.web.pages import Pages
+from newsletter.words import Words
 
 log = structlog.get_logger()
 
@@ -41,6 +43,7 @@ class Door:
     forms: Forms
     pages: Pages
     notices: Notices
+    listings: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
 
     async def front(self, request: Request) -> Response:
         """``/``: there is no page of its own; readers want the newsletters."""
@@ -70,6 +73,13 @@ class Door:
         own, around = networks_of(request.client.host if request.client else "")
         knocks = (Knock(narrow, own), Knock(wide, around), *more)
         return await run_in_threadpool(knock, self.engine, knocks, keys=self.keys, now=self.clock())
+
+    def listing(self, spoken: Words) -> tuple[Entry, ...]:
+        """The newsletters in words; made once a language, because CLDR takes its time."""
+        made = self.listings.get(spoken.language)
+        if made is None:
+            made = self.listings[spoken.language] = listing(self.catalogue, spoken)
+        return made
 
     def name(self, slug: str | None) -> str:
         """What readers call a newsletter; of one that is gone its slug; of none the publication."""

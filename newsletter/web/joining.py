@@ -8,7 +8,6 @@ address is known shows neither in words, nor in the status, nor in the time.
 from __future__ import annotations
 
 from datetime import timedelta
-from zoneinfo import available_timezones
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,8 +22,7 @@ from newsletter.audience.tokens import Signer
 from newsletter.notices import Kind
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Form, Verdict, read_form
-from newsletter.web.listing import listing
-from newsletter.words import LANGUAGES, Words, guess_zone, read_accept_language, words
+from newsletter.words import LANGUAGES, Words, guess_zone, known_zones, read_accept_language, words
 
 AN_ADDRESS = Limit("join as an address", 3, timedelta(hours=1))
 AN_ADDRESS_A_DAY = Limit("join as an address", 6, timedelta(days=1))
@@ -75,7 +73,7 @@ class Joining:
         spoken = spoken or pages.words(request)
         return pages.page(
             request, "embedded.html.j2" if framed else "subscribe.html.j2", status, words=spoken, purpose=PURPOSE,
-            framed=framed, indexed=not framed and status == 200, entries=listing(self.door.catalogue, spoken),
+            framed=framed, indexed=not framed and status == 200, entries=self.door.listing(spoken),
             chosen=chosen, email=email, name=name, zone=zone, language=language or spoken.language, note=note,
             fault=fault, none_chosen=none_chosen, consent=self.consent(spoken),
         )  # fmt: skip
@@ -150,7 +148,7 @@ class Joining:
             raise HTTPException(404)
         spoken = door.pages.words(request, str(link.detail.get("language", "")))
         slugs = tuple(link.detail["newsletters"])
-        entries = tuple(one for one in listing(door.catalogue, spoken) if one.slug in slugs)
+        entries = tuple(one for one in door.listing(spoken) if one.slug in slugs)
         if request.method != "POST":
             name = "confirm.html.j2" if link.is_open else "closed.html.j2"
             return door.pages.page(request, name, words=spoken, entries=entries)
@@ -182,7 +180,7 @@ def address_fault(email: str, spoken: Words) -> str:
 
 def _zone(form: Form) -> str:
     zone = form.get("zone")
-    return zone if zone in available_timezones() else ""
+    return zone if zone in known_zones() else ""
 
 
 def _language(form: Form) -> str:

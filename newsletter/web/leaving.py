@@ -77,22 +77,26 @@ class Leaving:
         """Show (GET, HEAD) or leave (POST)."""
         door = self.door
         token = door.token(request, TokenKind.UNSUBSCRIBE)
+        form = await read_form(request) if request.method == "POST" else Form()
+        if form.get("List-Unsubscribe") == "One-Click":
+            await run_in_threadpool(self._one_click, token)
+            return PlainTextResponse("You have left. Nothing more will be sent.\n")
         reader = await run_in_threadpool(find_reader, door.engine, token.reader)
         if request.method != "POST":
             return self._ask(request, token, reader)
-        form = await read_form(request)
         slug = self._slug(token, reader)
-        if form.get("List-Unsubscribe") == "One-Click":
-            if reader is not None:
-                await run_in_threadpool(
-                    leave_as, door.engine, reader, slug, now=door.clock(), how=BY_ONE_CLICK
-                )
-            return PlainTextResponse("You have left. Nothing more will be sent.\n")
         if reader is None:
             return self._left(request, None, token, None, ())
         if await run_in_threadpool(self._is_machine, request, token, slug, form):
             return self._ask(request, token, reader, again=True, scope=form.get("scope"))
         return await run_in_threadpool(self._act, request, token, reader, slug, form.get("scope"))
+
+    def _one_click(self, token: Token) -> None:
+        """What a mailbox asks for: one look, and one write if there is something to end."""
+        door = self.door
+        reader = find_reader(door.engine, token.reader)
+        if reader is not None:
+            leave_as(door.engine, reader, self._slug(token, reader), now=door.clock(), how=BY_ONE_CLICK)
 
     def _act(self, request: Request, token: Token, reader: Reader, slug: str | None, scope: str) -> Response:
         door, now = self.door, self.door.clock()

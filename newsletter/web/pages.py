@@ -126,7 +126,7 @@ class Pages:
         environment.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
         environment.filters["bdi"] = bdi
         environment.globals.update(
-            publication=self.catalogue.publication, style=Markup(self.style), icon=self.icon, TRAP=TRAP,  # noqa: S704  # ours
+            zone_options=_zone_options(spoken), publication=self.catalogue.publication, style=Markup(self.style), icon=self.icon, TRAP=TRAP,  # noqa: S704  # ours
         )  # fmt: skip
         return environment
 
@@ -160,6 +160,18 @@ class Pages:
         page = self.page(request, "sorry.html.j2", 503, code=503)
         page.headers["Retry-After"] = "60"
         return page
+
+
+def _zone_options(spoken: Words) -> Markup:
+    """Every time zone as an option, by continent; each only once, by the name this language has for its place."""
+    groups = (
+        Markup('<optgroup label="{}">{}</optgroup>').format(
+            area,
+            Markup("").join(Markup('<option value="{}">{}').format(zone, place) for zone, place in zones),
+        )
+        for area, zones in spoken.zones()
+    )
+    return Markup("\n").join(groups)
 
 
 def bdi(text: object) -> Markup:

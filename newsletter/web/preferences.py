@@ -8,7 +8,6 @@ the rest (address, data, erasure) asks to log in by a mail first.
 from __future__ import annotations
 
 from datetime import time
-from zoneinfo import available_timezones
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,8 +20,7 @@ from newsletter.audience.leaving import leave_as
 from newsletter.audience.tokens import TokenKind
 from newsletter.web.door import Door
 from newsletter.web.forms import Form, Verdict, read_form
-from newsletter.web.listing import listing
-from newsletter.words import LANGUAGES, Words, marked
+from newsletter.words import LANGUAGES, Words, known_zones, marked
 
 PURPOSE = "preferences"
 CONSENT = marked("Tick what you would like to get. What you untick stops at once.")
@@ -117,7 +115,7 @@ class Preferences:
         said = {"name": form.get("name", 100)} if "name" in form.fields else {}
         if form.get("language") in LANGUAGES:
             said["language"] = form.get("language")
-        if form.get("zone") in available_timezones():
+        if form.get("zone") in known_zones():
             said["timezone"] = form.get("zone")
         if self.has_local and "hour" in form.fields:
             said["deliver_at"] = form.get("hour")
@@ -147,7 +145,7 @@ class Preferences:
             choices.plan_until is None or choices.plan_until > now
         )
         entries = tuple(
-            one for one in listing(door.catalogue, words)
+            one for one in door.listing(words)
             if paying or not one.is_for_members or choices.reader.states.get(one.slug) == "active"
         )  # fmt: skip
         is_paused = choices.paused_until is not None and choices.paused_until > now
