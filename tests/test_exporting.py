@@ -85,7 +85,8 @@ _names = _words | st.sampled_from(
         "x\ny",
     ]
 )
-_moments = st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+_instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+_moments = st.none() | _instants
 _people = st.lists(
     st.fixed_dictionaries(
         {
@@ -94,13 +95,13 @@ _people = st.lists(
             "timezone": st.sampled_from(["", "Europe/Paris"]),
             "status": st.sampled_from(["active", "active", "active", "pending", "unsubscribed", "bounced", "complained"]),
             "attributes": st.dictionaries(_words.filter(bool), _words | st.integers() | st.booleans() | st.none(), max_size=2),
-            "joined_at": _moments.filter(bool), "tags": st.sets(_names.filter(str.strip), max_size=2),
+            "joined_at": _instants, "tags": st.sets(_names.filter(str.strip) | st.sampled_from(["vip", " vip"]), max_size=3),
             "states": st.dictionaries(st.sampled_from(_SLUGS), st.sampled_from(["active", "pending", "left"])),
             "banned": st.dictionaries(st.sampled_from(("all", *_SLUGS)), st.sampled_from(["unsubscribed", "bounced", "complained", "manual"])),
         }
     ),
     max_size=4,
-).filter(lambda people: all(one["plan"] != "trial" or one["plan_until"] for one in people))  # fmt: skip
+).map(lambda people: [one if one["plan_until"] or one["plan"] != "trial" else {**one, "plan": "free"} for one in people])  # fmt: skip
 
 
 def put(session: Session, people: list[dict[str, Any]]) -> None:
