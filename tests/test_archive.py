@@ -104,7 +104,10 @@ def test_an_edition_is_the_mail_with_a_line_before_and_after(house: House) -> No
     assert {"/archive/today/2026-11-18", "/archive/today/2026-11-20", "/archive/today"} <= set(links)
     assert "[[nl:" not in answer.text
     policy = answer.headers["content-security-policy"]
-    assert "elsewhere" not in policy and "img-src 'self' data: https://theparallel.example https://*.theparallel.example" in policy
+    assert (
+        "elsewhere" not in policy
+        and "img-src 'self' data: https://theparallel.example https://*.theparallel.example" in policy
+    )
     assert "script" not in policy and answer.headers["x-robots-tag"] == "all"
 
 

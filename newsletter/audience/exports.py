@@ -174,7 +174,7 @@ def _rows(session: Session, ids: Sequence[int]) -> Iterator[list[str]]:
     ) in people:
         active, pending, left = _sorted(states[reader], status)
         cells = (
-            email, name, plan, listed(active), language, country, zone, status, _exact(until), listed(sorted(tags[reader])),
+            email, name, plan, listed(active), language, country, zone, status, _exact(until), listed(sorted({tag.strip() for tag in tags[reader]})),
             listed(pending), listed(left), _exact(joined_at),
             json.dumps(attributes, ensure_ascii=False, sort_keys=True) if attributes else "",
         )  # fmt: skip

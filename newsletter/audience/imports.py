@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -127,15 +127,9 @@ def import_subscribers(
             rejected rows cannot be written. What was committed before stays, and is not done again.
         StateError: another process imports the same file.
     """
-    with _alone(path, tell):
-        return _Import(
-            engine,
-            path,
-            catalogue,
-            keys,
-            Options(now, newsletters, consent, dry_run, chunk_rows),
-            rejected_to,
-        ).run(restart=restart, progress=progress, tell=tell)
+    options = Options(now, newsletters, consent, dry_run, chunk_rows)
+    with _alone(path, tell), closing(_Import(engine, path, catalogue, keys, options, rejected_to)) as work:
+        return work.run(restart=restart, progress=progress, tell=tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +162,11 @@ class _Import:
         self.chosen = rejected_to or path.with_name(f"{path.name}.rejected.csv")
         self.draft = Draft() if options.dry_run else None
         self.shown: list[Rejected] = []
+
+    def close(self) -> None:
+        """Throw away what a dry run kept."""
+        if self.draft is not None:
+            self.draft.close()
 
     def run(
         self, *, restart: bool, progress: Progress | None, tell: Callable[[str], None] | None
@@ -210,8 +209,6 @@ class _Import:
         if self.draft is None:
             with writing(self.engine) as session:
                 run.save(session, run.counts, at=self.options.now, is_finished=True)
-        else:
-            self.draft.close()
         counts = run.counts
         return ImportReport(
             shape=", ".join(dict.fromkeys(shapes)), rows=counts.rows, added=counts.added, updated=counts.updated,
