@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, bindparam, delete, update
 from sqlalchemy import select as columns
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -61,8 +62,22 @@ def masked(email: str) -> str:
 
 def find_choices(engine: Engine, *, reader: str = "", subscriber_id: int = 0) -> Choices | None:
     """What a reader has chosen, by their public id or their number, in one look; None: they are gone."""
-    who = col(Subscriber.reader) == reader if reader else col(Subscriber.id) == subscriber_id
-    query: Any = (  # SQLAlchemy types a Select by its columns
+    with engine.connect() as connection:
+        rows = connection.execute(
+            _choices_query(bool(reader)), {"who": reader if reader else subscriber_id}
+        ).all()
+    if not rows:
+        return None
+    number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_ = rows[0]
+    states = {row[12]: row[13] for row in rows if row[12] is not None}
+    known = Reader(number, public, hashed, language, states)
+    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending)
+
+
+@lru_cache(maxsize=2)
+def _choices_query(by_public_id: bool) -> Any:  # built once: SQLAlchemy takes as long for it as the database
+    who = col(Subscriber.reader) if by_public_id else col(Subscriber.id)
+    return (
         columns(
             col(Subscriber.id), col(Subscriber.reader), col(Subscriber.address_hash), col(Subscriber.email),
             col(Subscriber.name), col(Subscriber.language), col(Subscriber.timezone), col(Subscriber.deliver_at),
@@ -70,16 +85,8 @@ def find_choices(engine: Engine, *, reader: str = "", subscriber_id: int = 0) ->
             col(Subscriber.pending_email), col(Subscription.newsletter), col(Subscription.state),
         )
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)
-        .where(who)
+        .where(who == bindparam("who"))
     )  # fmt: skip
-    with engine.connect() as connection:
-        rows = connection.execute(query).all()
-    if not rows:
-        return None
-    number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_ = rows[0]
-    states = {row[12]: row[13] for row in rows if row[12] is not None}
-    known = Reader(number, public, hashed, language, states)
-    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending)
 
 
 def choose(
