@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from newsletter.catalogue import CLASSES, Catalogue, load_catalogue
-from newsletter.edition import Snapshot, for_class
+from newsletter.edition import Snapshot, for_variant
 from newsletter.feeds.collect import collect
 from newsletter.feeds.stored import load_articles
 from newsletter.makeup import make_snapshot
@@ -72,7 +72,10 @@ def rendering(catalogue: Catalogue) -> tuple[float, float, float]:
             renderer.render_all(snapshot)
 
     pages = [
-        (renderer._environment(snapshot.newsletter), renderer._context(for_class(snapshot, variant), variant))
+        (
+            renderer._environment(snapshot.newsletter),
+            renderer._context(for_variant(snapshot, variant), variant),
+        )
         for snapshot in snapshots
         for variant in CLASSES
     ]

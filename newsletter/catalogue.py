@@ -19,6 +19,16 @@ Model = TypeVar("Model", bound=BaseModel)
 CLASSES: tuple[PlanClass, ...] = ("free", "paying")
 
 
+def class_of(variant: str) -> PlanClass:
+    """The class a variant is for: ``free``, ``paying``, or ``paying+<reminder>``."""
+    return "paying" if variant.partition("+")[0] == "paying" else "free"
+
+
+def reminding(reminder: str) -> str:
+    """The variant that holds a reminder."""
+    return f"paying+{reminder}"
+
+
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -118,6 +128,19 @@ class Theme(_Value):
     tint_dark: Colour = "#1b2430"
 
 
+class PlanEnds(_Value):
+    """
+    Whose plan ends soon.
+
+    *plan_ends_within_days*: a plan of class paying that still runs and ends in at most so many days;
+    *trial_ends_within_days* the same of trials, *renewal_due_within_days* of all others.
+    """
+
+    plan_ends_within_days: int | None = Field(None, ge=1, le=3_660)
+    renewal_due_within_days: int | None = Field(None, ge=1, le=3_660)
+    trial_ends_within_days: int | None = Field(None, ge=1, le=3_660)
+
+
 class Offer(_Value):
     """What free readers are offered."""
 
@@ -126,6 +149,25 @@ class Offer(_Value):
     text: str
     button: Line
     url: str
+
+
+class Reminder(PlanEnds, Offer):
+    """
+    What paying readers are told of their own plan, in a variant of their own, when its one condition holds.
+
+    It is rendered, proofed and hashed like every variant: nothing is filled in for a single reader.
+    """
+
+    id: Slug
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Reminder:
+        given = (self.plan_ends_within_days, self.renewal_due_within_days, self.trial_ends_within_days)
+        if sum(one is not None for one in given) != 1:
+            raise ValueError(
+                "a reminder has one condition: plan_ends_within_days, renewal_due_within_days or trial_ends_within_days"
+            )
+        return self
 
 
 class Advert(_Value):
@@ -192,6 +234,7 @@ class Publication(_Value):
     topics: tuple[TopicRule, ...] = ()
     kinds: tuple[KindRule, ...] = ()
     offer: Offer | None = None
+    reminders: tuple[Reminder, ...] = ()
     adverts: tuple[Advert, ...] = ()
     paces: tuple[Pace, ...] = ()
     theme: Theme = Theme()
@@ -216,11 +259,17 @@ class Publication(_Value):
         """Ids of the plans that are trials; each is a paying one."""
         return tuple(p.id for p in self.plans if p.trial)
 
+    def reminders_of(self, newsletter: Newsletter) -> tuple[Reminder, ...]:
+        """The reminders a newsletter may hold, in its order: the first whose condition holds counts."""
+        known = {reminder.id: reminder for reminder in self.reminders}
+        return tuple(known[one] for one in newsletter.reminders if one in known)
+
     @model_validator(mode="after")
-    def _plans_differ(self) -> Publication:
-        ids = [plan.id for plan in self.plans]
-        if len(set(ids)) != len(ids):
-            raise ValueError("two plans have the same id")
+    def _ids_differ(self) -> Publication:
+        for what, things in (("plans", self.plans), ("reminders", self.reminders)):
+            ids = [thing.id for thing in things]
+            if len(set(ids)) != len(ids):
+                raise ValueError(f"two {what} have the same id")
         return self
 
 
@@ -252,13 +301,8 @@ class Window(_Value):
         return due_at(day, self.begin, zone)
 
 
-class Segment(_Value):
-    """
-    Who gets a newsletter, of those subscribed to it; all conditions must hold; empty means any.
-
-    *plan_ends_within_days*: a plan of class paying that still runs and ends in at most so many days;
-    *trial_ends_within_days* the same of trials, *renewal_due_within_days* of all others.
-    """
+class Segment(PlanEnds):
+    """Who gets a newsletter, of those subscribed to it; all conditions must hold; empty means any."""
 
     classes: tuple[PlanClass, ...] = CLASSES
     plans: tuple[str, ...] = ()
@@ -268,9 +312,6 @@ class Segment(_Value):
     without_tags: tuple[str, ...] = ()
     joined_after: date | None = None
     joined_before: date | None = None
-    plan_ends_within_days: int | None = Field(None, ge=1, le=3_660)
-    renewal_due_within_days: int | None = Field(None, ge=1, le=3_660)
-    trial_ends_within_days: int | None = Field(None, ge=1, le=3_660)
 
     @model_validator(mode="after")
     def _has_readers(self) -> Segment:
@@ -339,6 +380,7 @@ class Newsletter(_Value):
     correction: str = "Correction: "
     welcome: str = ""
     quieter: str = ""
+    reminders: tuple[Slug, ...] = ()
     archive: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
@@ -410,6 +452,7 @@ def load_catalogue(root: Path) -> Catalogue:
     newsletters = tuple(_read(folder / "newsletter.toml", Newsletter, slug=folder.name) for folder in folders)
     for newsletter in newsletters:
         _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
+        _check_reminders(publication, newsletter, root / newsletter.slug / "newsletter.toml")
     return Catalogue(publication=publication, newsletters=newsletters, root=root)
 
 
@@ -426,6 +469,22 @@ def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -
             f"{path}: audience.trial_ends_within_days: no plan in publication.toml says trial = true.",
             file=str(path), field="audience.trial_ends_within_days",
         )  # fmt: skip
+
+
+def _check_reminders(publication: Publication, newsletter: Newsletter, path: Path) -> None:
+    known = {reminder.id: reminder for reminder in publication.reminders}
+    for one in newsletter.reminders:
+        if one not in known:
+            fault = (
+                f"there is no reminder {one!r} in publication.toml; there are {', '.join(known) or 'none'}."
+            )
+        elif "paying" not in newsletter.audience.classes:
+            fault = "only paying readers have a plan that ends; this newsletter is not for them."
+        elif known[one].trial_ends_within_days and not publication.trial_plans:
+            fault = f"{one} speaks of trials, but no plan in publication.toml says trial = true."
+        else:
+            continue
+        raise CatalogueError(f"{path}: reminders: {fault}", file=str(path), field="reminders")
 
 
 def _read(path: Path, model: type[Model], **given: str) -> Model:

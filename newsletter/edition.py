@@ -2,8 +2,8 @@
 An edition as a value: what was picked, with its words, before and after the gates.
 
 A ``Snapshot`` is everything a rendering depends on besides the templates. It is stored as JSON, and
-preview, test send, archive and send all start from it. ``for_class`` is the only gate: what a class
-of readers must not get is gone from the value before a template sees it, so no template can leak it.
+preview, test send, archive and send all start from it. ``for_variant`` is the only gate: what its
+readers must not get is gone from the value before a template sees it, so no template can leak it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from newsletter.articles import Image, Kind, Region, Rights, Topic
-from newsletter.catalogue import Advert, Offer, PlanClass
+from newsletter.catalogue import CLASSES, Advert, Offer, Reminder, class_of, reminding
 
 
 class EditionStatus(StrEnum):
@@ -97,6 +97,13 @@ class Snapshot:
     sections: tuple[SectionMade, ...]
     offer: Offer | None = None
     advert: Advert | None = None
+    reminders: tuple[Reminder, ...] = ()
+    reminder: Reminder | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The renderings there are to make: one for each class, and one for paying readers with each reminder."""
+        return (*CLASSES, *(reminding(one.id) for one in self.reminders))
 
     @property
     def stories(self) -> int:
@@ -109,14 +116,16 @@ class Snapshot:
         return tuple(item for section in self.sections for item in section.items)
 
 
-def for_class(snapshot: Snapshot, plan_class: PlanClass) -> Snapshot:
+def for_variant(snapshot: Snapshot, variant: str) -> Snapshot:
     """
-    Return what readers of *plan_class* may get.
+    Return what readers of *variant* may get.
 
-    Paying: no offer, no advert. Free: no paragraph of any story.
+    Paying: no offer, no advert, and only the reminder that is theirs. Free: no paragraph of any story, no
+    reminder.
     """
-    if plan_class == "paying":
-        return replace(snapshot, offer=None, advert=None)
+    if class_of(variant) == "paying":
+        reminder = next((one for one in snapshot.reminders if reminding(one.id) == variant), None)
+        return replace(snapshot, offer=None, advert=None, reminders=(), reminder=reminder)
     sections = tuple(
         replace(
             section,
@@ -124,7 +133,7 @@ def for_class(snapshot: Snapshot, plan_class: PlanClass) -> Snapshot:
         )
         for section in snapshot.sections
     )
-    return replace(snapshot, sections=sections)
+    return replace(snapshot, sections=sections, reminders=(), reminder=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,7 @@ class Rendered:
     One variant, final but for the personal tags (``PERSONAL_TAGS``), which are still unfilled.
     """
 
-    variant: PlanClass
+    variant: str
     subject: str
     preheader: str
     html: str

@@ -94,6 +94,7 @@ def make_snapshot(
         sections=sections,
         offer=publication.offer,
         advert=_advert(publication, edition_date),
+        reminders=publication.reminders_of(newsletter),
     )
 
 

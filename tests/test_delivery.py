@@ -532,6 +532,31 @@ def test_a_correction_goes_to_those_who_have_the_wrong_one(desk: Desk) -> None:
     assert page is not None and "A headline put right" in page and wrong.headline not in page
 
 
+def test_view_online_shows_the_reminder_that_was_sent(desk: Desk) -> None:
+    """As long as it fits and the plan runs; who has renewed reads the plain variant, after the end the free one."""
+    from newsletter.audience.tokens import scope_of
+    from newsletter.web.view import view_online
+
+    today, day = desk.catalogue["today"], date(2026, 11, 20)
+    desk.run(now=NOW, only=["today"], every=True)
+    with reading(desk.engine) as session:
+        found = session.exec(select(Subscriber).where(Subscriber.email == "mariam.ali20@post.example")).one()
+
+    def seen(now: datetime) -> str:
+        page = view_online(desk, found.reader, scope_of(today.slug, day), now=now) or ""
+        words = {
+            "reminder": desk.catalogue.publication.reminders[0].headline,
+            "free": "Try it for thirty days",
+        }
+        return " ".join(name for name, text in words.items() if text in page) or "plain"
+
+    before, after = seen(NOW), seen(NOW + timedelta(days=5))
+    with writing(desk.engine) as session:
+        session.execute(update(Subscriber).values(plan="annual", plan_until=NOW + timedelta(days=99)))
+
+    assert (before, after, seen(NOW + timedelta(days=5))) == ("reminder", "free", "plain")
+
+
 def test_a_correction_in_the_middle_gives_the_rest_only_the_right_one(desk: Desk) -> None:
     """Paused half-way: who had the wrong one gets both, who waited gets the right one only."""
 

@@ -96,7 +96,7 @@ def test_a_plan_counts_to_the_instant_at_which_it_ends(engine: Engine, tmp_path:
             row = connection.execute(fit_query("today", PUBLICATION, dialect, dense=False), given).one()
             (reader,) = session.execute(reader_query([1], "today", PUBLICATION, now=now)).all()
         fit = 0 if row[0] is None else len(row[0].split("\x1f"))
-        return audience(engine, "free", now=now), audience(engine, "paying", now=now), fit, reader.plan_class
+        return audience(engine, "free", now=now), audience(engine, "paying", now=now), fit, reader.variant
 
     assert seen(end - tick) == (set(), {"a"}, 1, "paying")
     assert seen(end) == ({"a"}, set(), 0, "free")

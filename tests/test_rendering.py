@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from newsletter.articles import Rights
 from newsletter.catalogue import Catalogue, load_catalogue
-from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_class
+from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_variant
 from newsletter.errors import CatalogueError, TemplateError
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.lint import lint_templates
@@ -52,8 +52,8 @@ def test_what_is_free_holds_no_paid_text_and_what_is_paid_no_advert(slug: str) -
     """The gate is in the value: no template can leak."""
     snapshot = a_snapshot(CATALOGUE, slug)
 
-    assert all(item.paragraphs == () for item in for_class(snapshot, "free").items)
-    paid = for_class(snapshot, "paying")
+    assert all(item.paragraphs == () for item in for_variant(snapshot, "free").items)
+    paid = for_variant(snapshot, "paying")
     assert (paid.offer, paid.advert) == (None, None)
 
 

@@ -31,7 +31,18 @@ from sqlalchemy import select as columns
 from sqlalchemy.sql.visitors import replacement_traverse
 from sqlmodel import Session, col, select
 
-from newsletter.catalogue import Catalogue, Newsletter, PlanClass, Publication, Segment
+from newsletter.catalogue import (
+    CLASSES,
+    Catalogue,
+    Newsletter,
+    PlanClass,
+    PlanEnds,
+    Publication,
+    Reminder,
+    Segment,
+    class_of,
+    reminding,
+)
 from newsletter.store.tables import Instant, Subscriber, SubscriberTag, Subscription, Suppression
 
 
@@ -41,6 +52,32 @@ def is_paying(publication: Publication, now: datetime) -> ColumnElement[bool]:
         or_(false(), *(col(Subscriber.plan) == plan for plan in publication.paying_plans)),
         or_(col(Subscriber.plan_until).is_(None), col(Subscriber.plan_until) > now),
     )
+
+
+def variant_index(
+    publication: Publication,
+    reminders: Sequence[Reminder],
+    now: datetime,
+    *,
+    reminded_at: datetime | None = None,
+) -> ColumnElement[int]:
+    """
+    Which of ``variants`` a subscriber gets at *now*: 0 free, 1 paying, 2 and more the first reminder that fits.
+
+    A plan without an end fits none: what is unknown (NULL) is passed over by CASE. *reminded_at*: the
+    moment a reminder must have fitted at, when it is another.
+    """
+    paying = is_paying(publication, now)
+    fits = [
+        (and_(*_plan_ends(reminder, publication, reminded_at or now)), index)
+        for index, reminder in enumerate(reminders, len(CLASSES))
+    ]
+    return case((~paying, 0), *fits, else_=1)
+
+
+def variants(reminders: Sequence[Reminder]) -> tuple[str, ...]:
+    """The variants that ``variant_index`` counts."""
+    return (*CLASSES, *(reminding(one.id) for one in reminders))
 
 
 def audience_query(
@@ -57,24 +94,32 @@ def audience_query(
     )
 
 
-def frozen_query(newsletter: Newsletter, publication: Publication, *, now: datetime) -> Select[Any]:
+def frozen_query(
+    newsletter: Newsletter, publication: Publication, reminders: Sequence[Reminder] = (), *, now: datetime
+) -> Select[Any]:
     """
-    Select the whole audience of *newsletter* in one pass, ascending: id, paying (0 or 1), timezone, deliver_at, engaged.
+    Select the whole audience of *newsletter* in one pass, ascending: id, variant, timezone, deliver_at, engaged.
 
-    *engaged* is in whole seconds since 1970, 0 for never: plain numbers and texts on both databases. The
-    same conditions as ``audience_query``; its classes are told apart by whoever reads it.
+    *variant* is an index (``variant_index``); *engaged* is in whole seconds since 1970, 0 for never: plain
+    numbers and texts on both databases. The same conditions as ``audience_query``; its classes are told
+    apart by whoever reads it.
     """
-    paying = case((is_paying(publication, now), 1), else_=0).label("paying")
+    variant = variant_index(publication, reminders, now).label("variant")
     engaged = cast_to(func.coalesce(extract("epoch", col(Subscriber.engaged_at)), 0), BigInteger)
-    wanted = (col(Subscriber.id), paying, col(Subscriber.timezone), col(Subscriber.deliver_at), engaged)
+    wanted = (col(Subscriber.id), variant, col(Subscriber.timezone), col(Subscriber.deliver_at), engaged)
     return _audience(newsletter, wanted, publication, now=now)
 
 
 def span_query(
-    newsletter: Newsletter, publication: Publication, dialect: str, *, now: datetime
+    newsletter: Newsletter,
+    publication: Publication,
+    dialect: str,
+    reminders: Sequence[Reminder] = (),
+    *,
+    now: datetime,
 ) -> Select[Any]:
     """
-    Select the audience between two ids as one row of two texts: free ids, paying ids, a comma between two.
+    Select the audience between two ids as one row, a text of ids for each of ``variants``, a comma between two.
 
     In no order; NULL when there is nobody. Parameters when executed: ``lo`` and ``hi``. One row instead of
     thousands takes two thirds of the time.
@@ -82,7 +127,10 @@ def span_query(
     paying = is_paying(publication, now)
     ids = _joined(cast_to(col(Subscriber.id), Text), ",", dialect)
     within = _within_span(dialect)
-    wanted = (ids.filter(~paying), ids.filter(paying))
+    wanted = [ids.filter(~paying), ids.filter(paying)]
+    if reminders:
+        index = variant_index(publication, reminders, now)
+        wanted = [ids.filter(index == one) for one in range(len(variants(reminders)))]
     query = _audience(newsletter, wanted, publication, now=now, on=within).order_by(None)
     return _inlined(query) if dialect == "sqlite" else query
 
@@ -178,20 +226,28 @@ def _conditions(segment: Segment, publication: Publication, now: datetime) -> li
         conditions.append(col(Subscriber.joined_at) >= _midnight(segment.joined_after))
     if segment.joined_before:
         conditions.append(col(Subscriber.joined_at) < _midnight(segment.joined_before))
-    trials = publication.trial_plans
-    renewed = tuple(plan for plan in publication.paying_plans if plan not in trials)
-    conditions += _ends(segment.plan_ends_within_days, publication.paying_plans, now)
-    conditions += _ends(segment.renewal_due_within_days, renewed, now)
-    conditions += _ends(segment.trial_ends_within_days, trials, now)
+    return conditions + _plan_ends(segment, publication, now)
+
+
+def _plan_ends(whose: PlanEnds, publication: Publication, now: datetime) -> list[ColumnElement[bool]]:
+    """On a plan that still runs and ends in at most so many days; a condition that is not set counts for nothing."""
+    until = col(Subscriber.plan_until)
+    conditions: list[ColumnElement[bool]] = []
+    for days, plans in _ends(whose, publication):
+        conditions += [col(Subscriber.plan).in_(plans), until > now, until <= now + timedelta(days=days)]
     return conditions
 
 
-def _ends(days: int | None, plans: Sequence[str], now: datetime) -> list[ColumnElement[bool]]:
-    """On one of *plans*, which still runs and ends in at most *days*; None: no condition."""
-    if days is None:
-        return []
-    until = col(Subscriber.plan_until)
-    return [col(Subscriber.plan).in_(plans), until > now, until <= now + timedelta(days=days)]
+def _ends(whose: PlanEnds, publication: Publication) -> list[tuple[int, tuple[str, ...]]]:
+    """(days, the plans meant) of each condition that is set."""
+    trials = publication.trial_plans
+    renewed = tuple(plan for plan in publication.paying_plans if plan not in trials)
+    conditions = (
+        (whose.plan_ends_within_days, publication.paying_plans),
+        (whose.renewal_due_within_days, renewed),
+        (whose.trial_ends_within_days, trials),
+    )
+    return [(days, plans) for days, plans in conditions if days is not None]
 
 
 def _tagged(tags: Sequence[str]) -> ColumnElement[bool]:
@@ -205,15 +261,19 @@ def _midnight(day: date) -> datetime:
 
 
 def segment_sizes(session: Session, catalogue: Catalogue, now: datetime) -> tuple[tuple[str, str, int], ...]:
-    """(slug, class, readers) for each newsletter and each class it goes to."""
+    """(slug, variant, readers) for each newsletter and each variant it goes out in."""
     sizes = []
     for newsletter in catalogue.newsletters:
-        for plan_class in newsletter.audience.classes:
-            query = audience_query(newsletter, catalogue.publication, plan_class=plan_class, now=now)
-            number = session.execute(
-                select(func.count()).select_from(query.order_by(None).subquery())
-            ).scalar_one()
-            sizes.append((newsletter.slug, plan_class, int(number)))
+        reminders = catalogue.publication.reminders_of(newsletter)
+        index = variant_index(catalogue.publication, reminders, now).label("variant")
+        query = _audience(newsletter, (index,), catalogue.publication, now=now).order_by(None).subquery()
+        counted = session.execute(columns(query.c.variant, func.count()).group_by(query.c.variant)).all()
+        found = {int(variant): int(number) for variant, number in counted}
+        sizes += [
+            (newsletter.slug, variant, found.get(at, 0))
+            for at, variant in enumerate(variants(reminders))
+            if class_of(variant) in newsletter.audience.classes
+        ]
     return tuple(sizes)
 
 
@@ -227,7 +287,9 @@ def ids_text(ids: Sequence[int], dialect: str) -> str:
     return f"{{{listed}}}" if dialect == "postgresql" else f"[{listed}]"
 
 
-def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool) -> Select[Any]:
+def fit_query(
+    slug: str, publication: Publication, dialect: str, *, dense: bool, reminder: Reminder | None = None
+) -> Select[Any]:
     """
     Select those of frozen readers who may have the mail now, as one row: ids, readers, emails, names.
 
@@ -238,7 +300,7 @@ def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool)
 
     Parameters when executed: ``now``, ``paying`` (bool), and ``ids`` (``ids_text`` of them); or, *dense*,
     ``lo`` and ``hi``: all between them are read, frozen or not, in half the time on PostgreSQL, which walks
-    two indexes side by side.
+    two indexes side by side. With *reminder* also ``ends_by`` (``ends_by`` of it): only those it still fits.
     """
     source: Any = Subscriber
     same = col(Subscription.subscriber_id) == col(Subscriber.id)
@@ -254,6 +316,7 @@ def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool)
     now: Any = bindparam("now", type_=Instant)
     runs = or_(col(Subscriber.plan_until).is_(None), col(Subscriber.plan_until) > now)
     plans = or_(false(), *(col(Subscriber.plan) == plan for plan in publication.paying_plans))
+    fits = [] if reminder is None else _reminder_fits(reminder, publication, now)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
             _joined(cast_to(col(Subscriber.id), Text), SEPARATOR, dialect),
@@ -270,17 +333,42 @@ def fit_query(slug: str, publication: Publication, dialect: str, *, dense: bool)
             is_awake(now),
             ~_suppressed(slug),
             and_(plans, runs) == bindparam("paying", type_=Boolean),
+            *fits,
         )
     )
     return cast("Select[Any]", query)
 
 
-def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now: datetime) -> Select[Any]:
-    """
-    Select what is true of frozen readers now: id, reader, email, name, status, paused_until, state, suppressed, plan_class.
+def _reminder_fits(reminder: Reminder, publication: Publication, now: Any) -> list[ColumnElement[bool]]:
+    ((_, plans),) = _ends(reminder, publication)
+    until = col(Subscriber.plan_until)
+    return [
+        or_(false(), *(col(Subscriber.plan) == plan for plan in plans)),
+        until > now,
+        until <= bindparam("ends_by", type_=Instant),
+    ]
 
-    *state* is that of the subscription (None: gone); *suppressed* the reason or None; *plan_class* as at
-    *now*. One query, so that the gap between this look and the send is milliseconds.
+
+def ends_by(reminder: Reminder, publication: Publication, now: datetime) -> datetime:
+    """The last end of a plan that *reminder* still speaks of at *now*."""
+    ((days, _),) = _ends(reminder, publication)
+    return now + timedelta(days=days)
+
+
+def reader_query(
+    ids: Sequence[int],
+    slug: str,
+    publication: Publication,
+    *,
+    now: datetime,
+    reminder: Reminder | None = None,
+) -> Select[Any]:
+    """
+    Select what is true of frozen readers now: id, reader, email, name, status, paused_until, state, suppressed, variant.
+
+    *state* is that of the subscription (None: gone); *suppressed* the reason or None; *variant* as at
+    *now*, with no reminder but *reminder*: nobody gets into a reminder after the freeze. One query, so that
+    the gap between this look and the send is milliseconds.
     """
     reason = (
         select(func.min(Suppression.reason))
@@ -290,7 +378,10 @@ def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now
         )
         .scalar_subquery()
     )
-    plan_class = case((is_paying(publication, now), literal("paying")), else_=literal("free"))
+    reminders = () if reminder is None else (reminder,)
+    names = variants(reminders)
+    index = variant_index(publication, reminders, now)
+    variant = case(*((index == at, literal(name)) for at, name in enumerate(names)), else_=literal("free"))
     return (
         columns(
             col(Subscriber.id),
@@ -301,7 +392,7 @@ def reader_query(ids: Sequence[int], slug: str, publication: Publication, *, now
             case((is_awake(now), None), else_=col(Subscriber.paused_until)).label("paused_until"),
             col(Subscription.state),
             func.coalesce(reason, null()).label("suppressed"),
-            plan_class.label("plan_class"),
+            variant.label("variant"),
         )
         .join(
             Subscription,

@@ -129,7 +129,8 @@ def test_send(
         raise ThinDay(f"There is nothing to test: no story fits {newsletter.name} on {edition_date}.")
     rendered = next((one for one in made.renderings if one.variant == variant), None)
     if rendered is None:
-        raise typer.BadParameter("--variant must be free or paying")
+        known = ", ".join(one.variant for one in made.renderings)
+        raise typer.BadParameter(f"--variant must be one of {known}")
     links = sample_links(desk.settings.base_url)
     sender = newsletter.sender or desk.catalogue.publication.sender
     recipient = Recipient(

@@ -185,7 +185,7 @@ def proof(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json 
 def test_send(
     slug: Slug,
     to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Who gets the test.")],
-    variant: Annotated[str, typer.Option("--variant", help="free or paying.")] = "free",
+    variant: Annotated[str, typer.Option("--variant", help="free, paying, or paying+<reminder>.")] = "free",
     now: Now = None,
     day: Day = None,
 ) -> None:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Engine, Select, bindparam, or_
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
 
-from newsletter.audience.segments import SEPARATOR, fit_query, ids_text, reader_query
-from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
+from newsletter.audience.segments import SEPARATOR, ends_by, fit_query, ids_text, reader_query
+from newsletter.catalogue import Address, Newsletter, Publication, Reminder, class_of, reminding
 from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
 from newsletter.outbox.ledger import BatchState, move_batch
@@ -62,7 +62,7 @@ class Claim:
     batch_id: int
     attempt: int
     edition_id: int
-    variant: PlanClass
+    variant: str
     sender: Address
     at: datetime
     lease_until: datetime
@@ -110,9 +110,8 @@ def claim(
         )  # fmt: skip
         if not taken:
             continue
-        plan_class: PlanClass = "paying" if variant == "paying" else "free"
         return Claim(
-            batch_id, attempt + 1, edition_id, plan_class, turn.sender, at, at + LEASE,
+            batch_id, attempt + 1, edition_id, variant, turn.sender, at, at + LEASE,
             release_at if release_at and release_at > at else None, reservation, ids, apart > 0,
         )  # fmt: skip
 
@@ -217,16 +216,22 @@ def _fit(
     slug: str,
     publication: Publication,
     frozen: Sequence[int],
-    plan_class: PlanClass,
+    variant: str,
     *,
     now: datetime,
 ) -> Readers:
     """Who of *frozen* may have it now."""
     dialect = connection.dialect.name
-    given: dict[str, Any] = {"now": now, "paying": plan_class == "paying"}
+    given: dict[str, Any] = {"now": now, "paying": class_of(variant) == "paying"}
+    reminder = _reminder(publication, variant)
+    if reminder is not None:
+        given["ends_by"] = ends_by(reminder, publication, now)
+    elif variant != class_of(variant):
+        return NOBODY  # a reminder that was taken back since the freeze: each reader is looked at alone
     dense = _is_dense(frozen)
     given |= {"lo": frozen[0], "hi": frozen[-1]} if dense else {"ids": ids_text(frozen, dialect)}
-    row = connection.execute(_fit_query(slug, _Known.of(publication), dialect, dense), given).one()
+    query = _fit_query(slug, _Known.of(publication), dialect, dense, reminder)
+    row = connection.execute(query, given).one()
     if row[0] is None:
         return NOBODY
     numbers, readers, emails, names = row
@@ -237,6 +242,11 @@ def _fit(
         return fit
     wanted = set(frozen)
     return _columns([row for row in _rows_of(fit) if row[0] in wanted])
+
+
+def _reminder(publication: Publication, variant: str) -> Reminder | None:
+    """The reminder a variant holds; None: it holds none, or one that is no more."""
+    return next((one for one in publication.reminders if reminding(one.id) == variant), None)
 
 
 def _is_dense(ids: Sequence[int]) -> bool:
@@ -263,15 +273,16 @@ class _Known:
 
     publication: Publication = field(compare=False)
     paying_plans: tuple[str, ...] = ()
+    trial_plans: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, publication: Publication) -> _Known:
-        return cls(publication, publication.paying_plans)
+        return cls(publication, publication.paying_plans, publication.trial_plans)
 
 
 @lru_cache(maxsize=64)
-def _fit_query(slug: str, known: _Known, dialect: str, dense: bool) -> Select[Any]:
-    return fit_query(slug, known.publication, dialect, dense=dense)
+def _fit_query(slug: str, known: _Known, dialect: str, dense: bool, reminder: Reminder | None) -> Select[Any]:
+    return fit_query(slug, known.publication, dialect, dense=dense, reminder=reminder)
 
 
 def _apart(connection: Connection, batch_id: int) -> list[int]:
@@ -292,10 +303,10 @@ def _check_readers(
     batch_size: int,
 ) -> list[Reader]:
     """Say of each of *doubtful* why the batch loses them, and record it; return who goes out after all."""
-    rows = {
-        row.id: row
-        for row in session.execute(reader_query(doubtful, newsletter.slug, publication, now=now)).all()
-    }
+    query = reader_query(
+        doubtful, newsletter.slug, publication, now=now, reminder=_reminder(publication, batch.variant)
+    )
+    rows = {row.id: row for row in session.execute(query).all()}
     readers: list[Reader] = []
     moved: dict[str, list[int]] = {}
     for reader_id in doubtful:
@@ -310,13 +321,15 @@ def _check_readers(
             record_exception(session, batch, reader_id, "skipped", "left after the freeze", at=at)
         elif row.paused_until is not None:
             record_exception(session, batch, reader_id, "skipped", "paused after the freeze", at=at)
-        elif row.plan_class == batch.variant:
+        elif row.variant == batch.variant:
             readers.append((row.id, row.reader, row.email, row.name))
-        elif row.plan_class in newsletter.audience.classes:
-            record_exception(session, batch, reader_id, "moved", f"is {row.plan_class} now", at=at)
-            moved.setdefault(row.plan_class, []).append(reader_id)
+        elif class_of(row.variant) in newsletter.audience.classes:
+            same = class_of(row.variant) == class_of(batch.variant)
+            reason = "the reminder no longer fits" if same else f"is {class_of(row.variant)} now"
+            record_exception(session, batch, reader_id, "moved", reason, at=at)
+            moved.setdefault(row.variant, []).append(reader_id)
         else:
-            reason = f"is {row.plan_class} now, and this newsletter is not for them"
+            reason = f"is {class_of(row.variant)} now, and this newsletter is not for them"
             record_exception(session, batch, reader_id, "skipped", reason, at=at)
     for variant, ids in moved.items():
         append_readers(session, batch, ids, variant=variant, at=at, batch_size=batch_size, trailing=True)

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from sqlmodel import Session, col, func, select
 
-from newsletter.catalogue import PlanClass
 from newsletter.edition import EditionStatus
 from newsletter.errors import StateError
 from newsletter.outbox.freeze import Writer
@@ -57,16 +56,15 @@ def take_over(
     apart = defaultdict(set)
     for row in session.exec(select(ReaderException).where(ReaderException.edition_id == wrong_id)):
         apart[row.batch_id].add(row.subscriber_id)
-    groups: dict[PlanClass, set[int]] = {"free": set(), "paying": set()}
+    groups: dict[str, set[int]] = defaultdict(set)
     batches = select(Batch).where(
         Batch.edition_id == wrong_id, col(Batch.state).in_((BatchState.SUBMITTED, BatchState.WITHDRAWN))
     )
     for batch in session.exec(batches):
         if batch.state == BatchState.WITHDRAWN or batch.variant in changed:
-            variant: PlanClass = "paying" if batch.variant == "paying" else "free"
-            groups[variant].update(set(unpack(batch.ids)) - apart[batch.id or 0])
+            groups[batch.variant].update(set(unpack(batch.ids)) - apart[batch.id or 0])
     writer = Writer(session.connection(), right_id, size, at)
-    for variant, ids in groups.items():
+    for variant, ids in sorted(groups.items()):
         writer.add(0, variant, None, sorted(ids))
     total = writer.close()
     move_edition(

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from newsletter.audience.tokens import Signer
-from newsletter.catalogue import Address, Newsletter, PlanClass, Publication
+from newsletter.catalogue import Address, Newsletter, Publication
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound, ProviderError
 from newsletter.outbox.claim import Claim, Readers, claim, look
@@ -410,7 +410,7 @@ def envelope_of(
     publication: Publication,
     row: EditionRow,
     rendering: tuple[str, str, str],
-    variant: PlanClass,
+    variant: str,
     *,
     sender: Address,
     batch: str,

@@ -12,17 +12,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Select, insert
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
-from newsletter.audience.segments import ends_query, frozen_query, span_query
-from newsletter.catalogue import Newsletter, PlanClass, Publication
+from newsletter.audience.segments import ends_query, frozen_query, span_query, variants
+from newsletter.catalogue import Newsletter, Publication, Reminder, class_of, reminding
 from newsletter.edition import EditionStatus
 from newsletter.errors import NotFound
 from newsletter.outbox.ids import pack
 from newsletter.outbox.ledger import finish, move_edition
 from newsletter.outbox.pace import largest_batch
 from newsletter.store.session import writing
-from newsletter.store.tables import Batch, EditionRow
+from newsletter.store.tables import Batch, EditionRow, Rendering
 from newsletter.times import due_at, local_date
 
 SCHEDULE_LEAD = timedelta(minutes=30)
@@ -37,7 +37,7 @@ Hook = Callable[[Session, int], None]
 @dataclass(slots=True)
 class Writer:
     """
-    Collects ids by (rank, class, release) into batches, and writes all of them at the end.
+    Collects ids by (rank, variant, release) into batches, and writes all of them at the end.
 
     A million readers are a megabyte of packed ids; until the end the connection is free for reading.
     """
@@ -48,34 +48,34 @@ class Writer:
     at: datetime
     seq: int = 0
     total: int = 0
-    waiting: dict[tuple[int, PlanClass, datetime | None], list[int]] = field(default_factory=dict)
+    waiting: dict[tuple[int, str, datetime | None], list[int]] = field(default_factory=dict)
     rows: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
+    def add(self, rank: int, variant: str, release_at: datetime | None, ids: list[int]) -> None:
         """Put readers, by ascending id, where they belong."""
         if not ids:
             return
-        waiting = [*self.waiting.pop((rank, plan_class, release_at), ()), *ids]
+        waiting = [*self.waiting.pop((rank, variant, release_at), ()), *ids]
         full = len(waiting) - len(waiting) % self.size
         for start in range(0, full, self.size):
-            self._batch(rank, plan_class, release_at, waiting[start : start + self.size])
+            self._batch(rank, variant, release_at, waiting[start : start + self.size])
         if full < len(waiting):
-            self.waiting[rank, plan_class, release_at] = waiting[full:]
+            self.waiting[rank, variant, release_at] = waiting[full:]
 
     def close(self) -> int:
         """Write the batches; return how many readers there are."""
-        for (rank, plan_class, release_at), ids in self.waiting.items():
-            self._batch(rank, plan_class, release_at, ids)
+        for (rank, variant, release_at), ids in self.waiting.items():
+            self._batch(rank, variant, release_at, ids)
         if self.rows:
             self.connection.execute(insert(Batch), self.rows)
         return self.total
 
-    def _batch(self, rank: int, plan_class: PlanClass, release_at: datetime | None, ids: list[int]) -> None:
+    def _batch(self, rank: int, variant: str, release_at: datetime | None, ids: list[int]) -> None:
         self.seq += 1
         self.total += len(ids)
         self.rows.append(
             {
-                "edition_id": self.edition_id, "seq": self.seq, "variant": plan_class, "rank": rank,
+                "edition_id": self.edition_id, "seq": self.seq, "variant": variant, "rank": rank,
                 "release_at": release_at, "ids": pack(ids), "lo_id": ids[0], "hi_id": ids[-1], "n": len(ids),
                 "changed_at": self.at,
             }
@@ -110,11 +110,18 @@ def freeze(
             return False
         size = largest_batch(newsletter, publication, at, batch_size)
         writer = Writer(session.connection(), edition_id, size, at)
-        _sort(writer, newsletter, publication, now=now, at=at, can_schedule=can_schedule)
+        reminders = _rendered(session, edition_id, publication.reminders_of(newsletter))
+        _sort(writer, newsletter, publication, reminders, now=now, at=at, can_schedule=can_schedule)
         _open(session, edition_id, writer.close(), at=at)
         if on_frozen is not None:
             on_frozen(session, edition_id)
         return True
+
+
+def _rendered(session: Session, edition_id: int, reminders: Sequence[Reminder]) -> tuple[Reminder, ...]:
+    """Those of *reminders* that the edition was rendered with: one added since then has no variant."""
+    made = set(session.exec(select(Rendering.variant).where(col(Rendering.edition_id) == edition_id)))
+    return tuple(one for one in reminders if reminding(one.id) in made)
 
 
 def _open(session: Session, edition_id: int, total: int, *, at: datetime) -> None:
@@ -133,41 +140,48 @@ def _sort(
     writer: Writer,
     newsletter: Newsletter,
     publication: Publication,
+    reminders: Sequence[Reminder],
     *,
     now: datetime,
     at: datetime,
     can_schedule: bool,
 ) -> None:
     """Read the audience once, by ascending id, and give each reader a batch."""
-    classes = newsletter.audience.classes
+    names = variants(reminders)
+    wanted = {name for name in names if class_of(name) in newsletter.audience.classes}
     release = _release(newsletter, publication, at, can_schedule=can_schedule)
     pace = publication.pace_of((newsletter.sender or publication.sender).email)
     warming = pace.warm_up is not None and pace.warm_up.volume(local_date(at, publication.timezone)) > 0
     if not warming and newsletter.local_time is None:
         moment = release("", "")
-        for free, paying in _spans(writer.connection, newsletter, publication, now=now):
-            for plan_class, ids in (("free", free), ("paying", paying)):
-                if plan_class in classes:
-                    writer.add(0, "paying" if plan_class == "paying" else "free", moment, ids)
+        for span in _spans(writer.connection, newsletter, publication, reminders, now=now):
+            for name, ids in zip(names, span, strict=True):
+                if name in wanted:
+                    writer.add(0, name, moment, ids)
         return
-    for chunk in _chunks(writer.connection, frozen_query(newsletter, publication, now=now)):
-        groups: dict[tuple[int, PlanClass, datetime | None], list[int]] = defaultdict(list)
-        for reader, is_paying, zone, hour, engaged in chunk:
-            plan_class = "paying" if is_paying else "free"
-            if plan_class in classes:
-                groups[_rank(engaged, now) if warming else 0, plan_class, release(zone, hour)].append(reader)
-        for (rank, plan_class, moment), ids in groups.items():
-            writer.add(rank, plan_class, moment, ids)
+    for chunk in _chunks(writer.connection, frozen_query(newsletter, publication, reminders, now=now)):
+        groups: dict[tuple[int, str, datetime | None], list[int]] = defaultdict(list)
+        for reader, index, zone, hour, engaged in chunk:
+            name = names[index]
+            if name in wanted:
+                groups[_rank(engaged, now) if warming else 0, name, release(zone, hour)].append(reader)
+        for (rank, name, moment), ids in groups.items():
+            writer.add(rank, name, moment, ids)
 
 
 def _spans(
-    connection: Connection, newsletter: Newsletter, publication: Publication, *, now: datetime
-) -> Iterator[tuple[list[int], list[int]]]:
-    """The free and the paying ids, ascending, a span of ids at a time; the next is read meanwhile."""
+    connection: Connection,
+    newsletter: Newsletter,
+    publication: Publication,
+    reminders: Sequence[Reminder],
+    *,
+    now: datetime,
+) -> Iterator[tuple[list[int], ...]]:
+    """The ids of each variant, ascending, a span of ids at a time; the next is read meanwhile."""
     first, last = connection.execute(ends_query(newsletter)).one()
     if first is None:
         return
-    query = span_query(newsletter, publication, connection.dialect.name, now=now)
+    query = span_query(newsletter, publication, connection.dialect.name, reminders, now=now)
     if connection.dialect.name == "postgresql":
         # A plan kept for any span looks each reader up among the suppressed; made for these, it reads both once.
         connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
@@ -180,10 +194,7 @@ def _spans(
         for lo in [*range(first, last + 1, _IDS_AT_A_TIME), None]:
             coming = ahead.submit(read, lo) if lo is not None else None
             if waiting is not None:
-                free, paying = (
-                    sorted(map(int, text.split(","))) if text else [] for text in waiting.result()
-                )
-                yield free, paying
+                yield tuple(sorted(map(int, text.split(","))) if text else [] for text in waiting.result())
             waiting = coming
 
 

@@ -23,8 +23,8 @@ import nh3
 from babel.dates import format_date, format_datetime
 from markupsafe import Markup
 
-from newsletter.catalogue import CLASSES, Catalogue, PlanClass
-from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_class
+from newsletter.catalogue import Catalogue, class_of
+from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_variant
 from newsletter.errors import TemplateError
 from newsletter.rendering.origins import OriginExtension, locate_fault
 
@@ -41,14 +41,14 @@ class Renderer:
         self._environments: dict[str, jinja2.Environment] = {}
         self._bytecode = _MemoryBytecode()
 
-    def render(self, snapshot: Snapshot, variant: PlanClass) -> Rendered:
+    def render(self, snapshot: Snapshot, variant: str) -> Rendered:
         """
         Render one variant; personal tags stay unfilled.
 
         Raises:
             TemplateError: names the template and the line at fault.
         """
-        gated = for_class(snapshot, variant)
+        gated = for_variant(snapshot, variant)
         context = self._context(gated, variant)
         environment = self._environment(snapshot.newsletter)
         source = _jinja(environment, BODY_HTML, context)
@@ -63,7 +63,7 @@ class Renderer:
 
     def render_all(self, snapshot: Snapshot) -> tuple[Rendered, ...]:
         """Render every variant, free first."""
-        return tuple(self.render(snapshot, variant) for variant in CLASSES)
+        return tuple(self.render(snapshot, variant) for variant in snapshot.variants)
 
     def template_hash(self, slug: str) -> str:
         """Return a hash of everything but the snapshot that a rendering of *slug* depends on."""
@@ -75,7 +75,7 @@ class Renderer:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def _context(self, gated: Snapshot, variant: PlanClass) -> dict[str, Any]:
+    def _context(self, gated: Snapshot, variant: str) -> dict[str, Any]:
         newsletter = self.catalogue[gated.newsletter]
         publication = self.catalogue.publication
         return {
@@ -83,7 +83,7 @@ class Renderer:
             "newsletter": newsletter,
             "edition": gated,
             "variant": variant,
-            "paying": variant == "paying",
+            "paying": class_of(variant) == "paying",
             "theme": newsletter.theme or publication.theme,
             "zone": newsletter.zone(publication),
             **PERSONAL_TAGS,

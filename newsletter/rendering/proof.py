@@ -16,7 +16,7 @@ from lxml import etree
 from lxml import html as lxml_html
 
 from newsletter.articles import Rights
-from newsletter.catalogue import Newsletter, Publication
+from newsletter.catalogue import Newsletter, Publication, class_of, reminding
 from newsletter.edition import PERSONAL_TAGS, Item, Rendered, Snapshot
 from newsletter.rendering.findings import Finding, Severity, blocks, in_order
 from newsletter.settings import is_loopback
@@ -317,10 +317,11 @@ class _Variant:
             )
 
     def _gates(self) -> Iterator[Finding]:
-        if self.rendered.variant == "paying":
+        if class_of(self.rendered.variant) == "paying":
             yield from self._no_adverts()
         else:
             yield from self._no_paid_text()
+        yield from self._reminders()
         for item in self.snapshot.items:
             if item.rights is Rights.EXCERPT and item.image and item.image.url in self.rendered.html:
                 yield self._error(
@@ -351,6 +352,28 @@ class _Variant:
                 yield self._error(
                     "gate-advert", "html", "Paying readers may not get adverts or offers.", mark
                 )
+
+    def _reminders(self) -> Iterator[Finding]:
+        """A reminder stands in both parts of its own variant, and in no other."""
+        parts = dict(self._visible_parts())
+        for reminder in self.snapshot.reminders:
+            words = _flat(reminder.headline)
+            is_its = self.rendered.variant == reminding(reminder.id)
+            for part, visible in parts.items():
+                if words in visible and not is_its:
+                    yield self._error(
+                        "gate-reminder",
+                        part,
+                        f"The reminder {reminder.id} is not for these readers.",
+                        words[:60],
+                    )
+            for part in ("html", "text"):
+                if is_its and words not in parts[part]:
+                    yield self._error(
+                        "reminder-missing",
+                        part,
+                        f"The reminder {reminder.id} is missing from the {part} part.",
+                    )
 
     def _no_paid_text(self) -> Iterator[Finding]:
         texts = self._visible_parts()

@@ -124,7 +124,7 @@ def load_renderings(session: Session, edition_id: int) -> tuple[Rendered, ...]:
     ).all()
     return tuple(
         Rendered(
-            variant="paying" if row.variant == "paying" else "free",
+            variant=row.variant,
             subject=row.subject,
             preheader=row.preheader,
             html=zlib.decompress(row.html).decode(),

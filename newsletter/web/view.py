@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,8 +13,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from newsletter.archive import SHOWN
-from newsletter.audience.segments import is_paying
+from newsletter.audience.segments import variant_index, variants
 from newsletter.audience.tokens import TokenKind
+from newsletter.catalogue import class_of
 from newsletter.desk import Desk
 from newsletter.outbox.claim import Readers
 from newsletter.outbox.drain import recipients
@@ -67,9 +69,9 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
         subscriber = session.exec(select(Subscriber).where(Subscriber.reader == reader)).first()
         if row is None or subscriber is None:
             return None
+        found = {one.variant: one for one in load_renderings(session, row.id or 0)}
         variant = _variant(session, desk, row, subscriber, now)
-        found = {str(one.variant): one for one in load_renderings(session, row.id or 0)}
-    rendered = found.get(variant)
+    rendered = found.get(variant) or found.get(class_of(variant))
     if rendered is None:
         return None
     recipient = recipients(desk.sender, row, Readers("", reader, ("",), ("",)))[0]
@@ -80,9 +82,9 @@ def _variant(session: Session, desk: Desk, row: EditionRow, subscriber: Subscrib
     frozen = row.frozen_at or now
     if now - frozen > timedelta(days=PAID_VIEW_DAYS):
         return "free"
-    paying = session.exec(
-        select(Subscriber.id).where(
-            Subscriber.id == subscriber.id, is_paying(desk.catalogue.publication, now)
-        )
-    ).first()
-    return "paying" if paying is not None else "free"
+    publication = desk.catalogue.publication
+    newsletter = next((one for one in desk.catalogue.newsletters if one.slug == row.newsletter), None)
+    reminders = publication.reminders_of(newsletter) if newsletter else ()
+    index = variant_index(publication, reminders, now, reminded_at=frozen)
+    found = session.execute(columns(index).where(col(Subscriber.id) == subscriber.id)).scalar_one()
+    return str(variants(reminders)[found])
