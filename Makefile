@@ -56,7 +56,7 @@ test-shared: $(VENV)/.dev
 
 test-browser: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
-	@$(BIN)/python -m pytest -q -m browser tests/browser
+	@$(BIN)/python -m pytest -q -n 2 -m browser tests/browser $(if $(JOURNEYS),-k "$(JOURNEYS)")
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py
