@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from newsletter.catalogue import Catalogue
 from newsletter.errors import NewsletterError
 from newsletter.settings import Settings, is_loopback, load_keys, load_settings
 from newsletter.times import system_clock
@@ -52,6 +53,11 @@ def _address(settings: Settings) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check("base-url", "ok", f"Links lead to {settings.base_url}.")
+        if not settings.proxies:
+            yield Check(
+                "proxies", "warning",
+                "NEWSLETTER_TRUSTED_PROXIES is empty: if a proxy stands before the pages, all visitors look like one, and its limits are theirs together. Set it to the proxy's networks.",
+            )  # fmt: skip
 
 
 def _keys(settings: Settings) -> Iterator[Check]:
@@ -101,6 +107,7 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
                 "schedule", "warning",
                 f"{newsletter.slug} is due between 01:00 and 03:00, when clocks change; another hour is easier to reason about.",
             )  # fmt: skip
+    yield from _readers_pages(catalogue)
     sender = catalogue.publication.sender.email
     if sender.endswith(".example"):
         yield Check("sender", "error", f"The sender {sender} is the sample's; set yours in publication.toml.")
@@ -108,6 +115,22 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "error", "publication.toml names no feeds.")
     elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _readers_pages(catalogue: Catalogue) -> Iterator[Check]:
+    """What readers are shown: the privacy page, and quieter newsletters that exist."""
+    if urlsplit(catalogue.publication.privacy_url).scheme != "https":
+        yield Check(
+            "privacy", "warning",
+            "publication.toml names no https privacy_url: who joins cannot read what you do with their data.",
+        )  # fmt: skip
+    slugs = {newsletter.slug for newsletter in catalogue.newsletters}
+    for newsletter in catalogue.newsletters:
+        if newsletter.quieter and newsletter.quieter not in slugs:
+            yield Check(
+                "quieter", "warning",
+                f"{newsletter.slug}: quieter names {newsletter.quieter!r}, which is no newsletter; it is not offered to who leaves.",
+            )  # fmt: skip
 
 
 def _store(settings: Settings) -> Iterator[Check]:
