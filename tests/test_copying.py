@@ -20,6 +20,7 @@ from newsletter.store.copying import Copied, copy_store
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import (
     ApiToken,
+    ApprovalLink,
     ArchiveText,
     ArticleRow,
     Attempts,
@@ -44,6 +45,7 @@ from newsletter.store.tables import (
     SubscriberTag,
     Subscription,
     Suppression,
+    Told,
 )
 from tests.conftest import POSTGRES
 
@@ -144,6 +146,11 @@ def _fill(engine: Engine) -> None:
             OneTimeLink(
                 secret_hash="o1", purpose="login", subscriber_id=1, detail=hard, made_at=NOW, expires_at=NOW
             ),
+            ApprovalLink(
+                secret_hash="a1", edition_id=1, content_hash="c", action="approve", editor="mia", made_at=NOW,
+                expires_at=NOW,
+            ),
+            Told(key="thin today 2026-11-20", at=NOW),
             ReaderSession(secret_hash="w1", subscriber_id=1, made_at=NOW, expires_at=NOW),
             IdempotentRequest(token_id=1, key="once", fingerprint="f", status=201, reader="r1", made_at=NOW),
             SubscriberTag(subscriber_id=1, tag="vip"), SubscriberTag(subscriber_id=1, tag="Vip"),

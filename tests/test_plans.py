@@ -87,8 +87,8 @@ AFTER = (
     # Twenty mornings long gone, and the middle of this one: almost everything is submitted.
     NUMBERS.format(last=20)
     + """INSERT INTO edition (newsletter, edition_date, revision, status, reason, findings, template_hash, content_hash,
-        link_scope, made_at, approved_by, audience)
-    SELECT 'daily', '2025-01-01', i + 1, 'submitted', '', '[]', '', '', '', :at, '', 0 FROM numbers""",
+        link_scope, made_at, approved_by, audience, despite)
+    SELECT 'daily', '2025-01-01', i + 1, 'submitted', '', '[]', '', '', '', :at, '', 0, '[]' FROM numbers""",
     """INSERT INTO batch (edition_id, seq, variant, "trailing", ids, lo_id, hi_id, n, state, attempt, owner, rank, reservation,
         given_up, doubled_n, provider_id, skipped_n, failed_n, moved_n, error, changed_at)
     SELECT e.id, b.seq, b.variant, b."trailing", b.ids, b.lo_id, b.hi_id, b.n, 'submitted', 1, '', 0, '', 0, 0, 'p', 0, 0, 0,

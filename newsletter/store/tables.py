@@ -137,6 +137,9 @@ class EditionRow(SQLModel, table=True):
     made_at: datetime = _instant()
     approved_at: datetime | None = _instant(default=None, nullable=True)
     approved_by: str = ""
+    despite: list[dict[str, str]] = _json(
+        default_factory=list
+    )  # findings an editor let pass: code, by, reason
     frozen_at: datetime | None = _instant(default=None, nullable=True)
     submitted_at: datetime | None = _instant(default=None, nullable=True)
     audience: int = 0
@@ -164,7 +167,11 @@ class EditionStory(SQLModel, table=True):
 
 
 class EditorOrder(SQLModel, table=True):
-    """An editor's pin, drop, move, edit or words: survives re-picking and feed updates."""
+    """
+    An editor's pin, drop, move, edit or words: survives re-picking and feed updates.
+
+    What is undone stays written down (*undone_at*, *undone_by*) and counts for nothing until it is redone.
+    """
 
     __tablename__ = "editor_order"
     id: int | None = Field(default=None, primary_key=True)
@@ -176,6 +183,34 @@ class EditorOrder(SQLModel, table=True):
     reason: str = _text()
     actor: str = ""
     given_at: datetime = _instant()
+    undone_at: datetime | None = _instant(default=None, nullable=True)
+    undone_by: str = ""
+
+
+class ApprovalLink(SQLModel, table=True):
+    """
+    A link by which an editor approves or holds an edition from the mail: works once, for one content hash.
+
+    Only *secret_hash* of what stands in the link is kept. *action* is ``approve`` or ``hold``.
+    """
+
+    __tablename__ = "approval_link"
+    secret_hash: str = Field(primary_key=True)
+    edition_id: int = Field(foreign_key="edition.id", index=True)
+    content_hash: str
+    action: str
+    editor: str
+    made_at: datetime = _instant()
+    expires_at: datetime = _instant(index=True)
+    used_at: datetime | None = _instant(default=None, nullable=True)
+
+
+class Told(SQLModel, table=True):
+    """That something was said aloud, so that it is said once: *key* names what."""
+
+    __tablename__ = "told"
+    key: str = Field(primary_key=True)
+    at: datetime = _instant()
 
 
 class Subscriber(SQLModel, table=True):
