@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from newsletter.articles import Kind, Region, Rights, Topic
 from newsletter.errors import CatalogueError, NotFound
 from newsletter.times import due_at
+from newsletter.wording import Block
 
 PlanClass = Literal["free", "paying"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -240,6 +241,7 @@ class Publication(_Value):
     theme: Theme = Theme()
     embed_origins: tuple[Origin, ...] = ()
     privacy_url: str = ""
+    words: Line = "words"
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""
@@ -325,12 +327,17 @@ class Segment(PlanEnds):
 
 
 class Section(_Value):
-    """A headed group of an edition and the rule that fills it; empty lists mean any."""
+    """
+    A headed group of an edition and the rule that fills it; empty lists mean any.
+
+    With *words* it is filled from what an editor wrote (``words/<date>/<slug>.md``), and left out without.
+    """
 
     id: Slug
     heading: Line = ""
     intro: Line = ""
     block: Slug
+    words: Block | None = None
     topics: tuple[Topic, ...] = ()
     without_topics: tuple[Topic, ...] = ()
     regions: tuple[Region, ...] = ()
@@ -342,14 +349,18 @@ class Section(_Value):
     with_picture: bool = False
     translated: bool | None = None
     min: int = Field(0, ge=0)
-    max: int = Field(ge=1, le=50)
+    max: int = Field(0, ge=0, le=50)
     max_age_hours: float | None = Field(None, gt=0)
     per_source: int | None = Field(None, ge=1)
     per_country: int | None = Field(None, ge=1)
     full: bool = False
 
     @model_validator(mode="after")
-    def _min_fits(self) -> Section:
+    def _numbers_fit(self) -> Section:
+        if self.words and (self.min or self.max):
+            raise ValueError("a section of words holds no stories; leave min and max out")
+        if not self.words and not self.max:
+            raise ValueError("max is missing: the most stories the section may hold")
         if self.min > self.max:
             raise ValueError("min is greater than max")
         return self

@@ -19,16 +19,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
 from newsletter.archive import index_missing
+from newsletter.articles import Rights
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
-from newsletter.edition import EditionStatus, Rendered, Snapshot
+from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
-from newsletter.feeds.stored import load_articles
+from newsletter.feeds.stored import find_article, load_articles
 from newsletter.makeup import corrected, make_snapshot
 from newsletter.outbox.accounts import counts, next_release
 from newsletter.outbox.correct import take_over
@@ -37,27 +38,27 @@ from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
-from newsletter.picks import Order, Picks, pick_articles
+from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.engine import Renderer, content_hash
-from newsletter.rendering.proof import Finding, blocks, proof
+from newsletter.rendering.proof import Finding, Severity, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
     RAN,
-    add_order,
     current_edition,
     editions,
     last_run_before,
-    load_orders,
     load_renderings,
     load_snapshot,
     stories_run,
     write_content,
 )
+from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.times import WEEKDAYS, Clock, due_at, iso, local_date, system_clock
 from newsletter.wakeups import defer_drain, ensure_queue, has_queue
+from newsletter.wording import Wording, read_wording
 
 Tell = Callable[[str, str, int, int], None]
 """Progress: (step, what, done, total); total 0 when unknown."""
@@ -240,16 +241,26 @@ class Desk:
         if not picks.picked:
             return Made(picks, None, (), ())
         snapshot = make_snapshot(
-            newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders
-        )
+            newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
+            wording=self.wording(newsletter, day),
+        )  # fmt: skip
         return self._proofed(newsletter, picks, snapshot)
+
+    def wording(self, newsletter: Newsletter, day: date) -> Wording:
+        """
+        What an editor wrote for the edition of *day* in the words folder.
+
+        Raises:
+            WordingError: the file cannot be used; names file and field.
+        """
+        return read_wording(Path(self.catalogue.publication.words), day, newsletter.slug)
 
     def _proofed(self, newsletter: Newsletter, picks: Picks, snapshot: Snapshot) -> Made:
         renderings = self.renderer.render_all(snapshot)
         findings = proof(
             newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url
         )
-        return Made(picks, snapshot, renderings, findings)
+        return Made(picks, snapshot, renderings, (*findings, *_source_changes(newsletter, picks)))
 
     def prepare(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account:
         """
@@ -425,20 +436,74 @@ class Desk:
         session.refresh(row)
         return self._account(session, row)
 
-    def give_order(self, newsletter: Newsletter, day: date, order: Order) -> None:
+    def give_order(
+        self, newsletter: Newsletter, day: date, order: Order, *, as_of: datetime | None = None
+    ) -> int:
         """
-        Write down an editor's order; it holds for the next make-up, also before there is an edition.
+        Write down an editor's order; return its id. It holds for the next make-up, also before there is an edition.
 
         Edits and drops are also taken while an edition is being sent and afterwards, for a correction.
+        *as_of*: what the editor had seen (``orders_touched``).
+
+        Raises:
+            StateError: the edition is past being changed, or the story's rights do not allow it.
+            OrderConflict: somebody gave another order on the same thing meanwhile.
+            WordingError: the words do not make a whole block.
         """
         with writing(self.engine) as session:
-            row = current_edition(session, newsletter.slug, day)
-            can_correct = row is not None and row.status in _GONE and order.verb in ("edit", "drop", "words")
-            if row is not None and row.status not in _REMADE and not can_correct:
-                raise StateError(
-                    f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
-                )
-            add_order(session, newsletter.slug, day, order, at=self.clock())
+            self._check_order(session, newsletter, day, order)
+            order = replace(order, seen=self._seen(session, newsletter, day, order))
+            return add_order(session, newsletter.slug, day, order, at=self.clock(), as_of=as_of)
+
+    def undo(self, newsletter: Newsletter, day: date, *, actor: str) -> Order:
+        """Take the newest order that counts back; it stays written down."""
+        with writing(self.engine) as session:
+            self._check_order(session, newsletter, day, None)
+            return undo_last(session, newsletter.slug, day, actor=actor, at=self.clock())
+
+    def redo(self, newsletter: Newsletter, day: date, *, actor: str) -> Order:
+        """Let what was undone last count again."""
+        with writing(self.engine) as session:
+            self._check_order(session, newsletter, day, None)
+            return redo_last(session, newsletter.slug, day, actor=actor, at=self.clock())
+
+    def orders(self, newsletter: Newsletter, day: date) -> tuple[Order, ...]:
+        """Every order of a newsletter's date, oldest first, what is undone included."""
+        with reading(self.engine) as session:
+            return all_orders(session, newsletter.slug, day)
+
+    def orders_touched(self, newsletter: Newsletter, day: date) -> datetime | None:
+        """When an order of that date was last given, undone or redone."""
+        with reading(self.engine) as session:
+            return last_touched(session, newsletter.slug, day)
+
+    def _check_order(self, session: Session, newsletter: Newsletter, day: date, order: Order | None) -> None:
+        """Refuse what the edition's state or the words' own rules do not allow."""
+        row = current_edition(session, newsletter.slug, day)
+        can_correct = row is not None and row.status in _GONE
+        if order is not None and order.verb not in ("edit", "drop", "words"):
+            can_correct = False
+        if row is not None and row.status not in _REMADE and not can_correct:
+            raise StateError(
+                f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
+            )
+        if order is not None and order.verb == "words":
+            words = self.wording(newsletter, day)
+            for before in load_orders(session, newsletter.slug, day):
+                words = words.with_words(before.fields) if before.verb == "words" else words
+            words.with_words(order.fields)
+
+    def _seen(self, session: Session, newsletter: Newsletter, day: date, order: Order) -> dict[str, str]:
+        """What the source says now in the fields an edit changes."""
+        article = find_article(session, order.url) if order.verb == "edit" else None
+        if article is None:
+            return {}
+        if article.rights is Rights.EXCERPT and set(order.fields) & set(PICTURE):
+            raise StateError(
+                f"{article.source_name or article.source} is an excerpt source: its stories have no picture. "
+                "Declare its rights in publication.toml, or leave the picture out."
+            )
+        return {name: field_of(article, name) for name in order.fields if name in EDITABLE}
 
     # --- freeze and send ------------------------------------------------------------------------
 
@@ -705,6 +770,21 @@ class Desk:
         made = self.make(newsletter, day, now=now)
         return made if made.snapshot else None
 
+    def difference(self, newsletter: Newsletter, day: date, *, now: datetime) -> Difference:
+        """
+        What the edition of *day* has beside the last one that went out.
+
+        Raises:
+            ThinDay: there is no story for it.
+        """
+        made = self.shown(newsletter, day, now=now)
+        if made is None or made.snapshot is None:
+            raise ThinDay(f"There is nothing to compare: no story fits {newsletter.name} on {day}.")
+        with reading(self.engine) as session:
+            last = last_run_before(session, newsletter.slug, day)
+        before, had = self.stored(last) if last is not None else (None, ())
+        return compare((made.snapshot, made.renderings), (before, had) if before else None)
+
     def _row(self, session: Session, newsletter: Newsletter, day: date) -> EditionRow:
         row = current_edition(session, newsletter.slug, day)
         if row is None:
@@ -762,6 +842,20 @@ class Telling:
             self.tell("send", slug, self.done[slug], self.audience[slug])
         elif step.outcome == "uncertain":
             self.tell("uncertain", slug, step.readers, self.audience[slug])
+
+
+def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:
+    """What sources said anew under an editor's edits: told, never silently taken."""
+    run = {pick.article.url for pick in picks.picked}
+    return tuple(
+        Finding(
+            "source-changed", Severity.NOTE, newsletter.slug, "", "html", change.url,
+            f"The source has a new {change.field.replace('_', ' ')} since {change.actor or 'an editor'} changed it: "
+            f"“{change.now}” (it was “{change.was}”). The edit stands; edit again, or undo it to take the source's.",
+        )
+        for change in picks.changes
+        if change.url in run
+    )  # fmt: skip
 
 
 def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:

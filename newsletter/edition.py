@@ -8,12 +8,14 @@ readers must not get is gone from the value before a template sees it, so no tem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 
 from newsletter.articles import Image, Kind, Region, Rights, Topic
 from newsletter.catalogue import CLASSES, Advert, Offer, Reminder, class_of, reminding
+from newsletter.wording import Number, Question, Quote, ThisDay
 
 
 class EditionStatus(StrEnum):
@@ -69,13 +71,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class SectionMade:
-    """A filled section; *block* names the template block that sets it."""
+    """
+    A filled section; *block* names the template block that sets it.
+
+    *words* names what an editor wrote for it: then it holds no items.
+    """
 
     id: str
     block: str
     heading: str
     intro: str
     items: tuple[Item, ...]
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,11 @@ class Snapshot:
     advert: Advert | None = None
     reminders: tuple[Reminder, ...] = ()
     reminder: Reminder | None = None
+    number: Number | None = None
+    quote: Quote | None = None
+    this_day: ThisDay | None = None
+    quiz: tuple[Question, ...] = ()
+    letter: tuple[str, ...] = ()
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -160,3 +172,44 @@ PERSONAL_TAGS = {
     "view_url": "[[nl:view_url]]",
 }
 """The closed set of what differs between two readers of a variant; values are whole URLs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    What an edition has beside an earlier one, by headline and by line; *sizes* are (variant, bytes then, bytes now).
+
+    *since* is the earlier one's date; None: there is none, and everything is new.
+    """
+
+    edition_date: date
+    since: date | None
+    added: tuple[tuple[str, str], ...]
+    gone: tuple[tuple[str, str], ...]
+    kept: tuple[tuple[str, str], ...]
+    words: tuple[tuple[str, str, str], ...]
+    sizes: tuple[tuple[str, int, int], ...]
+
+
+def compare(
+    now: tuple[Snapshot, Sequence[Rendered]], before: tuple[Snapshot, Sequence[Rendered]] | None
+) -> Difference:
+    """Say what *now* has beside *before*; stories are the same when their URL is."""
+    snapshot, renderings = now
+    then, had = before if before else (None, ())
+    items = {item.url: item.headline for item in snapshot.items}
+    old = {item.url: item.headline for item in then.items} if then else {}
+    lines = [(name, getattr(then, name, ""), getattr(snapshot, name)) for name in COMPARED]
+    sizes = {one.variant: one.size_bytes for one in had}
+    return Difference(
+        edition_date=snapshot.edition_date,
+        since=then.edition_date if then else None,
+        added=tuple((url, headline) for url, headline in items.items() if url not in old),
+        gone=tuple((url, headline) for url, headline in old.items() if url not in items),
+        kept=tuple((url, headline) for url, headline in items.items() if url in old),
+        words=tuple((name, was, is_now) for name, was, is_now in lines if was != is_now),
+        sizes=tuple((one.variant, sizes.get(one.variant, 0), one.size_bytes) for one in renderings),
+    )
+
+
+COMPARED = ("subject", "preheader", "greeting", "intro", "sign_off")

@@ -4,12 +4,14 @@ Everything this package raises on purpose.
 NewsletterError
 ├── SettingsError        the environment or .env is unusable            (ValueError)
 ├── CatalogueError       a file under templates/ is wrong: file, field   (ValueError)
+├── WordingError         an editor's words cannot be used: file, field   (ValueError)
 ├── SourceError          a feed cannot be read                           (ValueError)
 ├── ImportFileError      a subscriber file cannot be read at all         (ValueError)
 ├── TemplateError        a template does not render or compile           (ValueError)
 ├── ThinDay              too few stories for an honest edition
 ├── ProofFailed          findings of severity error block the edition
 ├── StateError           an order that the edition's state does not allow
+│   └── OrderConflict    somebody gave another order on the same thing meanwhile
 ├── NotFound             no such newsletter, edition, reader, batch      (LookupError)
 ├── TokenError           a link token that we did not sign               (ValueError)
 ├── StoreError           the database cannot be used as it is
@@ -32,6 +34,15 @@ class SettingsError(NewsletterError, ValueError):
 
 class CatalogueError(NewsletterError, ValueError):
     """A file under ``templates/`` is wrong; names file and field."""
+
+    def __init__(self, message: str, *, file: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.file = file
+        self.field = field
+
+
+class WordingError(NewsletterError, ValueError):
+    """An editor's words cannot be used; names file and field."""
 
     def __init__(self, message: str, *, file: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -70,6 +81,14 @@ class ProofFailed(NewsletterError):
 
 class StateError(NewsletterError):
     """The edition's state does not allow what was asked."""
+
+
+class OrderConflict(StateError):
+    """Somebody gave another order on the same thing meanwhile; *theirs* are the ids of those orders."""
+
+    def __init__(self, message: str, *, theirs: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.theirs = theirs
 
 
 class NotFound(NewsletterError, LookupError):

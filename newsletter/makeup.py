@@ -26,16 +26,14 @@ from newsletter.articles import Image, Rights, direction, shortened
 from newsletter.catalogue import Advert, Newsletter, Publication
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
-from newsletter.picks import Order, Pick, Picks
+from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise
+from newsletter.wording import LINES, Wording
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
 _INLINE = {"em", "i", "strong", "b", "a", "br"}
 _WORDS = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-
-
-_EDITABLE = ("headline", "standfirst")
 
 
 def make_snapshot(
@@ -46,13 +44,16 @@ def make_snapshot(
     edition_date: date,
     revision: int = 1,
     orders: Sequence[Order] = (),
+    wording: Wording | None = None,
 ) -> Snapshot:
     """
-    Return the edition as a value.
+    Return the edition as a value. *wording* is what an editor wrote for it; *orders* go before it.
 
     Raises:
         CatalogueError: a text of ``newsletter.toml`` (subject, preheader, intro …) cannot be filled.
+        WordingError: words an editor ordered do not make a whole block.
     """
+    written = _written(wording or Wording(), orders)
     budget = _Budget(newsletter.full_text_bytes)
     locale = _locale(newsletter.language)
     sections = tuple(
@@ -64,20 +65,21 @@ def make_snapshot(
             items=tuple(
                 _item(pick, full=section.full, budget=budget, locale=locale) for pick in picks.of(section.id)
             ),
+            words=section.words or "",
         )
         for section in newsletter.sections
-        if picks.of(section.id)
+        if picks.of(section.id) or (section.words and written.has(section.words))
     )
     date_line = format_date(edition_date, "full", locale=locale)
-    words = _words(newsletter, sections, edition_date=edition_date, date_line=date_line, locale=locale)
+    words = _words(
+        newsletter, sections, written, edition_date=edition_date, date_line=date_line, locale=locale
+    )
     if not words["preheader"]:  # a thin day may leave its template empty
         words["preheader"] = (
             next((item.standfirst for section in sections for item in section.items), "")
             or newsletter.tagline
         )
-    for order in orders:
-        if order.verb == "words":
-            words.update({key: neutralise(value) for key, value in order.fields.items() if key in words})
+    used = {section.words for section in sections}
     return Snapshot(
         newsletter=newsletter.slug,
         edition_date=edition_date,
@@ -95,7 +97,28 @@ def make_snapshot(
         offer=publication.offer,
         advert=_advert(publication, edition_date),
         reminders=publication.reminders_of(newsletter),
+        number=written.number if "number" in used else None,
+        quote=written.quote if "quote" in used else None,
+        this_day=written.this_day if "this_day" in used else None,
+        quiz=written.quiz if "quiz" in used else (),
+        letter=_paragraphs(written.letter_html) if "letter" in used else (),
     )
+
+
+def _written(wording: Wording, orders: Sequence[Order]) -> Wording:
+    """The words of an edition, an editor's orders on top, none of which can be taken for a token."""
+    for order in orders:
+        if order.verb == "words":
+            wording = wording.with_words(order.fields)
+    return Wording.model_validate(_neutral(wording.model_dump()))
+
+
+def _neutral(value: Any) -> Any:
+    if isinstance(value, str):
+        return neutralise(value)
+    if isinstance(value, dict):
+        return {key: _neutral(one) for key, one in value.items()}
+    return tuple(map(_neutral, value)) if isinstance(value, (list, tuple)) else value
 
 
 def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, prefix: str) -> Snapshot:
@@ -119,21 +142,41 @@ def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, pre
             items.append(replace(edited, position=len(items) + 1))
         if items:
             sections.append(replace(section, items=tuple(items)))
-    given = {key: neutralise(value) for o in orders if o.verb == "words" for key, value in o.fields.items()}
+    given = {
+        key: neutralise(value)
+        for order in orders
+        if order.verb == "words"
+        for key, value in order.fields.items()
+        if key in LINES
+    }
+    blocks = _written(_wording_of(snapshot), orders)
     subject = given.get("subject", subject)
     return replace(
         snapshot, revision=revision, sections=tuple(sections), preheader=given.get("preheader", preheader),
         subject=shortened(subject if subject.startswith(prefix) else f"{prefix}{subject}", 200),
         greeting=given.get("greeting", snapshot.greeting), intro=given.get("intro", snapshot.intro),
         sign_off=given.get("sign_off", snapshot.sign_off),
+        number=snapshot.number and blocks.number, quote=snapshot.quote and blocks.quote,
+        this_day=snapshot.this_day and blocks.this_day, quiz=snapshot.quiz and blocks.quiz,
     )  # fmt: skip
+
+
+def _wording_of(snapshot: Snapshot) -> Wording:
+    """The blocks an edition holds, as words to be corrected."""
+    return Wording(
+        number=snapshot.number, quote=snapshot.quote, this_day=snapshot.this_day, quiz=snapshot.quiz
+    )
 
 
 def _edited(item: Item, orders: Sequence[Order]) -> Item:
     for order in orders:
         if order.verb == "edit" and order.url == item.url:
-            fields = {key: neutralise(value) for key, value in order.fields.items() if key in _EDITABLE}
-            item = replace(item, **fields)  # type: ignore[arg-type]  # the editable fields are texts
+            fields = {
+                key: neutralise(value) for key, value in order.fields.items() if key in (*TEXTS, *PICTURE)
+            }
+            texts: dict[str, Any] = {key: value for key, value in fields.items() if key in TEXTS}
+            image = item.image if item.rights is Rights.EXCERPT else edited_image(item.image, fields)
+            item = replace(item, **texts, image=image)
     return item
 
 
@@ -230,11 +273,13 @@ def _absolute(_tag: str, _name: str, value: str) -> str | None:
 def _words(
     newsletter: Newsletter,
     sections: tuple[SectionMade, ...],
+    written: Wording,
     *,
     edition_date: date,
     date_line: str,
     locale: Locale,
 ) -> dict[str, str]:
+    """The plain lines: as an editor wrote them, else from the newsletter's own."""
     items = [item for section in sections for item in section.items]
     context = {
         "lead": items[0] if items else None,
@@ -247,7 +292,10 @@ def _words(
         "newsletter": newsletter,
     }
     words: dict[str, str] = {}
-    for name in ("subject", "preheader", "greeting", "intro", "sign_off"):
+    for name in LINES:
+        if getattr(written, name):
+            words[name] = getattr(written, name)
+            continue
         try:
             words[name] = _WORDS.from_string(getattr(newsletter, name)).render(context).strip()
         except JinjaError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
-from newsletter.articles import Article, Flag, Kind, Rights, headline_key
+from newsletter.articles import Article, Flag, Image, Kind, Rights, headline_key
 from newsletter.catalogue import Newsletter, Publication, Section
 
 SAME_HEADLINE = 86.0
@@ -28,7 +28,12 @@ _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An editor's order for one edition; *verb* is pin, drop, move, edit or words."""
+    """
+    An editor's order for one edition; *verb* is pin, drop, move, edit or words.
+
+    *position* counts from 1 within *section*; 0: first. *seen* is what the source said in the edited fields
+    when the edit was given. *id*, *given_at*, *undone_at* and *undone_by* are known once it is stored.
+    """
 
     verb: str
     url: str = ""
@@ -37,11 +42,51 @@ class Order:
     fields: Mapping[str, str] = field(default_factory=dict)
     actor: str = ""
     reason: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict)
+    id: int = 0
+    given_at: datetime | None = None
+    undone_at: datetime | None = None
+    undone_by: str = ""
 
     @property
     def told(self) -> str:
         """The order in words, for a pick's or drop's reasons."""
         return f"{self.verb} by {self.actor or 'an editor'}" + (f": {self.reason}" if self.reason else "")
+
+
+TEXTS = ("headline", "standfirst", "kicker", "byline")
+PICTURE = ("image_url", "image_alt", "image_caption", "image_credit")
+EDITABLE = (*TEXTS, *PICTURE)
+"""What an ``edit`` may change of a story."""
+
+
+def field_of(article: Article, name: str) -> str:
+    """What the source says in an editable field."""
+    if name in TEXTS:
+        return str(getattr(article, name))
+    return str(getattr(article.image, name.removeprefix("image_"), "")) if article.image else ""
+
+
+def edited_image(image: Image | None, fields: Mapping[str, str]) -> Image | None:
+    """*image* with an editor's changes; none without an address."""
+    changes: dict[str, Any] = {
+        key.removeprefix("image_"): value for key, value in fields.items() if key in PICTURE
+    }
+    if changes.get("url") and image is not None and changes["url"] != image.url:
+        image = Image(image.url, alt=image.alt, caption=image.caption, credit=image.credit)  # of another size
+    made = replace(image or Image(""), **changes)
+    return made if made.url else None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChange:
+    """A source has said something else since an editor changed that field of its story."""
+
+    url: str
+    field: str
+    was: str
+    now: str
+    actor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +111,17 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """A newsletter's choice. *shortfalls* are sentences; empty means the day fills the edition."""
+    """
+    A newsletter's choice. *shortfalls* are sentences; empty means the day fills the edition.
+
+    *changes* tells what sources said anew under an editor's edits, which stand.
+    """
 
     newsletter: str
     picked: tuple[Pick, ...]
     dropped: tuple[Drop, ...]
     shortfalls: tuple[str, ...]
+    changes: tuple[SourceChange, ...] = ()
 
     def of(self, section: str) -> tuple[Pick, ...]:
         """The picks of one section in order."""
@@ -133,13 +183,18 @@ class _Choice:
         self.sent = sent
         self.weights = {source.id: source.weight for source in publication.feeds}
         # Later orders override earlier ones on the same story.
-        self.placed = {order.url: order for order in orders if order.verb in ("pin", "move", "drop")}
+        self.placed: dict[str, Order] = {}
+        for order in orders:
+            if order.verb in ("pin", "move", "drop"):
+                self.placed.pop(order.url, None)  # so that the order of giving is kept
+                self.placed[order.url] = order
         self.edits = [order for order in orders if order.verb == "edit"]
         self.candidates: list[_Candidate] = []
         self.drops: list[Drop] = []
         self.taken: dict[str, list[Pick]] = {section.id: [] for section in newsletter.sections}
         self.used: set[str] = set()
         self.refusals: dict[str, list[str]] = {}
+        self.changes: list[SourceChange] = []
 
     def consider(self, article: Article) -> None:
         """Take *article* as a candidate, or drop it with its reason."""
@@ -212,16 +267,9 @@ class _Choice:
         """Sort, number and explain."""
         picked: list[Pick] = []
         for section in self.newsletter.sections:
-            ordered = sorted(
-                enumerate(self.taken[section.id]),
-                key=lambda row: (
-                    not row[1].pinned,
-                    row[0] if row[1].pinned else 0,
-                    -row[1].score,
-                    row[1].article.url,
-                ),
+            picked.extend(
+                replace(pick, position=place) for place, pick in enumerate(self._in_order(section), start=1)
             )
-            picked.extend(replace(pick, position=place) for place, (_, pick) in enumerate(ordered, start=1))
         for candidate in self.candidates:
             if candidate.article.url not in self.used:
                 notes = self.refusals.get(candidate.article.url, [])
@@ -238,7 +286,22 @@ class _Choice:
             picked=tuple(picked),
             dropped=tuple(sorted(self.drops, key=lambda drop: drop.article.url)),
             shortfalls=tuple(shortfalls),
+            changes=tuple(self.changes),
         )
+
+    def _in_order(self, section: Section) -> list[Pick]:
+        """Pinned stories first, then by points; whatever an editor gave a place stands in it."""
+        taken = self.taken[section.id]
+        asked = {pick.article.url: self.placed[pick.article.url].position for pick in taken if pick.pinned}
+        free = [pick for pick in taken if not asked.get(pick.article.url)]
+        ordered = [pick for pick in free if pick.pinned]
+        ordered += sorted(
+            (pick for pick in free if not pick.pinned), key=lambda pick: (-pick.score, pick.article.url)
+        )
+        for pick in taken:  # in the order of giving: who is put in a place moves the others on
+            if place := asked.get(pick.article.url):
+                ordered.insert(place - 1, pick)
+        return ordered
 
     # --- what speaks against an article ---------------------------------------------------------
 
@@ -270,6 +333,8 @@ class _Choice:
 
     def _misfit(self, article: Article, section: Section) -> str:
         """The first of the section's conditions that *article* does not meet, or ''."""
+        if section.words:
+            return "words"
         language = article.language.split("-")[0]
         age_hours = (self.now - article.published_at) / timedelta(hours=1)
         if section.sources and article.source not in section.sources:
@@ -368,19 +433,21 @@ class _Choice:
     # --- small steps ----------------------------------------------------------------------------
 
     def _edited(self, article: Article) -> Article:
+        source = article
         for order in self.edits:
-            if order.url == article.url:
-                known = {
-                    k: v
-                    for k, v in order.fields.items()
-                    if k in ("headline", "standfirst", "kicker", "byline")
-                }
-                changes: dict[str, Any] = known
-                article = replace(article, **changes)
+            if order.url != article.url:
+                continue
+            texts: dict[str, Any] = {key: value for key, value in order.fields.items() if key in TEXTS}
+            article = replace(article, **texts, image=edited_image(article.image, order.fields))
+            self.changes += [
+                SourceChange(article.url, name, was, field_of(source, name), order.actor)
+                for name, was in order.seen.items()
+                if name in order.fields and field_of(source, name) not in (was, order.fields[name])
+            ]
         return article
 
     def _section_for(self, order: Order, article: Article) -> Section:
-        sections = self.newsletter.sections
+        sections = [section for section in self.newsletter.sections if not section.words]
         named = next((section for section in sections if section.id == order.section), None)
         fits = next((section for section in sections if self._misfit(article, section) == ""), None)
         return named or fits or sections[0]

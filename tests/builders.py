@@ -20,6 +20,7 @@ def a_site(folder: Path) -> Path:
     """A working copy of templates and samples in *folder*: what a fresh installation looks like."""
     shutil.copytree(ROOT / "templates", folder / "templates")
     shutil.copytree(ROOT / "samples" / "feeds", folder / "samples" / "feeds")
+    shutil.copytree(ROOT / "samples" / "words", folder / "samples" / "words")
     shutil.copy(ROOT / "samples" / "subscribers.csv", folder / "samples" / "subscribers.csv")
     return folder
 

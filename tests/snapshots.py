@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from newsletter.articles import Image, Kind, Region, Rights, Topic
 from newsletter.catalogue import Catalogue
 from newsletter.edition import Item, SectionMade, Snapshot
+from newsletter.wording import Number, Question, Quote, ThisDay, Wording
 
 _PICTURES = ("harbour", "field", "tower", "river")
 _PARAGRAPHS = (
@@ -78,14 +79,30 @@ def a_snapshot(catalogue: Catalogue, slug: str) -> Snapshot:
                 heading=section.heading,
                 intro=section.intro,
                 items=tuple(items),
+                words=section.words or "",
             )
         )
     return Snapshot(
         newsletter=slug, edition_date=date(2026, 11, 20), revision=1,
-        subject=sections[0].items[0].headline, preheader="Also today: harvest comes early, and a river goes to court",
+        subject=next(item.headline for section in sections for item in section.items), preheader="Also today: harvest comes early, and a river goes to court",
         date_line="Friday, 20 November 2026", language="en", direction="ltr",
         greeting=newsletter.greeting, intro="Fourteen stories from nine countries this morning.",
         sign_off=newsletter.sign_off, makers=newsletter.makers, sections=tuple(sections),
         offer=catalogue.publication.offer,
         advert=catalogue.publication.adverts[0] if catalogue.publication.adverts else None,
+        number=WORDING.number, quote=WORDING.quote, this_day=WORDING.this_day, quiz=WORDING.quiz,
+        letter=("This issue is about <em>patience</em>.", "Read it slowly."),
     )  # fmt: skip
+
+
+WORDING = Wording(
+    number=Number(figure="11", text="years of talks went before the page.", source="The Parallel"),
+    quote=Quote(text="We agreed to count the water first.", who="Dilnoza Karimova", about="negotiator"),
+    this_day=ThisDay(year=1820, text="A whale sank the Essex in the Pacific."),
+    quiz=(
+        Question(
+            question="What do they count?", options=("The dams", "The water"), answer=2, note="So they said."
+        ),
+    ),
+)
+"""Words for every block."""

@@ -258,7 +258,7 @@ def test_neutralised_text_is_no_token(text: str) -> None:
             "today/newsletter.toml",
             'topics = ["culture"',
             'topics = ["cultur"',
-            "today/newsletter.toml: sections.4.topics",
+            "today/newsletter.toml: sections.6.topics",
         ),
         (
             "publication.toml",

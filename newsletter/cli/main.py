@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from newsletter.cli.editing import add_commands
 from newsletter.cli.lists import subscribers_app
-from newsletter.cli.options import Json, Now
+from newsletter.cli.options import (
+    Day,
+    Json,
+    MaybeSlug,
+    Now,
+    Reason,
+    Slug,
+)
+from newsletter.cli.options import moment as _now
+from newsletter.cli.options import open_desk as _desk
 from newsletter.errors import NewsletterError
-from newsletter.times import system_clock
-
-if TYPE_CHECKING:
-    from newsletter.desk import Desk
 
 app = typer.Typer(
     name="newsletter",
@@ -31,35 +37,7 @@ app = typer.Typer(
 app.add_typer(subscribers_app, name="subscribers")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a date; write for example 2026-02-18") from None
-
-
-Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the name of its folder.")]
-Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]
-MaybeSlug = Annotated[str, typer.Argument(metavar="[SLUG]", help="The newsletter; default all.")]
-Url = Annotated[str, typer.Argument(metavar="URL", help="The story's address.")]
-Day = Annotated[
-    date | None,
-    typer.Option("--date", parser=_day, metavar="DATE", help="Edition date; default the newsletter's local day of --now."),
-]  # fmt: skip
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
-
-
-def _desk() -> Desk:
-    from newsletter.desk import Desk
-    from newsletter.settings import load_settings
-
-    return Desk.open(load_settings())
-
-
-def _now(given: datetime | None) -> datetime:
-    return given or system_clock()
+add_commands(app)
 
 
 def _exit(waits: bool) -> None:
@@ -194,76 +172,6 @@ def test_send(
 
     desk = _desk()
     looking.test_send(desk, desk.catalogue[slug], to=to, variant=variant, now=_now(now), day=day)
-
-
-# --- an editor's orders -------------------------------------------------------------------------
-
-
-def _give(verb: str, slug: str, url: str, *, now: datetime | None, day: date | None, **more: Any) -> None:
-    from newsletter.articles import canonical_url
-    from newsletter.picks import Order
-
-    desk = _desk()
-    newsletter = desk.catalogue[slug]
-    edition_date = day or desk.edition_date(newsletter, _now(now))
-    address = canonical_url(url)
-    if not address:
-        raise typer.BadParameter(f"{url!r} is not an http(s) address")
-    section = more.get("section", "")
-    known = [one.id for one in newsletter.sections]
-    if section and section not in known:
-        raise typer.BadParameter(f"{slug} has no section {section!r}; there are {', '.join(known)}")
-    desk.give_order(newsletter, edition_date, Order(verb=verb, url=address, actor=desk.settings.who, **more))
-    typer.echo(f"Noted: {verb} for the {newsletter.name} of {edition_date}.")
-
-
-@app.command()
-def pin(
-    slug: Slug,
-    url: Url,
-    section: Annotated[str, typer.Option("--section", help="Where; default the first it fits.")] = "",
-    reason: Reason = "",
-    now: Now = None,
-    day: Day = None,
-) -> None:
-    """Put a story first, whatever the rules say."""
-    _give("pin", slug, url, now=now, day=day, section=section, reason=reason)
-
-
-@app.command()
-def drop(slug: Slug, url: Url, reason: Reason = "", now: Now = None, day: Day = None) -> None:
-    """Keep a story out."""
-    _give("drop", slug, url, now=now, day=day, reason=reason)
-
-
-@app.command()
-def move(
-    slug: Slug,
-    url: Url,
-    section: Annotated[str, typer.Option("--section", help="Where to.")],
-    reason: Reason = "",
-    now: Now = None,
-    day: Day = None,
-) -> None:
-    """Put a story into another section."""
-    _give("move", slug, url, now=now, day=day, section=section, reason=reason)
-
-
-@app.command()
-def edit(
-    slug: Slug,
-    url: Url,
-    headline: Annotated[str, typer.Option("--headline")] = "",
-    standfirst: Annotated[str, typer.Option("--standfirst")] = "",
-    reason: Reason = "",
-    now: Now = None,
-    day: Day = None,
-) -> None:
-    """Change a story's headline or standfirst in one edition; feed updates do not undo it."""
-    fields = {name: value for name, value in (("headline", headline), ("standfirst", standfirst)) if value}
-    if not fields:
-        raise typer.BadParameter("give --headline or --standfirst")
-    _give("edit", slug, url, now=now, day=day, fields=fields, reason=reason)
 
 
 # --- go or no-go --------------------------------------------------------------------------------

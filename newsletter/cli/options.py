@@ -1,13 +1,16 @@
-"""Options that several commands take."""
+"""Options that several commands take, and how a command opens the desk."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsletter.times import parse_instant
+from newsletter.times import parse_instant, system_clock
+
+if TYPE_CHECKING:
+    from newsletter.desk import Desk
 
 
 def _instant(text: str) -> datetime:
@@ -17,8 +20,37 @@ def _instant(text: str) -> datetime:
         raise typer.BadParameter(str(error)) from None
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write for example 2026-02-18") from None
+
+
 Now = Annotated[
     datetime | None,
     typer.Option("--now", parser=_instant, metavar="INSTANT", help="Editorial time, ISO 8601 with zone; default the real time."),
 ]  # fmt: skip
+Day = Annotated[
+    date | None,
+    typer.Option("--date", parser=_day, metavar="DATE", help="Edition date; default the newsletter's local day of --now."),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the name of its folder.")]
+Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]
+MaybeSlug = Annotated[str, typer.Argument(metavar="[SLUG]", help="The newsletter; default all.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="The story's address.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
+
+
+def open_desk() -> Desk:
+    """The desk of this installation; heavy rooms are imported only now."""
+    from newsletter.desk import Desk
+    from newsletter.settings import load_settings
+
+    return Desk.open(load_settings())
+
+
+def moment(given: datetime | None) -> datetime:
+    """Editorial time: as given, or the real one."""
+    return given or system_clock()

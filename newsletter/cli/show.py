@@ -139,7 +139,7 @@ def _tell_plainly() -> Tell:
     return tell
 
 
-def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+def a_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         if column in numbers:
@@ -170,7 +170,7 @@ def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
         if any(getattr(row, name) for row in rows)
     ]
     numbers = ("audience", "submitted", *counted)
-    table = _table(
+    table = a_table(
         "newsletter", *(() if len(days) == 1 else ("date",)), "status", *numbers, "hash", numbers=numbers
     )
     for row in rows:
@@ -206,7 +206,7 @@ def batches(desk: Desk, slug: str, rows: Sequence[Account]) -> None:
         found = session.exec(
             select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))
         ).all()
-    table = _table(
+    table = a_table(
         "batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt")
     )
     for batch in found:
@@ -241,7 +241,7 @@ def sources(reports: Sequence[SourceReport], *, as_json: bool = False, summary: 
         totals = ", ".join(f"{sum(getattr(report, name) for report in read)} {name}" for name in numbers)
         err.print(f"{len(read)} sources: {totals}", markup=False)
     else:
-        table = _table("source", "kind", *numbers, numbers=numbers)
+        table = a_table("source", "kind", *numbers, numbers=numbers)
         for report in read:
             table.add_row(
                 report.source, report.kind, *(str(getattr(report, name) or "–") for name in numbers)
@@ -272,7 +272,7 @@ def articles(rows: Sequence[Article], *, as_json: bool) -> None:
         ]  # fmt: skip
         print_json({"articles": document})
         return
-    table = _table("published", "source", "lang", "headline", "topics", "where")
+    table = a_table("published", "source", "lang", "headline", "topics", "where")
     for row in sorted(rows, key=lambda one: (one.published_at, one.url), reverse=True):
         table.add_row(
             f"{row.published_at:%m-%d %H:%M}", row.source, row.language, row.headline, ", ".join(row.topics),
@@ -371,7 +371,7 @@ def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, 
         }  # fmt: skip
         print_json(document)
         return
-    table = _table("audience", "pending", "submitted", "skipped", "failed", "uncertain", "delivered")
+    table = a_table("audience", "pending", "submitted", "skipped", "failed", "uncertain", "delivered")
     table.add_row(
         str(told.audience), str(told.pending), str(told.submitted), str(sum(told.skipped.values())),
         str(sum(told.failed.values())), str(told.uncertain), str(told.delivered),
@@ -397,7 +397,7 @@ def copied(rows: Sequence[Copied], *, as_json: bool) -> None:
     if as_json:
         print_json({"tables": [asdict(row) for row in rows]})
         return
-    table = _table("table", "rows", "sha256", numbers=("rows",))
+    table = a_table("table", "rows", "sha256", numbers=("rows",))
     for row in rows:
         table.add_row(row.table, f"{row.rows:,}", row.sha256[:16])
     out.print(table)
@@ -477,7 +477,7 @@ def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    table = _table("field", "value")
+    table = a_table("field", "value")
     for name, value in document.items():
         if name == "subscriptions":
             value = (
@@ -501,7 +501,7 @@ def segments(rows: Sequence[tuple[str, str, int]], *, as_json: bool) -> None:
             }
         )
         return
-    table = _table("newsletter", "variant", "readers", numbers=("readers",))
+    table = a_table("newsletter", "variant", "readers", numbers=("readers",))
     for slug, variant, size in rows:
         table.add_row(slug, variant, str(size))
     out.print(table)

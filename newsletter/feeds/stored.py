@@ -32,6 +32,13 @@ def load_articles(session: Session, *, since: datetime, until: datetime) -> tupl
     return tuple(_to_article(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
 
 
+def find_article(session: Session, url: str) -> Article | None:
+    """The article of a canonical URL, as its source tells it now."""
+    query = select(*(_TABLE.c[name] for name in _COLUMNS)).where(col(ArticleRow.url) == url)
+    row = session.execute(query).first()
+    return _to_article(dict(zip(_COLUMNS, row, strict=True))) if row else None
+
+
 def _to_article(row: dict[str, Any]) -> Article:
     return Article(
         **{

@@ -1,10 +1,10 @@
-"""Editions, their renderings, stories and orders as rows: read and written in one place."""
+"""Editions, their renderings and stories as rows: read and written in one place."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,8 +14,7 @@ from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
 from newsletter.edition import EditionStatus, Rendered, Snapshot
-from newsletter.picks import Order
-from newsletter.store.tables import EditionRow, EditionStory, EditorOrder, Rendering
+from newsletter.store.tables import EditionRow, EditionStory, Rendering
 
 _SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
 
@@ -131,43 +130,6 @@ def load_renderings(session: Session, edition_id: int) -> tuple[Rendered, ...]:
             text=zlib.decompress(row.text).decode(),
         )
         for row in rows
-    )
-
-
-def load_orders(session: Session, slug: str, day: date) -> tuple[Order, ...]:
-    """The editor's orders for a newsletter's date, oldest first."""
-    rows = session.exec(
-        select(EditorOrder)
-        .where(EditorOrder.newsletter == slug, EditorOrder.edition_date == day)
-        .order_by(col(EditorOrder.id))
-    ).all()
-    return tuple(
-        Order(
-            verb=row.verb,
-            url=row.url,
-            section=row.detail.get("section", ""),
-            position=int(row.detail.get("position", 0)),
-            fields=row.detail.get("fields", {}),
-            actor=row.actor,
-            reason=row.reason,
-        )
-        for row in rows
-    )
-
-
-def add_order(session: Session, slug: str, day: date, order: Order, *, at: datetime) -> None:
-    """Write down an editor's order."""
-    session.add(
-        EditorOrder(
-            newsletter=slug,
-            edition_date=day,
-            verb=order.verb,
-            url=order.url,
-            reason=order.reason,
-            actor=order.actor,
-            detail={"section": order.section, "position": order.position, "fields": dict(order.fields)},
-            given_at=at,
-        )
     )
 
 

@@ -1,0 +1,213 @@
+"""
+What an editor writes that no feed brings: greeting, intro, number, quote, this day, quiz, a letter.
+
+It lives in ``words/<date>/<slug>.md``: TOML between two lines of ``+++``, then the letter in Markdown.
+A block without words is left out; nothing is ever invented to fill it. Pure once the file is read.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from markdown_it import MarkdownIt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from newsletter.errors import WordingError
+
+Block = Literal["number", "quote", "this_day", "quiz", "letter"]
+"""What a section with ``words = …`` is filled from."""
+
+BLOCKS: tuple[Block, ...] = ("number", "quote", "this_day", "quiz", "letter")
+LINES = ("subject", "preheader", "greeting", "intro", "sign_off")
+"""Plain lines; given here they go before those of ``newsletter.toml``."""
+
+_FENCE = "+++"
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+
+
+def _link(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s<>\"]+", value):
+        raise ValueError("is not an http(s) address")
+    return value
+
+
+Link = Annotated[str, AfterValidator(_link)]
+Words = Annotated[str, Field(min_length=1, max_length=1_000)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Number(_Value):
+    """The number of the day: *figure* as it is set large, *text* what it counts."""
+
+    figure: Annotated[str, Field(min_length=1, max_length=20)]
+    text: Words
+    source: str = ""
+    url: Link = ""
+
+
+class Quote(_Value):
+    """Somebody's words: *who* said them, *about* says who that is."""
+
+    text: Words
+    who: Words
+    about: str = ""
+    url: Link = ""
+
+
+class ThisDay(_Value):
+    """What happened on this day in *year*."""
+
+    year: Annotated[int, Field(ge=-3000, le=2200)]
+    text: Words
+    url: Link = ""
+
+
+class Question(_Value):
+    """A quiz question; *answer* counts its options from 1, *note* is told with the answer."""
+
+    question: Words
+    options: Annotated[tuple[Words, ...], Field(min_length=2, max_length=6)]
+    answer: Annotated[int, Field(ge=1)]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _answer_is_an_option(self) -> Question:
+        if self.answer > len(self.options):
+            raise ValueError(f"answer is {self.answer}, but there are {len(self.options)} options")
+        return self
+
+
+class Wording(_Value):
+    """All that is written for one edition; empty is not written."""
+
+    subject: str = ""
+    preheader: str = ""
+    greeting: str = ""
+    intro: str = ""
+    sign_off: str = ""
+    number: Number | None = None
+    quote: Quote | None = None
+    this_day: ThisDay | None = None
+    quiz: Annotated[tuple[Question, ...], Field(max_length=10)] = ()
+    letter: str = ""
+
+    @property
+    def letter_html(self) -> str:
+        """The letter as HTML; raw HTML in it is text."""
+        return str(_MARKDOWN.render(self.letter)) if self.letter.strip() else ""
+
+    def has(self, block: Block) -> bool:
+        """Whether there are words for *block*."""
+        return bool(getattr(self, block))
+
+    def with_words(self, fields: Mapping[str, str]) -> Wording:
+        """
+        These words with an editor's changes, by dotted names: ``greeting``, ``quote.who``, ``quiz.1.question``.
+
+        ``quiz.N.options`` has an option a line. A block whose fields are all emptied is left out.
+
+        Raises:
+            WordingError: a field that does not exist, or a block that lacks one; names it.
+        """
+        data: dict[str, Any] = self.model_dump()
+        for name, value in fields.items():
+            _put(data, name, value)
+        data = {key: _filled(value) for key, value in data.items()}
+        return _validated({key: value for key, value in data.items() if value}, where="the words given")
+
+
+def _put(data: dict[str, Any], name: str, value: str) -> None:
+    head, _, rest = name.partition(".")
+    if head == "quiz" and rest:
+        number, _, field = rest.partition(".")
+        if not number.isdigit() or not 1 <= int(number) <= 10 or not field:
+            raise WordingError(
+                f"{name}: write quiz.1.question, quiz.1.options, quiz.1.answer or quiz.1.note."
+            )
+        questions = list(data.get("quiz") or ())
+        while len(questions) < int(number):
+            questions.append({})
+        questions[int(number) - 1] = {
+            **questions[int(number) - 1],
+            field: tuple(value.splitlines()) if field == "options" else value,
+        }
+        data["quiz"] = questions
+    elif rest:
+        data[head] = {**(data.get(head) or {}), rest: value}
+    elif head in (*LINES, "letter"):
+        data[head] = value
+    else:
+        known = ", ".join(
+            (*LINES, "letter", "number.figure", "quote.text", "this_day.year", "quiz.1.question")
+        )
+        raise WordingError(f"{name} is no words of an edition; there are {known} and so on.")
+
+
+def _filled(value: Any) -> Any:
+    """*value* without what is empty; None when nothing is left."""
+    if isinstance(value, dict):
+        return {key: one for key, one in value.items() if one not in ("", None, ())} or None
+    if isinstance(value, (list, tuple)):
+        return tuple(one for one in map(_filled, value) if one)
+    return value
+
+
+def words_path(folder: Path, day: date, slug: str) -> Path:
+    """Where the words of an edition lie."""
+    return folder / day.isoformat() / f"{slug}.md"
+
+
+def read_wording(folder: Path, day: date, slug: str) -> Wording:
+    """
+    Read the words of an edition; none are written when there is no file.
+
+    Raises:
+        WordingError: the file cannot be used; names file, field and the fault.
+    """
+    path = words_path(folder, day, slug)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return Wording()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WordingError(f"{path} cannot be read: {error}.", file=str(path)) from error
+    head, letter = _split(text, path)
+    try:
+        data = tomllib.loads(head)
+    except tomllib.TOMLDecodeError as error:
+        raise WordingError(
+            f"{path} is not readable TOML between its {_FENCE} lines: {error}.", file=str(path)
+        ) from error
+    if letter and data.get("letter"):
+        raise WordingError(
+            f"{path} has a letter twice: below the second {_FENCE} and as a field.", file=str(path)
+        )
+    return _validated({**data, **({"letter": letter} if letter else {})}, where=str(path))
+
+
+def _split(text: str, path: Path) -> tuple[str, str]:
+    """TOML and Markdown of a words file."""
+    lines = text.splitlines()
+    if not lines or lines[0].strip() != _FENCE:
+        return "", text.strip()
+    end = next((number for number, line in enumerate(lines[1:], 1) if line.strip() == _FENCE), None)
+    if end is None:
+        raise WordingError(f"{path}: the {_FENCE} of line 1 is never closed.", file=str(path))
+    return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
+
+
+def _validated(data: Mapping[str, Any], *, where: str) -> Wording:
+    try:
+        return Wording.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in problem["loc"])
+        raise WordingError(f"{where}: {field}: {problem['msg']}.", file=where, field=field) from error
