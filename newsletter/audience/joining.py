@@ -80,13 +80,14 @@ def ask_to_join(engine: Engine, email: str, wish: Wish, *, keys: Keys, now: date
     address, key = normalise(email)
     try:
         with writing(engine) as session:
-            return _ask(session, address, key, wish, keys=keys, now=now)
+            return keep_wish(session, address, key, wish, keys=keys, now=now)
     except IntegrityError:  # the same address asked twice at once, and the other was first
         with writing(engine) as session:
-            return _ask(session, address, key, wish, keys=keys, now=now)
+            return keep_wish(session, address, key, wish, keys=keys, now=now)
 
 
-def _ask(session: Session, address: str, key: str, wish: Wish, *, keys: Keys, now: datetime) -> Asked:
+def keep_wish(session: Session, address: str, key: str, wish: Wish, *, keys: Keys, now: datetime) -> Asked:
+    """``ask_to_join`` within the caller's transaction, for an address that is normalised."""
     hashed = address_hash(keys.suppression, key)
     hard = _hard_scopes(session, hashed)
     row = session.exec(select(Subscriber).where(Subscriber.email_key == key)).first()
