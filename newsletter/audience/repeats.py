@@ -111,8 +111,9 @@ def _insert(session: Session, wanted: Claim, now: datetime) -> bool:
             answer={}, made_at=now,
         )
         .on_conflict_do_nothing()
+        .returning(col(IdempotentRequest.key))
     )  # fmt: skip
-    return bool(made.rowcount == 1)  # type: ignore[attr-defined]
+    return made.first() is not None
 
 
 def settle(engine: Engine, wanted: Claim, outcome: Outcome) -> None:

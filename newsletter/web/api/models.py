@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
@@ -86,9 +87,15 @@ class Told(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _one_of(*names: str) -> dict[str, Any]:
-    """For the schema: exactly one of *names* is there."""
-    return {"oneOf": [{"required": [name]} for name in names]}
+def _one_of(*names: str) -> Callable[[dict[str, Any]], None]:
+    """For the schema: exactly one of *names* is there, and is not null."""
+
+    def tell(schema: dict[str, Any]) -> None:
+        schema["oneOf"] = [{"required": [name]} for name in names]
+        for name in names:
+            schema["properties"][name] = schema["properties"][name]["anyOf"][0]
+
+    return tell
 
 
 class Given(Asked):
