@@ -7,7 +7,7 @@ was erased comes back by a press on the confirming mail, and by nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -100,15 +100,24 @@ def enrol(
     """
     check_plan(publication, given.plan)
     address, key = normalise(email)
+    end = given.plan_until or first_end(publication, given.plan, now=now)
+    row = Subscriber(
+        reader=new_reader(), email=address, email_key=key, address_hash=address_hash(keys.suppression, key),
+        name=given.name, language=given.language, country=given.country, timezone=given.timezone, plan=given.plan,
+        plan_until=end, status="active" if given.consent else "pending", joined_at=now, updated_at=now,
+    )  # fmt: skip
     try:
         with writing(engine) as session:
             _refuse(session, key, given, keys)
-            row = (
-                _agreed(session, address, key, given, keys, now)
-                if given.consent
-                else _asked(session, address, key, given, keys, now)
-            )
-            return _finish(session, row, given, publication, now)
+            session.add(row)
+            session.flush()
+            secret = ""
+            if given.consent:
+                _subscribe(session, row.id or 0, given.newsletters, given.consent, now)
+            else:
+                wish = Wish(given.newsletters, given.source, "", given.name, given.language, given.timezone)
+                secret = keep_wish(session, address, key, wish, keys=keys, now=now).secret
+            return Enrolled(row.id or 0, row.reader, secret)
     except IntegrityError:  # the same address twice at once, and the other was first
         with reading(engine) as session:
             known = session.exec(select(Subscriber.reader).where(Subscriber.email_key == key)).first()
@@ -132,46 +141,16 @@ def _refuse(session: Session, key: str, given: Enrolment, keys: Keys) -> None:
         raise Suppressed(against)
 
 
-def _agreed(
-    session: Session, address: str, key: str, given: Enrolment, keys: Keys, now: datetime
-) -> tuple[int, str]:
-    row = Subscriber(
-        reader=new_reader(), email=address, email_key=key, address_hash=address_hash(keys.suppression, key),
-        name=given.name, language=given.language, timezone=given.timezone, joined_at=now, updated_at=now,
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    for slug in given.newsletters:
+def _subscribe(
+    session: Session, subscriber_id: int, slugs: Iterable[str], consent: Consent, now: datetime
+) -> None:
+    for slug in slugs:
         session.add(
             Subscription(
-                subscriber_id=row.id or 0, newsletter=slug, state="active", since=now,
-                consent_source=given.consent.page if given.consent else "",
-                consent_words=given.consent.words if given.consent else "",
-                consented_at=given.consent.at if given.consent else None, confirmed_at=now,
+                subscriber_id=subscriber_id, newsletter=slug, state="active", since=now, consent_source=consent.page,
+                consent_words=consent.words, consented_at=consent.at, confirmed_at=now,
             )
         )  # fmt: skip
-    return row.id or 0, ""
-
-
-def _asked(
-    session: Session, address: str, key: str, given: Enrolment, keys: Keys, now: datetime
-) -> tuple[int, str]:
-    wish = Wish(
-        given.newsletters, source=given.source, words="", name=given.name, language=given.language,
-        timezone=given.timezone,
-    )  # fmt: skip
-    asked = keep_wish(session, address, key, wish, keys=keys, now=now)
-    return asked.subscriber_id, asked.secret
-
-
-def _finish(
-    session: Session, made: tuple[int, str], given: Enrolment, publication: Publication, now: datetime
-) -> Enrolled:
-    row = session.get_one(Subscriber, made[0])
-    row.country, row.plan = given.country, given.plan
-    row.plan_until = given.plan_until or first_end(publication, given.plan, now=now)
-    session.add(row)
-    return Enrolled(made[0], row.reader, made[1])
 
 
 def amend(

@@ -14,6 +14,7 @@ import typer
 
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import Json, Now
+from newsletter.cli.programs import tokens_app
 from newsletter.errors import NewsletterError
 from newsletter.times import system_clock
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(subscribers_app, name="subscribers")
+app.add_typer(tokens_app, name="api-token")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
 
