@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
+from typer.testing import CliRunner
 
 from newsletter.audience.addresses import address_hash
 from newsletter.audience.leaving import leave
@@ -20,6 +22,7 @@ from newsletter.audience.limits import Knock, knock
 from newsletter.audience.programs import Scope, find_program, list_programs, make_token, revoke_token
 from newsletter.audience.repeats import ABANDONED, KEPT, Outcome, claim, claim_of, settle
 from newsletter.audience.segments import audience_query
+from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.errors import NotFound, StateError
 from newsletter.settings import Keys, Settings
@@ -130,6 +133,36 @@ def test_a_token_has_a_plain_name_and_a_scope(engine: Engine, name: str, scopes:
         make_token(engine, name, scopes, now=NOW)
     with pytest.raises(NotFound):
         revoke_token(engine, name, now=NOW)
+
+
+def test_tokens_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """add prints the token and nothing else on stdout; list never does; a scope that is none is refused."""
+    url = f"sqlite:///{tmp_path}/subscribers.db"
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["api-token", *arguments])
+
+    empty = run("list")
+    secret = run("add", "our-site", "--scope", "editions:read", "--scope", "newsletters:read").stdout.strip()
+    shown = run("list", "--json")
+    revoked = [run("revoke", "our-site", "--now", NOW.isoformat()).exit_code for _ in range(2)]
+    wrong = [
+        run("add", "x", "--scope", "everything").exit_code,
+        run("add", "x").exit_code,
+        run("revoke", "y").exit_code,
+    ]
+
+    told = json.loads(shown.stdout)["tokens"]
+    assert "There are none" in empty.stdout and secret not in shown.output + run("list").output
+    assert [(one["name"], one["scopes"], one["revoked_at"]) for one in told] == [
+        ("our-site", ["editions:read", "newsletters:read"], None)
+    ]
+    assert "our-site: editions:read, newsletters:read; revoked 2026-11-20T09:00:00Z" in run("list").stdout
+    assert revoked == [0, 0] and wrong == [2, 1, 1]
+    engine = open_store(url)
+    assert find_program(engine, secret) is None
+    engine.dispose()
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer nlt_x", "Basic YTpi", "nlt_x", "Bearer \u00e9"])
@@ -389,7 +422,7 @@ def test_every_refusal_below_the_api_is_a_problem(site: Site) -> None:
         sent = {"Authorization": f"Bearer {site.token}", **options.pop("headers", {})}
         return ask(site.house.app, method, path, headers=sent, **options)
 
-    json = {"Content-Type": "application/json"}
+    of_json = {"Content-Type": "application/json"}
     assert problem(plain("GET", "/api/v1/nothing")) == (404, "blank")
     assert problem(plain("GET", "/api/")) == (404, "blank")
     assert problem(plain("GET", "/api/v1/subscribers/")) == (404, "blank")
@@ -399,8 +432,8 @@ def test_every_refusal_below_the_api_is_a_problem(site: Site) -> None:
     assert problem(wrong) == (405, "blank") and set(wrong.headers["allow"].split(", ")) == {"GET", "HEAD"}
     assert problem(plain("POST", "/api/v1/subscribers", data={"email": ANN})) == (415, "blank")
     for body in (b"", b"{", b"\xff", b'{"email": "\\ud800"}', b"[" * 5000):
-        assert problem(plain("POST", "/api/v1/subscribers", content=body, headers=json)) == (400, "blank")
-    assert problem(plain("POST", "/api/v1/subscribers", content=b"x" * 300_000, headers=json)) == (
+        assert problem(plain("POST", "/api/v1/subscribers", content=body, headers=of_json)) == (400, "blank")
+    assert problem(plain("POST", "/api/v1/subscribers", content=b"x" * 300_000, headers=of_json)) == (
         413,
         "blank",
     )
