@@ -29,6 +29,7 @@ from newsletter.settings import Keys, Settings
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import ApiToken, IdempotentRequest, Subscriber, Subscription, Suppression
 from newsletter.web.api.routes import WRITES
+from newsletter.web.app import create_app
 from tests.builders import ask, the_catalogue
 from tests.test_archive import SECRET, put
 from tests.visiting import House, Moment
@@ -382,6 +383,56 @@ def test_leaving_by_a_program_is_leaving(site: Site) -> None:
         assert problem(site.say("POST", path, body)) == (422, "blank")
 
 
+def test_more_newsletters_by_consent_or_by_asking(site: Site) -> None:
+    """What they have stays; consent of the site adds at once, asking waits for their press; what they left only they undo."""
+    reader = site.add().json()["id"]
+    path = f"/subscribers/{reader}/subscribe"
+    site.say("POST", f"/subscribers/{reader}/unsubscribe", {"newsletter": "today"})
+
+    def ask_for(*slugs: str, ask: bool = False) -> httpx.Response:
+        return site.say(
+            "POST", path, {"newsletters": list(slugs), "consent": {"ask": True} if ask else {"given": GIVEN}}
+        )
+
+    added = [ask_for("planet").json(), ask_for("planet").json()]
+    refused = ask_for("today", "weekend")
+    asked = ask_for("today", "weekend", ask=True).json()
+    known = ask_for("planet", ask=True)
+    mails = len(site.house.mails())
+    site.house.visitor().fill(site.house.mails()[0].link("confirm"))
+    after = site.say("GET", f"/subscribers/{reader}").json()
+
+    def states(told: Any) -> dict[str, str]:
+        return {one["newsletter"]: one["state"] for one in told["newsletters"]}
+
+    assert added[0] == added[1] and states(added[0]) == {"planet": "active", "today": "left"}
+    assert problem(refused) == (409, "suppressed")
+    assert states(asked) == {"planet": "active", "today": "left", "weekend": "pending"}
+    assert known.status_code == 200 and mails == 1
+    assert (
+        states(after) == dict.fromkeys(("planet", "today", "weekend"), "active") and after["suppressed"] == []
+    )
+    assert ask_for("planet", ask=True).status_code == 200
+    assert problem(ask_for("planet", ask=True)) == (429, "blank")  # the fourth within the hour
+    assert problem(ask_for("nothing")) == (422, "blank")
+
+
+@pytest.mark.parametrize("status", ["bounced", "complained", "unsubscribed"])
+def test_an_address_that_went_bad_gets_nothing_more(site: Site, status: str) -> None:
+    """What stands at the subscriber counts like the suppression; only who left may be asked."""
+    reader = site.add().json()["id"]
+    with writing(site.house.engine) as session:
+        session.exec(select(Subscriber)).one().status = status
+
+    answers = [
+        site.say("POST", f"/subscribers/{reader}/subscribe", {"newsletters": ["planet"], "consent": consent})
+        for consent in ({"given": GIVEN}, {"ask": True})
+    ]
+
+    assert problem(answers[0]) == (409, "suppressed")
+    assert answers[1].status_code == (200 if status == "unsubscribed" else 409)
+
+
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
@@ -440,18 +491,31 @@ def test_every_refusal_below_the_api_is_a_problem(site: Site) -> None:
     assert plain("GET", "/nothing").headers["content-type"].startswith("text/html")
 
 
-def test_a_lost_database_and_a_failure_are_problems(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """503 with when to come back; 500 without words; the log has neither the token nor an address."""
+def test_a_lost_database_is_a_problem(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """503 with when to come back, and the key is free again; the log has neither the token nor an address."""
     site.add()
     with site.house.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE one_time_link")
 
-    lost = site.add("ben@mail.example", ask=True, key="k")
+    lost = [site.add("ben@mail.example", ask=True, key="k") for _ in range(2)]
 
-    assert problem(lost) == (503, "blank") and lost.headers["retry-after"] == "60"
+    assert [problem(one) for one in lost] == [(503, "blank")] * 2 and lost[0].headers["retry-after"] == "60"
     assert site.add("ben@mail.example", key="other").status_code == 201
     told = "".join(capsys.readouterr())
     assert "api.written" in told and site.token not in told and "@mail.example" not in told
+
+
+def test_a_failure_nobody_foresaw_is_a_problem(engine: Engine, keys: Keys) -> None:
+    """500 without its words, guarded like the rest."""
+
+    def broken() -> datetime:
+        raise RuntimeError(ANN)
+
+    app = create_app(engine, the_catalogue(), keys, Settings(), clock=broken)
+
+    answer = ask(app, "GET", "/api/v1/newsletters")
+
+    assert problem(answer) == (500, "blank") and answer.headers["x-frame-options"] == "DENY"
 
 
 def test_it_works_below_a_prefix(engine: Engine, keys: Keys, tmp_path: Path) -> None:

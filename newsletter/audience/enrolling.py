@@ -1,5 +1,5 @@
 """
-What the publisher's own programs do to one subscriber: enrol, describe, put on a plan.
+What the publisher's own programs do to one subscriber: enrol, subscribe, describe, put on a plan.
 
 A program's word is not a person's: it never brings back an address that must not be mailed. Who left or
 was erased comes back by a press on the confirming mail, and by nothing else.
@@ -7,7 +7,7 @@ was erased comes back by a press on the confirming mail, and by nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -128,29 +128,73 @@ def _refuse(session: Session, key: str, given: Enrolment, keys: Keys) -> None:
     known = session.exec(select(Subscriber.reader).where(Subscriber.email_key == key)).first()
     if known is not None:
         raise Known(known)
-    rows = session.exec(
-        select(Suppression).where(
-            Suppression.address_hash == address_hash(keys.suppression, key),
-            col(Suppression.scope).in_(("all", *given.newsletters)),
-        )
-    ).all()
-    against = {
-        row.scope: row.reason for row in rows if given.consent or row.reason not in LIFTED_BY_THEMSELVES
-    }
+    hashed = address_hash(keys.suppression, key)
+    against = _against(session, hashed, given.newsletters, is_agreed=given.consent is not None)
     if against:
         raise Suppressed(against)
+
+
+def _against(session: Session, hashed: str, slugs: Sequence[str], *, is_agreed: bool) -> dict[str, str]:
+    """What speaks against mail of *slugs*, that a person's own press (not *is_agreed*) would not overcome."""
+    rows = session.exec(
+        select(Suppression).where(
+            Suppression.address_hash == hashed, col(Suppression.scope).in_(("all", *slugs))
+        )
+    ).all()
+    return {row.scope: row.reason for row in rows if is_agreed or row.reason not in LIFTED_BY_THEMSELVES}
+
+
+def subscribe(
+    engine: Engine,
+    reader: str,
+    slugs: Sequence[str],
+    consent: Consent | None,
+    *,
+    source: str,
+    keys: Keys,
+    now: datetime,
+) -> str:
+    """
+    Give a subscriber more newsletters; without *consent* they are asked: return the secret for the mail, or ''.
+
+    '' also when they get all of it already. What they have already is left as it is.
+
+    Raises:
+        NotFound: no such subscriber.
+        Suppressed: they must not be mailed.
+    """
+    with writing(engine) as session:
+        row = _row(session, reader)
+        against = _against(session, row.address_hash, slugs, is_agreed=consent is not None)
+        if row.status in ("bounced", "complained") or (consent and row.status == "unsubscribed"):
+            against.setdefault("all", row.status)
+        for slug in slugs if consent else ():
+            held = session.get(Subscription, (row.id or 0, slug))
+            if held is not None and held.state == "left":  # also by a file, which suppresses nothing
+                against.setdefault(slug, "unsubscribed")
+        if against:
+            raise Suppressed(against)
+        if consent is None:
+            wish = Wish(tuple(slugs), source, "", row.name, row.language, row.timezone)
+            return keep_wish(session, row.email, row.email_key, wish, keys=keys, now=now).secret
+        row.status, row.updated_at = "active", now
+        session.add(row)
+        _subscribe(session, row.id or 0, slugs, consent, now)
+        return ""
 
 
 def _subscribe(
     session: Session, subscriber_id: int, slugs: Iterable[str], consent: Consent, now: datetime
 ) -> None:
     for slug in slugs:
-        session.add(
-            Subscription(
-                subscriber_id=subscriber_id, newsletter=slug, state="active", since=now, consent_source=consent.page,
-                consent_words=consent.words, consented_at=consent.at, confirmed_at=now,
-            )
-        )  # fmt: skip
+        one = session.get(Subscription, (subscriber_id, slug))
+        if one is not None and one.state == "active":
+            continue
+        one = one or Subscription(subscriber_id=subscriber_id, newsletter=slug)
+        one.state, one.since, one.left_at, one.left_reason = "active", now, None, ""
+        one.consent_source, one.consent_words, one.consented_at = consent.page, consent.words, consent.at
+        one.confirmed_at = now
+        session.add(one)
 
 
 def amend(

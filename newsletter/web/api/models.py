@@ -174,6 +174,13 @@ class PlanChange(Asked):
     plan_until: Moment | None = None
 
 
+class Joining(Asked):
+    """What they are to get besides what they get already."""
+
+    newsletters: list[Slug] = Field(min_length=1, max_length=MOST_NEWSLETTERS)
+    consent: Consent
+
+
 class Leaving(Asked):
     """What they leave: one newsletter, or all."""
 

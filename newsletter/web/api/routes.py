@@ -147,6 +147,8 @@ class Api:
         try:
             reply = operation.handler(call)
         except Problem as problem:
+            if problem.told.status == 429:  # says nothing of the request, which may be sent again
+                raise
             told = problem.told.model_dump(mode="json", exclude_none=True)
             settle(self.door.engine, wanted, Outcome(problem.told.status, answer=told))
             raise

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from newsletter.audience.addresses import normalise
+from newsletter.audience.choosing import find_choices
 from newsletter.audience.enrolling import (
     Consent,
     Enrolment,
@@ -15,8 +17,10 @@ from newsletter.audience.enrolling import (
     enrol,
     look_up,
     put_on_plan,
+    subscribe,
 )
 from newsletter.audience.leaving import leave
+from newsletter.audience.limits import Knock, knock
 from newsletter.audience.programs import Scope
 from newsletter.audience.repeats import Outcome
 from newsletter.audience.subscribers import forget
@@ -26,6 +30,7 @@ from newsletter.times import parse_instant
 from newsletter.web.api.models import (
     Address,
     Amendment,
+    Joining,
     Leaving,
     NewSubscriber,
     PlanChange,
@@ -36,6 +41,7 @@ from newsletter.web.api.models import (
 from newsletter.web.api.operations import Call, Operation, Reply
 from newsletter.web.api.problems import Problem, barred, known, unusable
 from newsletter.web.door import Door, afterwards
+from newsletter.web.joining import AN_ADDRESS, AN_ADDRESS_A_DAY
 
 SOURCE = "/api/v1/subscribers"
 """The page of a wish to join that came from a program."""
@@ -76,6 +82,10 @@ class Subscribers:
                 write, self.plan, {200: SubscriberTold}, body=PlanChange, problems=(404, 409, 410),
             ),
             Operation(
+                "subscribeSubscriber", "POST", f"{one}/subscribe", "Add newsletters, with consent or by a confirming mail.",
+                write, self.subscribe, {200: SubscriberTold}, body=Joining, problems=(404, 409, 410),
+            ),
+            Operation(
                 "unsubscribeSubscriber", "POST", f"{one}/unsubscribe", "End one newsletter, or all, as the link in a mail does.",
                 write, self.unsubscribe, {200: SubscriberTold}, body=Leaving, problems=(404, 409, 410),
             ),
@@ -99,30 +109,43 @@ class Subscribers:
             raise known(error.reader) from None
         except Suppressed as error:
             raise barred(error) from None
-        then = None
-        if made.secret:
-            values = {"link": f"/confirm/{made.secret}", "newsletters": given.newsletters}
-            then = afterwards(
-                door.notices.send, Kind.CONFIRM, made.subscriber_id, language=given.language, values=values
-            )
+        then = self._ask(made.subscriber_id, made.secret, given.newsletters, given.language)
         return self.reply(call, Outcome(201, made.reader), then=then)
+
+    def _ask(self, subscriber_id: int, secret: str, slugs: tuple[str, ...], language: str) -> Any:
+        """The confirming mail, to be sent once the answer has gone; None: nobody is asked."""
+        if not secret:
+            return None
+        values = {"link": f"/confirm/{secret}", "newsletters": slugs}
+        return afterwards(
+            self.door.notices.send, Kind.CONFIRM, subscriber_id, language=language, values=values
+        )
 
     def _enrolment(self, call: Call, asked: NewSubscriber) -> Enrolment:
         self._check_plan(asked.plan)
-        slugs = tuple(dict.fromkeys(asked.newsletters))
-        ours = {one.slug for one in self.door.catalogue.newsletters}
-        for index, slug in enumerate(asked.newsletters):
-            if slug not in ours:
-                raise unusable(f"/newsletters/{index}", "There is no newsletter of this slug.")
-        told, consent = asked.consent.given, None
-        if told is not None:
-            if told.at > call.now + SKEW:
-                raise unusable("/consent/given/at", "This is yet to come.")
-            consent = Consent(told.words, f"{told.page} (told by {call.program.name})", told.at)
+        slugs, consent = self._agreed(call, asked)
         return Enrolment(
             slugs, SOURCE, consent, name=asked.name, language=asked.language, country=asked.country,
             timezone=asked.timezone, plan=asked.plan, plan_until=asked.plan_until,
         )  # fmt: skip
+
+    def _agreed(self, call: Call, asked: NewSubscriber | Joining) -> tuple[tuple[str, ...], Consent | None]:
+        """
+        The newsletters and the consent they rest on.
+
+        Raises:
+            Problem: 422, there is no such newsletter, or the consent is yet to come.
+        """
+        ours = {one.slug for one in self.door.catalogue.newsletters}
+        for index, slug in enumerate(asked.newsletters):
+            if slug not in ours:
+                raise unusable(f"/newsletters/{index}", "There is no newsletter of this slug.")
+        slugs, told = tuple(dict.fromkeys(asked.newsletters)), asked.consent.given
+        if told is None:
+            return slugs, None
+        if told.at > call.now + SKEW:
+            raise unusable("/consent/given/at", "This is yet to come.")
+        return slugs, Consent(told.words, f"{told.page} (told by {call.program.name})", told.at)
 
     def find(self, call: Call) -> Reply:
         """``POST /subscribers/find``."""
@@ -159,6 +182,29 @@ class Subscribers:
         except NotFound:
             raise _gone() from None
         return self.reply(call, Outcome(200, _id(call)))
+
+    def subscribe(self, call: Call) -> Reply:
+        """``POST /subscribers/{id}/subscribe``; nobody is asked more often than by the page."""
+        door, reader = self.door, _id(call)
+        slugs, consent = self._agreed(call, call.asked)
+        choices = find_choices(door.engine, reader=reader)
+        if choices is None:
+            raise _gone()
+        if consent is None:
+            _, key = normalise(choices.email)
+            knocks = (Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key))
+            if knock(door.engine, knocks, keys=door.keys, now=call.now):
+                raise Problem(429, "They were asked often enough for now.", headers={"Retry-After": "3600"})
+        try:
+            secret = subscribe(
+                door.engine, reader, slugs, consent, source=SOURCE, keys=door.keys, now=call.now
+            )
+        except NotFound:
+            raise _gone() from None
+        except Suppressed as error:
+            raise barred(error) from None
+        then = self._ask(choices.reader.subscriber_id, secret, slugs, choices.language)
+        return self.reply(call, Outcome(200, reader), then=then)
 
     def unsubscribe(self, call: Call) -> Reply:
         """``POST /subscribers/{id}/unsubscribe``: who has left already has left."""
