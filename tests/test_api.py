@@ -694,6 +694,14 @@ def test_editions_are_what_everybody_may_read(site: Site) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "query", ["from=ann@mail.example", "ann@mail.example=1", "newsletter=ann@mail.example"]
+)
+def test_a_query_is_not_repeated(site: Site, query: str) -> None:
+    """What was sent may be anything; a problem says only what to do about it."""
+    assert problem(site.say("GET", f"/editions?{query}")) == (422, "blank")
+
+
 def test_members_newsletters_are_not_published(site: Site) -> None:
     """A newsletter without free readers is in no list, even if somebody stored a free rendering."""
     members = [one.slug for one in the_catalogue().newsletters if "free" not in one.audience.classes]

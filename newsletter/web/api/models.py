@@ -50,6 +50,13 @@ def _zone(text: str) -> str:
     return text
 
 
+def _day(text: object) -> date:
+    try:
+        return date.fromisoformat(str(text))
+    except ValueError:
+        raise ValueError("This is not a date such as 2026-11-20.") from None
+
+
 def _moment(at: datetime) -> datetime:
     if not _EARLIEST <= at <= _LATEST:
         raise ValueError("This is not between the years 2000 and 2200.")
@@ -70,9 +77,7 @@ Language = Annotated[str, StringConstraints(max_length=35, pattern=r"^([A-Za-z]{
 Country = Annotated[str, StringConstraints(pattern=r"^([A-Za-z]{2})?$"), AfterValidator(_country)]
 Zone = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9_+/-]*$"), AfterValidator(_zone)]
 Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
-Day = Annotated[
-    date, BeforeValidator(date.fromisoformat), WithJsonSchema({"type": "string", "format": "date"})
-]
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 
 
 class Asked(BaseModel):

@@ -142,7 +142,7 @@ def invalid(error: ValidationError, *, of_query: bool = False) -> Problem:
             message = one["msg"].removeprefix("Value error, ")
             message = message if message.endswith(".") else f"{message}."
         if of_query:
-            faults.append(FieldFault(detail=message, parameter=".".join(names)))
+            faults.append(FieldFault(detail=message, parameter=".".join(names) or None))
         else:
             faults.append(FieldFault(detail=message, pointer="#" + "".join(f"/{name}" for name in names)))
     return Problem(422, errors=faults)
