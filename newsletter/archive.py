@@ -73,7 +73,11 @@ def is_shown(edition: Any = EditionRow) -> Any:
 
 def listed(engine: Engine, slugs: Sequence[str], *, limit: int = PAGE, offset: int = 0) -> tuple[Listed, ...]:
     """The newest editions of *slugs*, by date."""
-    query = (
+    return _read(engine, _listing(slugs).limit(limit).offset(offset))
+
+
+def _listing(slugs: Sequence[str]) -> Any:
+    return (
         columns(
             col(EditionRow.newsletter), col(EditionRow.edition_date), col(Rendering.subject),
             col(Rendering.preheader), col(EditionRow.frozen_at), col(EditionRow.made_at),
@@ -83,12 +87,47 @@ def listed(engine: Engine, slugs: Sequence[str], *, limit: int = PAGE, offset: i
         )
         .where(col(EditionRow.newsletter).in_(slugs), is_shown())
         .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.newsletter))
-        .limit(limit)
-        .offset(offset)
     )  # fmt: skip
+
+
+def _read(engine: Engine, query: Any) -> tuple[Listed, ...]:
     with engine.connect() as connection:
         rows = connection.execute(query).all()
     return tuple(Listed(row[0], row[1], _plain(row[2]), _plain(row[3]), row[4] or row[5]) for row in rows)
+
+
+def published(
+    engine: Engine,
+    slugs: Sequence[str],
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    after: tuple[date, str] | None = None,
+    limit: int = PAGE,
+) -> tuple[Listed, ...]:
+    """
+    The editions of *slugs* that were submitted to all their readers, newest first, within *since* and *until*.
+
+    *after*: the date and the slug of the last one that was seen; a list that grows meanwhile loses nothing.
+    """
+    submitted = aliased(EditionRow)
+    went_out = exists().where(
+        col(submitted.newsletter) == col(EditionRow.newsletter),
+        col(submitted.edition_date) == col(EditionRow.edition_date),
+        col(submitted.status) == EditionStatus.SUBMITTED,
+    )
+    query = _listing(slugs).where(went_out).limit(limit)
+    if since:
+        query = query.where(col(EditionRow.edition_date) >= since)
+    if until:
+        query = query.where(col(EditionRow.edition_date) <= until)
+    if after:
+        day, slug = after
+        query = query.where(
+            (col(EditionRow.edition_date) < day)
+            | ((col(EditionRow.edition_date) == day) & (col(EditionRow.newsletter) > slug))
+        )
+    return _read(engine, query)
 
 
 def shown(engine: Engine, slug: str, day: date) -> Shown | None:

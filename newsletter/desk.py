@@ -23,6 +23,7 @@ from newsletter.articles import Rights
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
+from newsletter.audience.repeats import forget_repeats
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
@@ -182,7 +183,8 @@ class Desk:
 
     def tidy(self) -> None:
         """
-        Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks.
+        Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks, keys of
+        programs' requests.
 
         Safe at any time and from any number of processes; does nothing within an hour of the last time here.
         """
@@ -193,6 +195,7 @@ class Desk:
         expire(self.engine, now=at)
         sweep(self.engine, now=at)
         prune(self.engine, now=at)
+        forget_repeats(self.engine, now=at)
         index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------

@@ -364,3 +364,27 @@ def test_another_suppression_key_is_refused(engine: Engine, keys: Keys) -> None:
 
     with pytest.raises(SettingsError, match="Restore the old key"):
         check_suppression_key(engine, Keys(signing=keys.signing, suppression=b"another key, long enough"))
+
+
+@pytest.mark.parametrize("reason", ["complained", "bounced", "manual", "unsubscribed"])
+def test_erasure_softens_no_complaint(engine: Engine, keys: Keys, reason: str) -> None:
+    """A hard reason stays as it is, for its scope; a soft one becomes the erasure, for all."""
+    add(
+        engine,
+        "gone@example.com",
+        catalogue=the_catalogue(),
+        keys=keys,
+        now=NOW,
+        newsletters=("today",),
+        consent="yes",
+    )
+    with writing(engine) as session:
+        hashed = session.exec(select(Subscriber.address_hash)).one()
+        for scope in ("all", "today"):
+            session.add(Suppression(address_hash=hashed, scope=scope, reason=reason, suppressed_at=NOW))
+
+    forget(engine, "gone@example.com", keys=keys, now=NOW)
+
+    with reading(engine) as session:
+        left = {row.scope: row.reason for row in session.exec(select(Suppression)).all()}
+    assert left == ({"all": "erased"} if reason == "unsubscribed" else {"all": reason, "today": reason})

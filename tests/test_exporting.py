@@ -85,7 +85,8 @@ _names = _words | st.sampled_from(
         "x\ny",
     ]
 )
-_moments = st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+_instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+_moments = st.none() | _instants
 _people = st.lists(
     st.fixed_dictionaries(
         {
@@ -93,8 +94,8 @@ _people = st.lists(
             "language": st.sampled_from(["", "en", "pt-BR"]), "country": st.sampled_from(["", "FR"]),
             "timezone": st.sampled_from(["", "Europe/Paris"]),
             "status": st.sampled_from(["active", "active", "active", "pending", "unsubscribed", "bounced", "complained"]),
-            "attributes": st.dictionaries(_words.filter(bool), _words | st.integers() | st.booleans() | st.none(), max_size=2),
-            "joined_at": _moments.filter(bool), "tags": st.sets(_names.filter(str.strip), max_size=2),
+            "attributes": st.dictionaries(_words.map(lambda word: word or "w"), _words | st.integers() | st.booleans() | st.none(), max_size=2),
+            "joined_at": _instants, "tags": st.sets(_names.map(lambda name: name if name.strip() else "vip"), max_size=2),
             "states": st.dictionaries(st.sampled_from(_SLUGS), st.sampled_from(["active", "pending", "left"])),
             "banned": st.dictionaries(st.sampled_from(("all", *_SLUGS)), st.sampled_from(["unsubscribed", "bounced", "complained", "manual"])),
         }

@@ -469,7 +469,8 @@ def test_no_name_gets_out(house: House, name: str) -> None:
     assert (
         "<script" not in refused.text
         and "<img" not in refused.text
-        and "49" not in refused.text.split("zone")[0]
+        and ">49" not in refused.text
+        and '"49' not in refused.text
     )
     assert mail.to == ANN and not any(word in mail.text + mail.html for word in ("alert", "7*7", "everybody"))
     assert "bcc" not in welcome.headers and "Welcome" in welcome.subject

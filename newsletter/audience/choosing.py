@@ -16,12 +16,12 @@ from sqlmodel import Session, col, select
 from newsletter.audience.addresses import address_hash, normalise
 from newsletter.audience.doors import Purpose, close_doors, make_link, use_link
 from newsletter.audience.leaving import Reader, join, leave_as
+from newsletter.audience.subscribers import HARD_REASONS
 from newsletter.settings import Keys
 from newsletter.store.session import writing
 from newsletter.store.tables import OneTimeLink, Subscriber, Subscription, Suppression
 
 LONGEST_PAUSE_DAYS = 365
-_HARD = ("bounced", "complained", "manual")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def confirm_address(engine: Engine, secret: str, *, keys: Keys, now: datetime) -
             address, key = normalise(row.pending_email)
             hashed = address_hash(keys.suppression, key)
             there = session.exec(select(Suppression).where(Suppression.address_hash == hashed)).all()
-            if any(one.reason in _HARD for one in there):
+            if any(one.reason in HARD_REASONS for one in there):
                 return None
             for one in there:
                 session.delete(one)

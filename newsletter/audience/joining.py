@@ -18,14 +18,13 @@ from sqlmodel import Session, col, select
 
 from newsletter.audience.addresses import address_hash, normalise
 from newsletter.audience.doors import LIFETIMES, Link, Purpose, close_doors, look_at_link, make_link, use_link
-from newsletter.audience.subscribers import new_reader
+from newsletter.audience.subscribers import HARD_REASONS, new_reader
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Subscriber, SubscriberTag, Subscription, Suppression
 from newsletter.times import iso, parse_instant
 
 CONFIRMED_BY = "confirmed by the link in the mail"
-_HARD = frozenset(("bounced", "complained", "manual"))
 """Reasons that a wish on a page does not overcome."""
 
 
@@ -80,17 +79,18 @@ def ask_to_join(engine: Engine, email: str, wish: Wish, *, keys: Keys, now: date
     address, key = normalise(email)
     try:
         with writing(engine) as session:
-            return _ask(session, address, key, wish, keys=keys, now=now)
+            return keep_wish(session, address, key, wish, keys=keys, now=now)
     except IntegrityError:  # the same address asked twice at once, and the other was first
         with writing(engine) as session:
-            return _ask(session, address, key, wish, keys=keys, now=now)
+            return keep_wish(session, address, key, wish, keys=keys, now=now)
 
 
-def _ask(session: Session, address: str, key: str, wish: Wish, *, keys: Keys, now: datetime) -> Asked:
+def keep_wish(session: Session, address: str, key: str, wish: Wish, *, keys: Keys, now: datetime) -> Asked:
+    """``ask_to_join`` within the caller's transaction, for an address that is normalised."""
     hashed = address_hash(keys.suppression, key)
     hard = _hard_scopes(session, hashed)
     row = session.exec(select(Subscriber).where(Subscriber.email_key == key)).first()
-    if "all" in hard or (row is not None and row.status in _HARD):
+    if "all" in hard or (row is not None and row.status in HARD_REASONS):
         return Asked(Told.NOTHING)
     held = _subscriptions(session, row)
     unmailed = set(session.exec(select(Suppression.scope).where(Suppression.address_hash == hashed)).all())
@@ -152,7 +152,7 @@ def confirm(engine: Engine, secret: str, *, now: datetime) -> Joined | None:
         if link is None or row is None:
             return None
         hard = _hard_scopes(session, row.address_hash)
-        if "all" in hard or row.status in _HARD:
+        if "all" in hard or row.status in HARD_REASONS:
             return None
         wanted = tuple(slug for slug in link.detail["newsletters"] if slug not in hard)
         held = _subscriptions(session, row)
@@ -196,7 +196,7 @@ def _lift(session: Session, row: Subscriber, wanted: Sequence[str], held: dict[s
 
 def _hard_scopes(session: Session, hashed: str) -> set[str]:
     rows = session.exec(select(Suppression).where(Suppression.address_hash == hashed)).all()
-    return {row.scope for row in rows if row.reason in _HARD}
+    return {row.scope for row in rows if row.reason in HARD_REASONS}
 
 
 def _subscriptions(session: Session, row: Subscriber | None) -> dict[str, Subscription]:

@@ -31,6 +31,8 @@ from newsletter.store.tables import (
 )
 
 _KEY_CHECK = "suppression-key-check"
+HARD_REASONS = ("bounced", "complained", "manual")
+"""Why an address is suppressed whatever its owner presses: nothing but a person of ours lifts these."""
 
 
 def new_reader() -> str:
@@ -156,6 +158,8 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
     """
     Erase an address: its rows go, its keyed hash stays suppressed so that no import revives it.
 
+    A complaint, a bounce or an editor's word stays the reason: erasure softens none of them.
+
     Raises:
         NotFound: the address is not known.
     """
@@ -172,8 +176,12 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
         session.execute(
             update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={})
         )
-        session.execute(delete(Suppression).where(col(Suppression.address_hash) == hashed))
-        session.add(
-            Suppression(address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now)
-        )
+        its = col(Suppression.address_hash) == hashed
+        session.execute(delete(Suppression).where(its, col(Suppression.reason).not_in(HARD_REASONS)))
+        if session.get(Suppression, (hashed, "all")) is None:
+            session.add(
+                Suppression(
+                    address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now
+                )
+            )  # fmt: skip
         session.execute(delete(Subscriber).where(col(Subscriber.id) == row.id))

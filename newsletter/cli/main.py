@@ -24,6 +24,7 @@ from newsletter.cli.options import (
 )
 from newsletter.cli.options import moment as _now
 from newsletter.cli.options import open_desk as _desk
+from newsletter.cli.programs import tokens_app
 from newsletter.errors import NewsletterError
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(subscribers_app, name="subscribers")
+app.add_typer(tokens_app, name="api-token")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
 add_commands(app)

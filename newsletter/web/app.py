@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from newsletter.catalogue import Catalogue
 from newsletter.errors import SettingsError
@@ -23,6 +23,7 @@ from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
+from newsletter.web.api.routes import Api
 from newsletter.web.archive import Archive
 from newsletter.web.door import Door
 from newsletter.web.entering import Entering
@@ -66,6 +67,7 @@ def create_app(
         *Preferences(door).routes(),
         *Viewing(door, view).routes(),
         *Archive(door).routes(),
+        *Api(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
@@ -89,7 +91,7 @@ def _refuse_prefix(routes: list[BaseRoute], settings: Settings) -> None:
     Raises:
         SettingsError: the prefix is the beginning of a page of ours.
     """
-    firsts = {route.path.split("/")[1] for route in routes if isinstance(route, Route)} - {""}
+    firsts = {route.path.split("/")[1] for route in routes if isinstance(route, (Route, Mount))} - {""}
     if settings.path_prefix.split("/")[1:2] and settings.path_prefix.split("/")[1] in firsts:
         raise SettingsError(
             f"NEWSLETTER_BASE_URL ends in {settings.path_prefix}, which is also a page of ours; choose another path."
