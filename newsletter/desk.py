@@ -239,15 +239,22 @@ class Desk:
         Raises:
             NewsletterError: a template or a text cannot be used; says where.
         """
+        picks, snapshot = self.draft(newsletter, day, now=now)
+        if snapshot is None:
+            return Made(picks, None, (), ())
+        return self.proofed(newsletter, picks, snapshot, self.renderer.render_all(snapshot), now=now)
+
+    def draft(self, newsletter: Newsletter, day: date, *, now: datetime) -> tuple[Picks, Snapshot | None]:
+        """What would be in the edition of *day*, before it is rendered; None: there is no story."""
         with reading(self.engine) as session:
             picks, orders = self._pick(session, newsletter, day, now=now)
         if not picks.picked:
-            return Made(picks, None, (), ())
+            return picks, None
         snapshot = make_snapshot(
             newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
             wording=self.wording(newsletter, day),
         )  # fmt: skip
-        return self._proofed(newsletter, picks, snapshot)
+        return picks, snapshot
 
     def wording(self, newsletter: Newsletter, day: date) -> Wording:
         """
@@ -258,8 +265,16 @@ class Desk:
         """
         return read_wording(Path(self.catalogue.publication.words), day, newsletter.slug)
 
-    def _proofed(self, newsletter: Newsletter, picks: Picks, snapshot: Snapshot) -> Made:
-        renderings = self.renderer.render_all(snapshot)
+    def proofed(
+        self,
+        newsletter: Newsletter,
+        picks: Picks,
+        snapshot: Snapshot,
+        renderings: tuple[Rendered, ...],
+        *,
+        now: datetime,
+    ) -> Made:
+        """What is rendered, with its findings."""
         findings = proof(
             newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url
         )
@@ -616,7 +631,13 @@ class Desk:
         snapshot = corrected(before, orders, revision=wrong.revision + 1, prefix=newsletter.correction)
         if subject:
             snapshot = replace(snapshot, subject=subject)
-        made = self._proofed(newsletter, Picks(newsletter.slug, (), (), ()), snapshot)
+        made = self.proofed(
+            newsletter,
+            Picks(newsletter.slug, (), (), ()),
+            snapshot,
+            self.renderer.render_all(snapshot),
+            now=now,
+        )
         errors = [finding.message for finding in made.findings if finding.severity == "error"]
         if errors:
             raise ProofFailed(
@@ -766,12 +787,18 @@ class Desk:
         make-up would give now. None when there is nothing to show.
         """
         row = self.find(newsletter, day)
-        if row is not None and row.status in (*RAN, EditionStatus.SPIKED) and row.snapshot:
-            snapshot, renderings = self.stored(row)
-            findings = tuple(Finding.from_json(found) for found in row.findings)
-            return Made(Picks(newsletter.slug, (), (), ()), snapshot, renderings, findings)
+        if row is not None and (stored := self.settled(row)):
+            return stored
         made = self.make(newsletter, day, now=now)
         return made if made.snapshot else None
+
+    def settled(self, row: EditionRow) -> Made | None:
+        """The stored bytes of an edition that is approved or further; None: it is still made anew."""
+        if row.status not in (*RAN, EditionStatus.SPIKED) or not row.snapshot:
+            return None
+        snapshot, renderings = self.stored(row)
+        findings = tuple(Finding.from_json(found) for found in row.findings)
+        return Made(Picks(row.newsletter, (), (), ()), snapshot, renderings, findings)
 
     def difference(self, newsletter: Newsletter, day: date, *, now: datetime) -> Difference:
         """

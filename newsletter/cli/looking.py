@@ -164,7 +164,7 @@ def serve_preview(
     typer.echo(f"Preview at {url} (Ctrl-C ends it)", err=True)
     if open_browser:
         webbrowser.open(url)
-    serve(app, host="127.0.0.1", port=chosen_port)
+    serve(app, host="127.0.0.1", port=chosen_port, lives=True, grace_seconds=1)
 
 
 def serve_readers(desk: Desk, *, host: str, port: int) -> None:

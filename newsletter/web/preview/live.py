@@ -1,0 +1,366 @@
+"""
+What the preview shows, kept current: one thread makes what a change touches, and only that.
+
+A saved template makes its newsletter's variants anew from the same snapshot; words, orders, feeds and
+``newsletter.toml`` make the snapshot anew, too. Bytes are shown as soon as they are rendered, findings
+a moment later. What cannot be rendered leaves the last good bytes in place, with the fault above them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+
+import structlog
+from sqlalchemy import func
+from sqlalchemy import select as columns
+from sqlmodel import col
+from watchfiles import watch
+
+from newsletter.desk import Desk, Made
+from newsletter.edition import Rendered, Snapshot
+from newsletter.errors import NewsletterError, TemplateError
+from newsletter.picks import Picks
+from newsletter.rendering.engine import content_hash
+from newsletter.rendering.findings import Finding
+from newsletter.store.session import reading
+from newsletter.store.tables import EditionRow, EditorOrder, SourceState
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.25
+"""How often the database is asked whether another process has changed something."""
+_QUIET_MS = 10  # a save is over when nothing was written for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an edition cannot be made as its files stand; *line* 0 when unknown."""
+
+    message: str
+    template: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """
+    One newsletter's edition as the preview shows it.
+
+    *version* rises with every change of anything here. *renderings* are the last good bytes; *fault*
+    says why they are not of now. *is_proofed*: the findings are those of these bytes.
+    """
+
+    newsletter: str
+    day: date
+    version: int = 0
+    status: str = "none"
+    reason: str = ""
+    picks: Picks | None = None
+    snapshot: Snapshot | None = None
+    renderings: tuple[Rendered, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    is_proofed: bool = False
+    is_stored: bool = False
+    fault: Fault | None = None
+    touched_at: datetime | None = None
+
+    @property
+    def hash(self) -> str:
+        """The content hash ``send`` will use; '' when nothing is rendered."""
+        return content_hash(self.renderings) if self.renderings else ""
+
+    def rendered(self, variant: str) -> Rendered | None:
+        """The bytes of a variant."""
+        return next((one for one in self.renderings if one.variant == variant), None)
+
+
+@dataclass
+class Live:
+    """The editions of one desk, made by one thread; readers get frozen values."""
+
+    desk: Desk
+    now: Callable[[], datetime]
+    day: date | None = None
+    shown: dict[str, Shown] = field(default_factory=dict)
+    _work: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _version: int = 0
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    _stamps: dict[str, bytes] = field(default_factory=dict)
+
+    # --- for the pages --------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Of the newest change."""
+        return self._version
+
+    def wait(self, after: int, *, seconds: float) -> int:
+        """Block until something newer than *after* is shown, or *seconds* are over; the newest version."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > after or self._stop.is_set(), timeout=seconds)
+            return self._version
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the preview is ending."""
+        return self._stop.is_set()
+
+    def day_of(self, slug: str) -> date:
+        """The edition date that is shown."""
+        return self.day or self.desk.edition_date(self.desk.catalogue[slug], self.now())
+
+    def ask(self, slugs: Iterable[str] = (), *, whole: bool = True) -> None:
+        """Have *slugs* (none: all) made anew; *whole*: their stories and words too, not only their bytes."""
+        self._work.put(_Task(tuple(slugs), whole))
+
+    # --- the threads ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to make, to watch files, and to look at the database."""
+        self._seen = self._look()
+        self.ask()
+        for target in (self._make_all, self._watch_files, self._watch_store):
+            thread = threading.Thread(target=target, name=f"preview {target.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._stop.set()
+        self._work.put(None)
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _make_all(self) -> None:
+        while not self._stop.is_set():
+            task = self._work.get()
+            if task is None:
+                return
+            try:
+                self._do(self._merged(task))
+            except Exception as error:  # the outermost loop of a thread: the preview must live on
+                log.error("preview.failed", error=type(error).__name__, message=str(error))
+
+    def _merged(self, task: _Task) -> _Task:
+        """*task* with everything that waits behind it: many saves at once are one make-up."""
+        while not self._work.empty():
+            waiting = self._work.get()
+            if waiting is None:
+                self._stop.set()
+                break
+            task = task.with_(waiting)
+        return task
+
+    def _do(self, task: _Task) -> None:
+        if task.reload:
+            self._reload()
+        known = [newsletter.slug for newsletter in self.desk.catalogue.newsletters]
+        for slug in set(self.shown) - set(known):
+            del self.shown[slug]
+        wanted = [slug for slug in known if not task.slugs or slug in task.slugs]
+        for source in task.sources:
+            try:
+                self.desk.collect([source], now=self.now())
+            except NewsletterError as error:
+                log.error("preview.source", source=source, message=str(error))
+        for slug in wanted:
+            self._render(slug, whole=task.whole)
+        for slug in wanted:
+            self._proof(slug)
+
+    def _reload(self) -> None:
+        try:
+            self.desk.reload()
+        except NewsletterError as error:
+            for slug, one in self.shown.items():
+                self._show(
+                    replace(
+                        one, fault=Fault(str(error), template=getattr(error, "file", "")), newsletter=slug
+                    )
+                )
+
+    def _render(self, slug: str, *, whole: bool) -> None:
+        newsletter, before = self.desk.catalogue[slug], self.shown.get(slug)
+        day, now = self.day_of(slug), self.now()
+        if before is None or before.day != day:
+            before, whole = Shown(slug, day), True
+        try:
+            row = self.desk.find(newsletter, day)
+            if row is not None and row.edition_date == day and (stored := self.desk.settled(row)):
+                self._show(self._of(before, stored, row, is_stored=True))
+                return
+            picks, snapshot = before.picks, before.snapshot
+            if whole or snapshot is None or picks is None or before.is_stored:
+                picks, snapshot = self.desk.draft(newsletter, day, now=now)
+            renderings = self.desk.renderer.render_all(snapshot) if snapshot else ()
+        except TemplateError as error:
+            self._show(replace(before, fault=Fault(str(error), error.template, error.line)))
+        except NewsletterError as error:
+            self._show(replace(before, fault=Fault(str(error), template=getattr(error, "file", ""))))
+        else:
+            same = renderings == before.renderings
+            self._show(
+                replace(
+                    before, picks=picks, snapshot=snapshot, renderings=renderings, is_stored=False, fault=None,
+                    is_proofed=False, findings=before.findings if same else (),
+                    status=row.status if row else "none", reason=row.reason if row else "",
+                    touched_at=self.desk.orders_touched(newsletter, day),
+                )
+            )  # fmt: skip
+
+    def _of(self, before: Shown, made: Made, row: EditionRow, *, is_stored: bool) -> Shown:
+        return replace(
+            before, picks=made.picks, snapshot=made.snapshot, renderings=made.renderings, findings=made.findings,
+            is_proofed=True, is_stored=is_stored, fault=None, status=row.status, reason=row.reason,
+            touched_at=self.desk.orders_touched(self.desk.catalogue[row.newsletter], row.edition_date),
+        )  # fmt: skip
+
+    def _proof(self, slug: str) -> None:
+        one = self.shown.get(slug)
+        if one is None or one.is_proofed or one.fault or one.snapshot is None or one.picks is None:
+            return
+        try:
+            made = self.desk.proofed(
+                self.desk.catalogue[slug], one.picks, one.snapshot, one.renderings, now=self.now()
+            )
+        except NewsletterError as error:
+            self._show(replace(one, fault=Fault(str(error))))
+            return
+        self._show(replace(one, findings=made.findings, is_proofed=True))
+
+    def _show(self, one: Shown) -> None:
+        before = self.shown.get(one.newsletter)
+        if before is not None and replace(one, version=before.version) == before:
+            return
+        with self._changed:
+            self._version += 1
+            self.shown[one.newsletter] = replace(one, version=self._version)
+            self._changed.notify_all()
+
+    # --- what may change ------------------------------------------------------------------------
+
+    def _watch_files(self) -> None:
+        templates = self.desk.catalogue.root.resolve()
+        while not self._stop.is_set():
+            words = Path(self.desk.catalogue.publication.words).resolve()
+            feeds = {
+                Path(feed.url).resolve(): feed.url
+                for feed in self.desk.catalogue.publication.feeds
+                if "://" not in feed.url and Path(feed.url).exists()
+            }
+            folders = {templates, *(one.parent for one in feeds), *([words] if words.is_dir() else [])}
+            self._remember(templates)
+            publication = self.desk.catalogue.publication
+            for changes in watch(
+                *folders, stop_event=self._stop, debounce=50, step=_QUIET_MS, rust_timeout=500,
+                yield_on_timeout=True, raise_interrupt=False,
+            ):  # fmt: skip
+                task = self._task({Path(name) for _, name in changes}, templates, words, feeds)
+                if task is not None:
+                    self._work.put(task)
+                if self.desk.catalogue.publication is not publication or (
+                    not words.is_dir() and Path(self.desk.catalogue.publication.words).is_dir()
+                ):
+                    break  # other feeds or another words folder may be named now
+
+    def _remember(self, templates: Path) -> None:
+        for path in templates.rglob("*"):
+            self._is_new(path)
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether the bytes of a file differ from those last seen: editors write without changing."""
+        try:
+            stamp = hashlib.blake2b(path.read_bytes(), digest_size=16).digest() if path.is_file() else b""
+        except OSError:
+            stamp = b""
+        if self._stamps.get(str(path), b"") == stamp:
+            return False
+        self._stamps[str(path)] = stamp
+        return True
+
+    def _task(
+        self, paths: Iterable[Path], templates: Path, words: Path, feeds: dict[Path, str]
+    ) -> _Task | None:
+        task: _Task | None = None
+        for path in sorted(path for path in paths if self._is_new(path)):
+            more: _Task | None = None
+            if path in feeds:
+                more = _Task((), whole=True, sources=(feeds[path],))
+            elif path.is_relative_to(words):
+                more = _Task((path.stem,), whole=True) if path.suffix == ".md" else None
+            elif path.is_relative_to(templates):
+                folder = path.relative_to(templates).parts[0]
+                is_rule = path.suffix == ".toml"
+                if path.suffix not in (".j2", ".toml") or folder == "_notices":
+                    continue
+                is_shared = folder in ("_shared", "publication.toml")
+                more = _Task(() if is_shared else (folder,), whole=is_rule, reload=is_rule)
+            if more is not None:
+                task = more if task is None else task.with_(more)
+        return task
+
+    def _watch_store(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            try:
+                seen = self._look()
+            except Exception as error:  # the outermost loop of a thread; a busy database is asked again
+                log.warning("preview.store", error=type(error).__name__)
+                continue
+            before, self._seen = self._seen, seen
+            if seen.get("") != before.get(""):
+                self.ask()
+                continue
+            changed = {slug for slug in seen.keys() | before.keys() if seen.get(slug) != before.get(slug)}
+            changed |= {slug for slug, one in list(self.shown.items()) if one.day != self.day_of(slug)}
+            if changed:
+                self.ask(sorted(changed))
+
+    def _look(self) -> dict[str, tuple[object, ...]]:
+        """What other processes change: each newsletter's orders and editions; under '' what was collected."""
+        with reading(self.desk.engine) as session:
+            orders = session.execute(
+                columns(
+                    col(EditorOrder.newsletter), func.count(), func.count(col(EditorOrder.undone_at)),
+                    func.max(col(EditorOrder.undone_at)),
+                ).group_by(col(EditorOrder.newsletter))
+            ).all()  # fmt: skip
+            editions = session.execute(
+                columns(
+                    col(EditionRow.newsletter), col(EditionRow.id), col(EditionRow.status), col(EditionRow.content_hash)
+                )
+                .order_by(col(EditionRow.id).desc())
+                .limit(40)
+            ).all()  # fmt: skip
+            sources = session.execute(columns(func.max(col(SourceState.last_success_at)))).one()
+        found: dict[str, tuple[object, ...]] = {"": tuple(sources)}
+        for row in (*orders, *editions):
+            found[row[0]] = (*found.get(row[0], ()), *row[1:])
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be made anew: *slugs* (none: all), *whole* or only their bytes, after *sources* were read."""
+
+    slugs: tuple[str, ...]
+    whole: bool
+    reload: bool = False
+    sources: tuple[str, ...] = ()
+
+    def with_(self, other: _Task) -> _Task:
+        slugs = () if not self.slugs or not other.slugs else tuple(dict.fromkeys(self.slugs + other.slugs))
+        return _Task(
+            slugs, self.whole or other.whole, self.reload or other.reload,
+            tuple(dict.fromkeys(self.sources + other.sources)),
+        )  # fmt: skip

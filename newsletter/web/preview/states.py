@@ -1,0 +1,189 @@
+"""What the preview's pages are told: editions, stories, findings and orders as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lxml import html as lxml_html
+
+from newsletter.catalogue import Newsletter
+from newsletter.edition import Item, Rendered, Snapshot
+from newsletter.picks import EDITABLE, Order, Pick
+from newsletter.rendering.findings import Finding
+from newsletter.store.orders import iso_exact
+from newsletter.times import iso
+from newsletter.web.preview.live import Shown
+from newsletter.wording import LINES
+
+CLIP_BYTES = 102_400
+"""Gmail cuts the HTML off at about 102 KB (FACTS §8)."""
+TRACKED_BYTES = 300
+"""What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
+_DROPPED = 200
+
+
+def tracked_bytes(rendered: Rendered) -> int:
+    """The size of the HTML once click tracking has lengthened every link that it may."""
+    page = lxml_html.document_fromstring(rendered.html)
+    links = sum(
+        1
+        for link in page.iter("a")
+        if (link.get("href") or "").startswith("http") and link.get("clicktracking") != "off"
+    )
+    return rendered.size_bytes + links * TRACKED_BYTES
+
+
+def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
+    """One newsletter on the wall."""
+    severities = [str(finding.severity) for finding in shown.findings]
+    return {
+        "newsletter": newsletter.slug,
+        "name": newsletter.name,
+        "accent": newsletter.theme.accent if newsletter.theme else "",
+        "date": shown.day.isoformat(),
+        "version": shown.version,
+        "status": shown.status,
+        "reason": shown.reason,
+        "hash": shown.hash,
+        "stories": shown.snapshot.stories if shown.snapshot else 0,
+        "shortfalls": list(shown.picks.shortfalls) if shown.picks else [],
+        "fault": _fault(shown),
+        "proofed": shown.is_proofed,
+        "errors": severities.count("error"),
+        "warnings": severities.count("warning"),
+        "notes": severities.count("note"),
+        "variants": [_variant_state(shown, one) for one in shown.renderings],
+    }
+
+
+def _variant_state(shown: Shown, rendered: Rendered) -> dict[str, Any]:
+    its = [one for one in shown.findings if one.variant in ("", rendered.variant)]
+    return {
+        "variant": rendered.variant,
+        "subject": rendered.subject,
+        "preheader": rendered.preheader,
+        "bytes": rendered.size_bytes,
+        "errors": sum(one.severity == "error" for one in its),
+        "warnings": sum(one.severity == "warning" for one in its),
+    }
+
+
+def edition_state(newsletter: Newsletter, shown: Shown, orders: Sequence[Order]) -> dict[str, Any]:
+    """One edition with everything an editor may change."""
+    return {
+        **wall_state(newsletter, shown),
+        "as_of": iso_exact(shown.touched_at) if shown.touched_at else "",
+        "stored": shown.is_stored,
+        "clip": CLIP_BYTES,
+        "sizes": {
+            one.variant: {"bytes": one.size_bytes, "tracked": tracked_bytes(one)} for one in shown.renderings
+        },
+        "findings": [_finding(one) for one in shown.findings],
+        "sections": _sections(newsletter, shown),
+        "dropped": _dropped(shown),
+        "lines": {name: getattr(shown.snapshot, name, "") for name in LINES},
+        "words": _words(newsletter, shown.snapshot),
+        "orders": [_order(one) for one in orders],
+        "can_undo": any(one.undone_at is None for one in orders),
+        "can_redo": any(one.undone_at is not None for one in orders),
+    }
+
+
+def _fault(shown: Shown) -> dict[str, Any] | None:
+    if shown.fault is None:
+        return None
+    return {"message": shown.fault.message, "template": shown.fault.template, "line": shown.fault.line}
+
+
+def _finding(one: Finding) -> dict[str, Any]:
+    return one.as_json()
+
+
+def _sections(newsletter: Newsletter, shown: Shown) -> list[dict[str, Any]]:
+    items = {item.url: item for item in shown.snapshot.items} if shown.snapshot else {}
+    picks = {pick.article.url: pick for pick in shown.picks.picked} if shown.picks else {}
+    made = {section.id: section for section in shown.snapshot.sections} if shown.snapshot else {}
+    return [
+        {
+            "id": section.id,
+            "heading": section.heading or section.id,
+            "words": section.words or "",
+            "max": section.max,
+            "items": [
+                _story(items[item.url], picks.get(item.url))
+                for item in (made[section.id].items if section.id in made else ())
+            ],
+        }
+        for section in newsletter.sections
+    ]
+
+
+def _story(item: Item, pick: Pick | None) -> dict[str, Any]:
+    image = item.image
+    return {
+        "url": item.url, "headline": item.headline, "standfirst": item.standfirst, "kicker": item.kicker,
+        "byline": item.byline, "image_url": image.url if image else "", "image_alt": image.alt if image else "",
+        "image_caption": image.caption if image else "", "image_credit": image.credit if image else "",
+        "source": item.source_name, "language": item.language, "direction": item.direction, "rights": item.rights,
+        "score": pick.score if pick else None, "reasons": list(pick.reasons) if pick else [],
+        "pinned": bool(pick and pick.pinned), "published_at": iso(item.published_at),
+    }  # fmt: skip
+
+
+def _dropped(shown: Shown) -> list[dict[str, Any]]:
+    """What was not chosen, the nearest misses first: an editor looks for these."""
+    if shown.picks is None:
+        return []
+    near = sorted(shown.picks.dropped, key=lambda drop: drop.article.published_at, reverse=True)
+    return [
+        {
+            "url": drop.article.url, "headline": drop.article.headline, "source": drop.article.source_name or drop.article.source,
+            "language": drop.article.language, "reasons": list(drop.reasons), "published_at": iso(drop.article.published_at),
+        }
+        for drop in near[:_DROPPED]
+    ]  # fmt: skip
+
+
+def _words(newsletter: Newsletter, snapshot: Snapshot | None) -> list[dict[str, str]]:
+    """The fields of the light blocks a newsletter has sections for, flat, with what they say now."""
+    wanted = {section.words for section in newsletter.sections if section.words}
+    fields: list[dict[str, str]] = []
+    for block, names in _FIELDS.items():
+        value = getattr(snapshot, block, None) if snapshot else None
+        if block in wanted:
+            fields += [
+                {"name": f"{block}.{name}", "value": str(getattr(value, name, "") or "")} for name in names
+            ]
+    if "quiz" in wanted:
+        quiz = snapshot.quiz if snapshot else ()
+        for number in range(1, len(quiz) + 2):
+            question = quiz[number - 1] if number <= len(quiz) else None
+            values = {
+                "question": question.question if question else "",
+                "options": "\n".join(question.options) if question else "",
+                "answer": str(question.answer) if question else "",
+                "note": question.note if question else "",
+            }
+            fields += [{"name": f"quiz.{number}.{name}", "value": value} for name, value in values.items()]
+    return fields
+
+
+_FIELDS = {
+    "number": ("figure", "text", "source", "url"),
+    "quote": ("text", "who", "about", "url"),
+    "this_day": ("year", "text", "url"),
+}
+
+
+def _order(one: Order) -> dict[str, Any]:
+    return {
+        "id": one.id, "verb": one.verb, "url": one.url, "section": one.section, "position": one.position,
+        "fields": dict(one.fields), "actor": one.actor, "reason": one.reason, "given_at": iso(one.given_at),
+        "undone_at": iso(one.undone_at), "undone_by": one.undone_by,
+    }  # fmt: skip
+
+
+def known_fields(fields: dict[str, str]) -> bool:
+    """Whether an edit's fields are all ones a story has."""
+    return bool(fields) and set(fields) <= set(EDITABLE)
