@@ -324,9 +324,7 @@ class Preview:
 
     async def _ordered(self, newsletter: Newsletter) -> Response:
         """Have it made, and answer once it is: the page shows what it asked for."""
-        before = self.live.version
-        self.live.ask((newsletter.slug,))
-        await asyncio.to_thread(self.live.wait, before, seconds=5)
+        await asyncio.to_thread(self.live.ask((newsletter.slug,)).wait, 10)
         shown = self._shown(newsletter.slug)
         orders = await run_in_threadpool(self.desk.orders, newsletter, shown.day)
         return JSONResponse(edition_state(newsletter, shown, orders), headers=FRESH)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -118,9 +118,11 @@ class Live:
         """The edition date that is shown."""
         return self.day or self.desk.edition_date(self.desk.catalogue[slug], self.now())
 
-    def ask(self, slugs: Iterable[str] = (), *, whole: bool = True) -> None:
-        """Have *slugs* (none: all) made anew; *whole*: their stories and words too, not only their bytes."""
-        self._work.put(_Task(tuple(slugs), whole))
+    def ask(self, slugs: Iterable[str] = ()) -> threading.Event:
+        """Have *slugs* (none: all) made anew; the event is set once their bytes are there."""
+        task = _Task(tuple(slugs), whole=True, done=(threading.Event(),))
+        self._work.put(task)
+        return task.done[0]
 
     # --- the threads ----------------------------------------------------------------------------
 
@@ -163,8 +165,8 @@ class Live:
         return task
 
     def _do(self, task: _Task) -> None:
-        if task.reload:
-            self._reload()
+        if task.reload and not self._reload(task.slugs):
+            return
         known = [newsletter.slug for newsletter in self.desk.catalogue.newsletters]
         for slug in set(self.shown) - set(known):
             del self.shown[slug]
@@ -176,19 +178,22 @@ class Live:
                 log.error("preview.source", source=source, message=str(error))
         for slug in wanted:
             self._render(slug, whole=task.whole)
+        for event in task.done:
+            event.set()
         for slug in wanted:
             self._proof(slug)
 
-    def _reload(self) -> None:
+    def _reload(self, slugs: Sequence[str]) -> bool:
+        """Read rules and publication again; what cannot be read is told where it counts, and changes nothing."""
         try:
             self.desk.reload()
         except NewsletterError as error:
-            for slug, one in self.shown.items():
-                self._show(
-                    replace(
-                        one, fault=Fault(str(error), template=getattr(error, "file", "")), newsletter=slug
-                    )
-                )
+            fault = Fault(str(error), template=getattr(error, "file", ""))
+            for slug, one in list(self.shown.items()):
+                if not slugs or slug in slugs:
+                    self._show(replace(one, fault=fault))
+            return False
+        return True
 
     def _render(self, slug: str, *, whole: bool) -> None:
         newsletter, before = self.desk.catalogue[slug], self.shown.get(slug)
@@ -357,10 +362,11 @@ class _Task:
     whole: bool
     reload: bool = False
     sources: tuple[str, ...] = ()
+    done: tuple[threading.Event, ...] = ()
 
     def with_(self, other: _Task) -> _Task:
         slugs = () if not self.slugs or not other.slugs else tuple(dict.fromkeys(self.slugs + other.slugs))
         return _Task(
             slugs, self.whole or other.whole, self.reload or other.reload,
-            tuple(dict.fromkeys(self.sources + other.sources)),
+            tuple(dict.fromkeys(self.sources + other.sources)), self.done + other.done,
         )  # fmt: skip

@@ -1,0 +1,336 @@
+"""The preview: the bytes that are sent, kept current, and orders only from its own page."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from newsletter.desk import Desk
+from newsletter.edition import PERSONAL_TAGS
+from newsletter.rendering.engine import fill_samples
+from newsletter.settings import load_settings
+from newsletter.web.preview import create_preview
+from newsletter.web.preview.live import Live, Shown
+from newsletter.web.preview.looks import Look, seen_as
+from tests.builders import a_site
+from tests.visiting import Moment
+
+NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
+DAY = date(2026, 11, 20)
+HOST = "http://127.0.0.1:8100"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """The samples, collected."""
+    monkeypatch.chdir(a_site(tmp_path / "site"))
+    opened = Desk.open(load_settings(), clock=Moment(NOW))
+    opened.collect(None, now=NOW)
+    yield opened
+    opened.engine.dispose()
+
+
+@pytest.fixture
+def app(desk: Desk) -> Iterator[Starlette]:
+    """The preview of the samples, its threads running."""
+    made = create_preview(desk, now=lambda: NOW, day=None, port=8100)
+    live: Live = made.state.preview.live
+    live.start()
+    settled(live)
+    yield made
+    live.stop()
+
+
+def settled(live: Live, *, after: int = 0, seconds: float = 10) -> None:
+    """Wait until everything is made and proofed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shown = list(live.shown.values())
+        if len(shown) == len(live.desk.catalogue.newsletters) and live.version > after and all(
+            one.is_proofed or one.fault or not one.renderings for one in shown
+        ):  # fmt: skip
+            return
+        live.wait(live.version, seconds=0.2)
+    raise AssertionError("the preview does not come to rest")
+
+
+def until(live: Live, slug: str, what: Any, *, seconds: float = 10) -> Shown:
+    """Wait until what is shown of a newsletter is so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        one = live.shown.get(slug)
+        if one is not None and what(one):
+            return one
+        live.wait(live.version, seconds=0.2)
+    raise AssertionError(f"{slug} never came to it")
+
+
+def ask(app: Starlette, method: str, path: str, *, host: str = HOST, **options: Any) -> httpx.Response:
+    """One request."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=host) as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(answer())
+
+
+def token_of(app: Starlette) -> dict[str, str]:
+    """The header the page writes with, as the page says it."""
+    found = re.search(r'name="desk-token" content="([^"]+)"', ask(app, "GET", "/today").text)
+    assert found is not None
+    return {"X-Desk-Token": found[1]}
+
+
+def give(app: Starlette, slug: str = "today", **order: Any) -> httpx.Response:
+    """An order from the page, which has seen what is there now."""
+    seen = ask(app, "GET", f"/state/{slug}").json()["as_of"]
+    return ask(app, "POST", f"/orders/{slug}", headers=token_of(app), json={"as_of": seen, **order})
+
+
+def test_the_bytes_are_those_that_are_made(app: Starlette, desk: Desk) -> None:
+    """Every newsletter and variant, HTML and text, and the hash that send will use."""
+    for newsletter in desk.catalogue.newsletters:
+        made = desk.make(newsletter, DAY, now=NOW)
+        state = ask(app, "GET", f"/state/{newsletter.slug}").json()
+        assert (state["hash"], state["errors"]) == (made.hash, 0)
+        assert [one["variant"] for one in state["variants"]] == [one.variant for one in made.renderings]
+        for rendered in made.renderings:
+            html, text = fill_samples(rendered, desk.settings.base_url)
+            assert ask(app, "GET", f"/{newsletter.slug}/{rendered.variant}.html").content == html.encode()
+            assert ask(app, "GET", f"/{newsletter.slug}/{rendered.variant}.txt").content == text.encode()
+
+
+def test_headers_and_source_are_shown(app: Starlette) -> None:
+    """The headers a mail will have, with the reader's name; the source as text."""
+    headers = ask(app, "GET", "/today/free.headers?name=Ann%20Lee").text
+    source = ask(app, "GET", "/today/free.source")
+
+    assert "To: Ann Lee <reader@example.org>" in headers and "List-Unsubscribe-Post: " in headers
+    assert source.headers["content-type"].startswith("text/plain") and "<html" in source.text
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:9999", "http://evil.example:8100", "http://localhost"])
+def test_only_its_own_host_is_answered(app: Starlette, host: str) -> None:
+    """A page elsewhere that points its name at this machine reads nothing."""
+    assert ask(app, "GET", "/today/free.html", host=host).status_code == 400
+    assert ask(app, "GET", "/today/free.html", host="http://localhost:8100").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/orders/today", "/undo/today", "/redo/today"])
+def test_writing_needs_the_token_of_this_start(app: Starlette, desk: Desk, path: str) -> None:
+    """Without it, or with another's, nothing is written."""
+    order = {"verb": "words", "fields": {"greeting": "Gotcha."}}
+
+    answers = [
+        ask(app, "POST", path, json=order, headers=headers) for headers in ({}, {"X-Desk-Token": "x" * 32})
+    ]
+
+    assert [one.status_code for one in answers] == [403, 403]
+    assert desk.orders(desk.catalogue["today"], DAY) == ()
+
+
+def test_looking_writes_nothing_and_runs_nothing(app: Starlette, desk: Desk) -> None:
+    """Mails may load their pictures only; pages only what is theirs; no cookie is set."""
+    mail, page = ask(app, "GET", "/today/free.html"), ask(app, "GET", "/today")
+
+    assert mail.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "'unsafe-inline'" not in page.headers["content-security-policy"]
+    assert not mail.cookies and not page.cookies
+    assert desk.orders(desk.catalogue["today"], DAY) == () and desk.status() == ()
+
+
+def test_orders_from_the_page_and_back(app: Starlette, desk: Desk) -> None:
+    """Move, edit, drop, words; the answer holds what was made of it; undo and redo, step by step."""
+    state = ask(app, "GET", "/state/today").json()
+    seven = next(one for one in state["sections"] if one["id"] == "seven")["items"]
+    first, second = seven[0]["url"], seven[1]["url"]
+
+    moved = give(app, verb="move", url=first, section="seven", position=2).json()
+    edited = give(app, verb="edit", url=second, fields={"headline": "Put right", "kicker": "New"}).json()
+    give(app, verb="words", fields={"greeting": "Hello from Lima.", "number.figure": "12"})
+    dropped = give(app, verb="drop", url=first, reason="told yesterday").json()
+    undone = ask(app, "POST", "/undo/today", headers=token_of(app)).json()
+    redone = ask(app, "POST", "/redo/today", headers=token_of(app)).json()
+
+    def urls(told: Any) -> list[str]:
+        return [item["url"] for one in told["sections"] if one["id"] == "seven" for item in one["items"]]
+
+    assert urls(moved)[:2] == [second, first]
+    assert "Put right" in [item["headline"] for one in edited["sections"] for item in one["items"]]
+    assert first not in urls(dropped) and first in urls(undone) and first not in urls(redone)
+    assert redone["lines"]["greeting"] == "Hello from Lima."
+    assert "Put right" in ask(app, "GET", "/today/free.html").text
+    assert [one["verb"] for one in redone["orders"]] == ["move", "edit", "words", "drop"]
+    assert {one["actor"] for one in redone["orders"]} == {desk.settings.who}
+
+
+def test_two_pages_conflict_and_nothing_is_lost(app: Starlette) -> None:
+    """The later has seen less: refused with the other's order; taken once it has seen it."""
+    seen = ask(app, "GET", "/state/today").json()["as_of"]
+    give(app, verb="words", fields={"greeting": "Theirs."})
+
+    late = ask(
+        app, "POST", "/orders/today", headers=token_of(app),
+        json={"verb": "words", "fields": {"greeting": "Mine."}, "as_of": seen},
+    )  # fmt: skip
+    again = give(app, verb="words", fields={"greeting": "Mine."})
+
+    assert late.status_code == 409 and "another order" in late.json()["error"]
+    assert (again.status_code, again.json()["lines"]["greeting"]) == (200, "Mine.")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"verb": "explode"}, {"verb": "pin", "url": "javascript:x"}, {"verb": "edit", "url": "https://a.example/x"},
+        {"verb": "edit", "url": "https://a.example/x", "fields": {"score": "9"}},
+        {"verb": "edit", "url": "https://a.example/x", "fields": {"headline": " "}},
+        {"verb": "move", "url": "https://a.example/x", "section": "nowhere"},
+        {"verb": "words", "fields": {"nonsense": "x"}}, {"verb": "words", "fields": {}},
+        {"verb": "words", "fields": {"quote.text": ""}, "more": 1}, {"verb": "words", "fields": {"greeting": "x"}, "as_of": "soon"},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_ordered_is_refused_with_a_sentence(app: Starlette, desk: Desk, order: Any) -> None:
+    """422, and nothing is written down."""
+    answer = ask(app, "POST", "/orders/today", headers=token_of(app), json=order)
+
+    assert answer.status_code == 422 and answer.json()["error"]
+    assert desk.orders(desk.catalogue["today"], DAY) == ()
+
+
+def save(path: str, change: tuple[str, str]) -> None:
+    """An editor saves a file."""
+    text = Path(path).read_text(encoding="utf-8")
+    assert change[0] in text
+    Path(path).write_text(text.replace(*change, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "slug", "others"),
+    [
+        ("templates/today/masthead.mjml.j2", ("{{ newsletter.name }}</h1>", "{{ newsletter.name }} SAVED</h1>"), "today", False),
+        ("templates/_shared/footer.mjml.j2", ("{{ publication.postal_address }}", "SAVED {{ publication.postal_address }}"), "planet", True),
+        ("templates/today/newsletter.toml", ('greeting = "Good morning."', 'greeting = "SAVED."'), "today", False),
+        ("samples/words/2026-11-20/weekend.md", ("A whale sank the Essex", "SAVED: a whale sank the Essex"), "weekend", False),
+        ("templates/publication.toml", ('name = "The Parallel"', 'name = "SAVED"'), "letter", True),
+    ],
+)  # fmt: skip
+def test_a_saved_file_is_seen_at_once_and_only_where_it_counts(
+    app: Starlette, path: str, change: tuple[str, str], slug: str, others: bool
+) -> None:
+    """A template, a shared one, a rule, words, the publication: what it touches is made anew, the rest is left."""
+    live: Live = app.state.preview.live
+    before = {name: one.hash for name, one in live.shown.items()}
+
+    save(path, change)
+    until(
+        live,
+        slug,
+        lambda one: one.is_proofed and any("SAVED" in rendered.html for rendered in one.renderings),
+    )
+    settled(live)
+
+    changed = {name for name, one in live.shown.items() if one.hash != before[name]}
+    assert changed == (set(before) if others else {slug})
+
+
+def test_a_broken_template_leaves_the_last_good_bytes(app: Starlette) -> None:
+    """With the fault above them: template and line; mended, it goes away."""
+    live: Live = app.state.preview.live
+    good = live.shown["today"].hash
+    path = Path("templates/today/masthead.mjml.j2")
+    text = path.read_text(encoding="utf-8")
+
+    path.write_text(text + "{{ nonsense.here }}", encoding="utf-8")
+    broken = until(live, "today", lambda one: one.fault is not None)
+    path.write_text(text, encoding="utf-8")
+    mended = until(live, "today", lambda one: one.fault is None)
+
+    assert broken.fault is not None and broken.hash == good == mended.hash
+    assert broken.fault.template.endswith("masthead.mjml.j2") and broken.fault.line > 0
+    assert "nonsense" in broken.fault.message
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "words"),
+    [
+        ("templates/today/newsletter.toml", ("min_stories = 8", "min_stories = 'many'"), "min_stories"),
+        ("samples/words/2026-11-20/today.md", ('who = "', 'whom = "'), "quote.who"),
+    ],
+)
+def test_a_broken_rule_or_word_is_told_where_it_is(
+    app: Starlette, path: str, change: tuple[str, str], words: str
+) -> None:
+    """File and field, over the last good bytes."""
+    live: Live = app.state.preview.live
+
+    save(path, change)
+    shown = until(live, "today", lambda one: one.fault is not None)
+
+    assert shown.fault is not None and words in shown.fault.message and shown.renderings
+
+
+def test_an_order_of_another_process_is_seen(app: Starlette, desk: Desk) -> None:
+    """The database is looked at, too: an editor on another machine, a collector."""
+    from newsletter.picks import Order
+
+    live: Live = app.state.preview.live
+
+    desk.give_order(desk.catalogue["planet"], DAY, Order(verb="words", fields={"greeting": "From Rome."}))
+
+    until(live, "planet", lambda one: one.snapshot is not None and one.snapshot.greeting == "From Rome.")
+
+
+def test_tomorrow_and_another_language_are_only_looked_at(app: Starlette) -> None:
+    """Other dates and languages are made on demand; what send will use stays."""
+    before = ask(app, "GET", "/state/today").json()["hash"]
+
+    tomorrow = ask(app, "GET", "/today/free.html?tomorrow=1").text
+    french = ask(app, "GET", "/today/free.html?language=fr").text
+
+    assert "21 November" in tomorrow and "20 novembre" in french
+    assert ask(app, "GET", "/today/free.html?date=soon").status_code == 422
+    assert ask(app, "GET", "/state/today").json()["hash"] == before
+
+
+PAGE = (
+    '<html><head><style>.a{color:#000000}@media (prefers-color-scheme: dark){.a{color:#abcdef !important}}'
+    "[data-ogsc] .a{color:#eeeeee !important}</style></head>"
+    '<body><p class="a" style="color:#111111;background-color:#ffffff">x</p><img src="https://x.example/a.png" alt="A dam"></body></html>'
+)  # fmt: skip
+
+
+def test_the_looks() -> None:
+    """As designed: the author's dark rules always; forced: colours turned, Outlook's marks; images: only their words."""
+    dark, outlook, gmail, bare = (
+        seen_as(PAGE, look) for look in (Look.DARK, Look.OUTLOOK, Look.GMAIL, Look.NO_IMAGES)
+    )
+
+    assert seen_as(PAGE, Look.PLAIN) == PAGE
+    assert "@media all{.a{color:#abcdef" in dark
+    for turned in (outlook, gmail):
+        assert "#111111" not in turned and "background-color:#1a1a1a" in turned.replace(" ", "")
+        assert "@media not all{" in turned
+    assert "data-ogsb" in outlook and "data-ogsc" in outlook and 'data-ogsb=""' not in gmail
+    assert "[data-ogsc] .a{color:#eeeeee" in outlook
+    assert "a.png" not in bare and "A dam" in bare
+
+
+def test_personal_links_lead_nowhere(app: Starlette) -> None:
+    """What is shown holds no unfilled tag and nobody's link."""
+    page = ask(app, "GET", "/today/paying.html").text
+
+    assert not any(tag in page for tag in PERSONAL_TAGS.values())
+    assert "/u/preview" in page
