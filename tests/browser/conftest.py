@@ -72,23 +72,31 @@ class Site:
         return texts
 
 
-def _port() -> int:
+def free_port() -> int:
+    """A port nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """The samples, collected; the pages served by the real command."""
-    folder = a_site(tmp_path)
-    port = _port()
-    url = f"http://127.0.0.1:{port}"
+def installation(folder: Path, url: str) -> Site:
+    """The samples, collected, at an address."""
     keep = {
         name: value for name, value in os.environ.items() if not name.startswith(("NEWSLETTER_", "SENDGRID_"))
     }
-    site = Site(url, folder, {**keep, "NEWSLETTER_BASE_URL": url, "DATABASE_URL": "sqlite:///subscribers.db"})
+    site = Site(
+        url, a_site(folder), {**keep, "NEWSLETTER_BASE_URL": url, "DATABASE_URL": "sqlite:///subscribers.db"}
+    )
     site.run("collect", "--now", NOW)
+    return site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The samples, collected; the pages served by the real command."""
+    port = free_port()
+    site = installation(tmp_path, f"http://127.0.0.1:{port}")
+    folder, url = site.folder, site.url
     program = Path(sys.executable).with_name("newsletter")
     with (folder / "serve.log").open("wb") as log:
         serving = subprocess.Popen(

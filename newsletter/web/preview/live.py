@@ -214,11 +214,11 @@ class Live:
         except NewsletterError as error:
             self._show(replace(before, fault=Fault(str(error), template=getattr(error, "file", ""))))
         else:
-            same = renderings == before.renderings
+            same = (renderings, snapshot, picks) == (before.renderings, before.snapshot, before.picks)
             self._show(
                 replace(
                     before, picks=picks, snapshot=snapshot, renderings=renderings, is_stored=False, fault=None,
-                    is_proofed=False, findings=before.findings if same else (),
+                    is_proofed=same and before.is_proofed, findings=before.findings if same else (),
                     status=row.status if row else "none", reason=row.reason if row else "",
                     touched_at=self.desk.orders_touched(newsletter, day),
                 )

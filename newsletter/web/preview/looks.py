@@ -20,7 +20,8 @@ from lxml import html as lxml_html
 class Look(StrEnum):
     """A way of looking at a mail."""
 
-    PLAIN = "plain"  # the bytes themselves
+    PLAIN = "plain"  # the bytes themselves, as this screen's own scheme has them
+    LIGHT = "light"
     DARK = "dark"  # the author's own dark colours
     OUTLOOK = "outlook"  # turned around by Outlook.com, which the author may answer
     GMAIL = "gmail"  # turned around by Gmail's apps, which nobody may answer
@@ -42,6 +43,10 @@ def _dark(page: str) -> str:
     return _with_style(
         _DARK_MEDIA.sub("@media all", _LIGHT_MEDIA.sub("@media not all", page)), ":root{color-scheme:dark}"
     )
+
+
+def _light(page: str) -> str:
+    return _with_style(_without_dark(page), ":root{color-scheme:light}")
 
 
 def _gmail(page: str) -> str:
@@ -116,7 +121,7 @@ def _turn(colour: str) -> str:
 
 
 def _no_images(page: str) -> str:
-    root = lxml_html.document_fromstring(page)
+    root = lxml_html.document_fromstring(_light(page))
     for image in root.iter("img"):
         image.attrib.pop("src", None)
         image.attrib.pop("srcset", None)
@@ -135,5 +140,5 @@ def _drop_background(element: Any) -> None:
 
 
 _LOOKS: dict[Look, Callable[[str], str]] = {
-    Look.PLAIN: str, Look.DARK: _dark, Look.OUTLOOK: _outlook, Look.GMAIL: _gmail, Look.NO_IMAGES: _no_images,
+    Look.PLAIN: str, Look.LIGHT: _light, Look.DARK: _dark, Look.OUTLOOK: _outlook, Look.GMAIL: _gmail, Look.NO_IMAGES: _no_images,
 }  # fmt: skip

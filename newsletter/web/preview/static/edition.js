@@ -10,8 +10,11 @@ const WIDTHS = [
   [640, "Desktop, 640 px"],
 ];
 
+const darkScreen = matchMedia("(prefers-color-scheme: dark)");
 let state = null;
 let version = -1;
+let dragged = null;
+let late = false;
 let asked = 0;
 let frameTurn = 0;
 const open = new Set(); // stories whose reasons are unfolded
@@ -33,9 +36,11 @@ async function refresh() {
 
 function show(told) {
   if (state && told.version < state.version) return;
+  if (dragged) return void (late = true); // a panel that is replaced under the hand drops what it holds
   const before = state;
   state = told;
   version = told.version;
+  if (before && same(before, told)) return; // nothing is replaced under a hand for nothing
   const [words, kind] = verdictOf(told);
   $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
   $("verdict").className = kind;
@@ -58,6 +63,10 @@ function show(told) {
   meter();
   if (!before || before.hash !== told.hash) look();
   else pins();
+}
+
+function same(one, other) {
+  return JSON.stringify({ ...one, version: 0 }) === JSON.stringify({ ...other, version: 0 });
 }
 
 function faultWords(fault) {
@@ -88,7 +97,8 @@ function chooseVariants(told) {
 
 function source(part) {
   const asking = new URLSearchParams();
-  if (part === "html" && $("look").value !== "plain") asking.set("look", $("look").value);
+  const look = $("look").value;
+  if (part === "html" && (look !== "light" || darkScreen.matches)) asking.set("look", look); // a light screen shows the bytes as they are
   if ($("when").value) asking.set("tomorrow", "1");
   if ($("language").value && $("language").value !== own) asking.set("language", $("language").value);
   if (part === "headers" && $("name").value) asking.set("name", $("name").value);
@@ -119,7 +129,7 @@ async function look() {
 function screen(width, name) {
   const holder = h("div", { class: "holder", "data-width": width });
   holder.style.width = `${width}px`;
-  return h("div", { class: "screen" }, h("h3", {}, name), holder);
+  return h("div", { class: "screen" }, h("h2", { class: "small" }, name), holder);
 }
 
 /** The next bytes load behind the ones on screen and take their place when they are there. */
@@ -231,18 +241,18 @@ function storiesPanel(told) {
   };
   filter.addEventListener("input", fill);
   fill();
-  return [...parts, h("div", { class: "section" }, h("h3", {}, `Dropped (${told.dropped.length})`), filter, list)];
+  return [...parts, h("div", { class: "section" }, h("h2", { class: "small" }, `Dropped (${told.dropped.length})`), filter, list)];
 }
 
 function fixedSection(one) {
-  return h("div", { class: "section" }, h("h3", {}, one.heading), h("ol", {}, ...one.items.map((item) => h("li", { class: "story" }, h("p", { class: "headline", dir: "auto" }, item.headline)))));
+  return h("div", { class: "section" }, h("h2", { class: "small" }, one.heading), h("ol", {}, ...one.items.map((item) => h("li", { class: "story" }, h("p", { class: "headline", dir: "auto" }, item.headline)))));
 }
 
 function section(one) {
   const list = h("ol", { "data-section": one.id, "aria-label": one.heading });
   list.append(...one.items.map((item, at) => story(item, one, at)));
   droppable(list, one.id);
-  return h("div", { class: "section" }, h("h3", {}, `${one.heading} (${one.items.length} of at most ${one.max})`), list);
+  return h("div", { class: "section" }, h("h2", { class: "small" }, `${one.heading} (${one.items.length} of at most ${one.max})`), list);
 }
 
 function story(item, its, at) {
@@ -305,7 +315,11 @@ function dropped(item) {
   return element;
 }
 
-let dragged = null;
+function letGo() {
+  dragged = null;
+  if (late) refresh();
+  late = false;
+}
 
 function draggable(element, item) {
   element.addEventListener("dragstart", (event) => {
@@ -315,8 +329,8 @@ function draggable(element, item) {
     element.classList.add("dragging");
   });
   element.addEventListener("dragend", () => {
-    dragged = null;
     element.classList.remove("dragging");
+    letGo();
     for (const one of document.querySelectorAll(".before, .over")) one.classList.remove("before", "over");
   });
 }
@@ -336,7 +350,9 @@ function droppable(list, id) {
     const others = [...list.children].filter((one) => one.dataset.url !== dragged.url);
     const at = before && before.dataset.url !== dragged.url ? others.indexOf(before) : others.length;
     if (before && before.dataset.url === dragged.url) return;
-    order({ verb: "move", url: dragged.url, section: id, position: at + 1 });
+    const { url } = dragged;
+    letGo();
+    order({ verb: "move", url, section: id, position: at + 1 });
   });
 }
 
@@ -441,21 +457,17 @@ function dialog(title, content, buttons) {
   const box = $("dialog");
   const back = document.activeElement?.dataset?.key;
   const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), ...content);
+  const choose = async (act) => {
+    if ((await act(form)) === false) return;
+    box.close();
+    if (back) document.querySelector(`[data-key="${CSS.escape(back)}"]`)?.focus();
+  };
   const row = h("div", { class: "bar" });
   for (const [name, act, kind] of buttons) {
-    row.append(
-      h("button", { type: "button", class: kind ?? "", onclick: async () => {
-        if ((await act(form)) === false) return;
-        box.close();
-        if (back) document.querySelector(`[data-key="${CSS.escape(back)}"]`)?.focus();
-      } }, name),
-    );
+    if (kind === "main") form.addEventListener("submit", (event) => (event.preventDefault(), choose(act)));
+    row.append(h("button", kind === "main" ? { class: kind, type: "submit" } : { type: "button", onclick: () => choose(act) }, name));
   }
   form.append(row);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    row.querySelector(".main")?.click();
-  });
   box.replaceChildren(form);
   box.showModal();
 }
