@@ -140,7 +140,7 @@ def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, pre
             subject = subject.replace(item.headline, edited.headline)
             preheader = preheader.replace(item.headline, edited.headline)
             items.append(replace(edited, position=len(items) + 1))
-        if items:
+        if items or section.words:
             sections.append(replace(section, items=tuple(items)))
     given = {
         key: neutralise(value)
