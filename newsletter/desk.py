@@ -175,7 +175,7 @@ class Desk:
     def reload(self) -> None:
         """Read templates and newsletters again (the preview does, before every page)."""
         self.catalogue = load_catalogue(self.settings.templates)
-        self.__dict__.pop("renderer", None)
+        self.renderer.catalogue = self.catalogue  # its compiled templates look after themselves
 
     def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
         """The newsletter's local day of *now*."""

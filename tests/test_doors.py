@@ -341,7 +341,8 @@ def test_the_server_answers_finishes_and_says_nothing(
 
     assert answer.status_code == 200 and process.returncode in (0, -signal.SIGTERM)
     mails = list((tmp_path / "mails").rglob("*.eml"))
-    assert len(mails) == 1 and ANN in mails[0].read_text()
+    assert len(mails) == 1, err.decode()
+    assert ANN in mails[0].read_text()
     assert b"ann@" not in out + err and b"AAAA" not in out + err and b"confirm/" not in out + err
 
 

@@ -13,9 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from typer.testing import CliRunner
 
+from newsletter.cli.main import app as app_of_commands
 from newsletter.desk import Desk
 from newsletter.edition import PERSONAL_TAGS
+from newsletter.errors import NotFound
 from newsletter.rendering.engine import fill_samples
 from newsletter.settings import load_settings
 from newsletter.web.preview import create_preview
@@ -246,6 +249,22 @@ def test_a_saved_file_is_seen_at_once_and_only_where_it_counts(
     assert changed == (set(before) if others else {slug})
 
 
+def test_nothing_saved_while_the_watch_moves_is_missed(app: Starlette) -> None:
+    """Another words folder is named, and a template and words in that folder are saved in the same moment."""
+    live: Live = app.state.preview.live
+
+    save("templates/publication.toml", ('"samples/words"', '"words"'))
+    Path(f"words/{DAY}").mkdir(parents=True)
+    Path(f"words/{DAY}/today.md").write_text('+++\ngreeting = "FOLDER"\n+++\n', encoding="utf-8")
+    save("templates/today/masthead.mjml.j2", ("{{ newsletter.tagline }}", "SAVED"))
+
+    until(
+        live,
+        "today",
+        lambda one: all(word in rendered.html for word in ("SAVED", "FOLDER") for rendered in one.renderings),
+    )
+
+
 def test_a_broken_template_leaves_the_last_good_bytes(app: Starlette) -> None:
     """With the fault above them: template and line; mended, it goes away."""
     live: Live = app.state.preview.live
@@ -334,3 +353,15 @@ def test_personal_links_lead_nowhere(app: Starlette) -> None:
 
     assert not any(tag in page for tag in PERSONAL_TAGS.values())
     assert "/u/preview" in page
+
+
+def test_without_chromium_there_is_a_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are refused before anything is made, with what to do."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+
+    done = CliRunner().invoke(
+        app_of_commands, ["preview", "today", "--png", "shots", "--now", NOW.isoformat()]
+    )
+
+    assert isinstance(done.exception, NotFound) and "install the package chromium" in str(done.exception)
+    assert not Path("shots").exists()

@@ -72,6 +72,42 @@ def write_previews(
         raise typer.Exit(1)
 
 
+def write_photos(
+    desk: Desk, chosen: Sequence[Newsletter], out: Path, *, now: datetime, day: date | None, as_json: bool
+) -> None:
+    """Take a picture of every variant of *chosen*, light and dark, phone beside desktop."""
+    from newsletter.cli.photos import Photo, find_chromium, photos_of, take
+    from newsletter.rendering.engine import fill_samples
+
+    find_chromium()  # said before anything is made
+    wanted: list[Photo] = []
+    failed = 0
+    for newsletter in chosen:
+        try:
+            edition_date, made = _made(desk, newsletter, now=now, day=day)
+        except NewsletterError as error:
+            failed += 1
+            typer.echo(f"{newsletter.slug}: {error}", err=True)
+            continue
+        if made is None:
+            typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
+            continue
+        for rendered in made.renderings:
+            html, _ = fill_samples(rendered, desk.settings.base_url)
+            wanted += photos_of(html, out / newsletter.slug, rendered.variant)
+    taken: list[str] = []
+    with show.counting() as count:
+        for path in take(wanted) if wanted else ():
+            taken.append(str(path))
+            count(path.name, len(taken), len(wanted))
+    if as_json:
+        show.print_json({"pictures": taken})
+    else:
+        typer.echo(f"{len(taken)} pictures taken into {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
 def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None) -> None:
     """Print the text part of each variant."""
     from newsletter.rendering.engine import fill_samples

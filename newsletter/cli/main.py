@@ -131,18 +131,21 @@ def preview(
     now: Now = None,
     day: Day = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write <slug>/<variant>.html and .txt and exit.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Take pictures with Chromium, <slug>/<variant>-light.png and -dark.png, and exit.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text part and exit.")] = False,
     port: Annotated[int, typer.Option("--port", help="First port to try.")] = 8025,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """See every variant as it will be sent: a local page, files, or the text part."""
+    """See every variant as it will be sent: a local page, files, pictures, or the text part."""
     from newsletter.cli import looking
 
     desk = _desk()
     chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
     if out is not None:
         looking.write_previews(desk, chosen, out, now=_now(now), day=day, as_json=as_json)
+    elif png is not None:
+        looking.write_photos(desk, chosen, png, now=_now(now), day=day, as_json=as_json)
     elif text:
         looking.print_text(desk, chosen, now=_now(now), day=day)
     else:

@@ -282,3 +282,16 @@ def test_of_two_editors_the_later_is_asked(page: Page, desk: Site, browser: Brow
     expect(
         page.frame_locator('.holder[data-width="640"] iframe:not(.coming)').locator("body")
     ).to_contain_text("Mine.")
+
+
+def test_pictures_of_every_variant(desk: Site) -> None:
+    """Light and dark, phone beside desktop, as tall as the mail."""
+    desk.run("preview", "letter", "--png", "shots", "--now", NOW)
+
+    taken = {path.name: path.read_bytes() for path in (desk.folder / "shots" / "letter").iterdir()}
+    assert set(taken) == {
+        f"{variant}-{look}.png" for variant in ("free", "paying") for look in ("light", "dark")
+    }
+    for data in taken.values():
+        width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+        assert width == 375 + 640 + 3 * 24 and 1_500 < height < 6_000

@@ -95,6 +95,7 @@ class Live:
     _threads: list[threading.Thread] = field(default_factory=list)
     _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
     _stamps: dict[str, bytes] = field(default_factory=dict)
+    _known: set[Path] = field(default_factory=set)
 
     # --- for the pages --------------------------------------------------------------------------
 
@@ -256,32 +257,37 @@ class Live:
     # --- what may change ------------------------------------------------------------------------
 
     def _watch_files(self) -> None:
-        templates = self.desk.catalogue.root.resolve()
         while not self._stop.is_set():
-            words = Path(self.desk.catalogue.publication.words).resolve()
-            feeds = {
-                Path(feed.url).resolve(): feed.url
-                for feed in self.desk.catalogue.publication.feeds
-                if "://" not in feed.url and Path(feed.url).exists()
-            }
-            folders = {templates, *(one.parent for one in feeds), *([words] if words.is_dir() else [])}
-            self._remember(templates)
-            publication = self.desk.catalogue.publication
+            watched = self._watched()
+            for folder in watched.folders - self._known:
+                for path in folder.rglob("*"):
+                    self._is_new(path)
+            self._known |= watched.folders
+            is_first = True
             for changes in watch(
-                *folders, stop_event=self._stop, debounce=50, step=_QUIET_MS, rust_timeout=500,
+                *watched.folders, stop_event=self._stop, debounce=50, step=_QUIET_MS, rust_timeout=500,
                 yield_on_timeout=True, raise_interrupt=False,
             ):  # fmt: skip
-                task = self._task({Path(name) for _, name in changes}, templates, words, feeds)
+                paths = {Path(name) for _, name in changes}
+                if is_first:  # what was saved before the watch began
+                    paths |= {path for folder in watched.folders for path in folder.rglob("*")}
+                    is_first = False
+                task = self._task(paths, watched)
                 if task is not None:
                     self._work.put(task)
-                if self.desk.catalogue.publication is not publication or (
-                    not words.is_dir() and Path(self.desk.catalogue.publication.words).is_dir()
-                ):
-                    break  # other feeds or another words folder may be named now
+                if self._watched() != watched:
+                    break  # other feeds or another words folder are named now
 
-    def _remember(self, templates: Path) -> None:
-        for path in templates.rglob("*"):
-            self._is_new(path)
+    def _watched(self) -> _Watched:
+        publication = self.desk.catalogue.publication
+        templates, words = self.desk.catalogue.root.resolve(), Path(publication.words).resolve()
+        feeds = {
+            Path(feed.url).resolve(): feed.url
+            for feed in publication.feeds
+            if "://" not in feed.url and Path(feed.url).exists()
+        }
+        folders = {templates, *(one.parent for one in feeds), *([words] if words.is_dir() else [])}
+        return _Watched(templates, words, feeds, frozenset(folders))
 
     def _is_new(self, path: Path) -> bool:
         """Whether the bytes of a file differ from those last seen: editors write without changing."""
@@ -294,9 +300,8 @@ class Live:
         self._stamps[str(path)] = stamp
         return True
 
-    def _task(
-        self, paths: Iterable[Path], templates: Path, words: Path, feeds: dict[Path, str]
-    ) -> _Task | None:
+    def _task(self, paths: Iterable[Path], watched: _Watched) -> _Task | None:
+        templates, words, feeds = watched.templates, watched.words, watched.feeds
         task: _Task | None = None
         for path in sorted(path for path in paths if self._is_new(path)):
             more: _Task | None = None
@@ -352,6 +357,16 @@ class Live:
         for row in (*orders, *editions):
             found[row[0]] = (*found.get(row[0], ()), *row[1:])
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Where files are looked at; *feeds*: a local feed's file → the name the publication gives it."""
+
+    templates: Path
+    words: Path
+    feeds: dict[Path, str]
+    folders: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True)
