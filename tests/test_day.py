@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import email
 import email.policy
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,8 +24,12 @@ import pytest
 from typer.testing import CliRunner
 
 from newsletter.cli.main import app
+from newsletter.desk import Desk
 from newsletter.errors import NewsletterError
+from newsletter.settings import load_settings
 from newsletter.times import parse_instant
+from newsletter.web.app import create_app
+from newsletter.web.view import view_online
 from tests.builders import ROOT, a_feed, a_site, ask, the_catalogue
 from tests.standin import StandIn
 
@@ -243,32 +249,70 @@ def test_who_leaves_is_out_of_the_next_edition_and_why_says_so(site: Path) -> No
     }
 
 
-def test_previews_are_the_bytes_that_are_sent(site: Path) -> None:
-    """Every variant of every newsletter is written; the hash is that of the edition; the mail is the preview."""
+PERSONAL = re.compile(r"http://127\.0\.0\.1:8000/(u|preferences|view)/[\w.~-]+")
+
+
+def same_for_all(html: str, text: str) -> str:
+    """A hash of both parts with the personal links taken out."""
+    parts = [PERSONAL.sub(r"\1", part.replace("\r\n", "\n")) for part in (html, text)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def parts_of(message: email.message.EmailMessage) -> tuple[str, str]:
+    """HTML and text of a mail."""
+    html, text = message.get_body(("html",)), message.get_body(("plain",))
+    assert html is not None and text is not None
+    return html.get_content(), text.get_content()
+
+
+def test_what_is_previewed_tested_sent_and_viewed_is_the_same(site: Path) -> None:
+    """Every newsletter and variant, by hash, personal links aside; the hash shown is that of the edition."""
     editions = the_day()
-
     index = run("preview", "--out", "preview", "--now", NOW, "--json")["previews"]
-
     assert {(row["newsletter"], row["variant"]) for row in index} == {
         (newsletter.slug, variant)
         for newsletter in the_catalogue().newsletters
         for variant in ("free", "paying", *(f"paying+{one}" for one in newsletter.reminders))
     }
     assert all(row["hash"] == editions[row["newsletter"]]["hash"] for row in index)
-    previews = {
-        Path(f"preview/today/{row['variant']}.txt").read_text(encoding="utf-8")
-        for row in index
-        if row["newsletter"] == "today"
-    }
-    sent = set()
-    for message in mails(site)["today"]:
-        text = message.get_body(("plain",)).get_content().replace("\r\n", "\n")  # type: ignore[union-attr]
-        for line in text.splitlines():
-            for name in ("u", "preferences", "view"):
-                if line.startswith(f"http://127.0.0.1:8000/{name}/"):
-                    text = text.replace(line, f"http://127.0.0.1:8000/{name}/preview")
-        sent.add(text)
-    assert sent == previews
+
+    previewed, pages = {}, {}
+    for row in index:
+        name = (row["newsletter"], row["variant"])
+        html, text = (
+            Path(f"preview/{'/'.join(name)}.{kind}").read_text(encoding="utf-8") for kind in ("html", "txt")
+        )
+        previewed[name], pages[PERSONAL.sub(r"\1", html)] = same_for_all(html, text), name
+
+    tested = {}
+    for slug, variant in previewed:
+        shutil.rmtree("outbox-system", ignore_errors=True)
+        run("test-send", slug, "--variant", variant, "--to", "desk@parallel.example", "--now", NOW)
+        (path,) = Path("outbox-system").rglob("*.eml")
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        tested[slug, variant] = same_for_all(*parts_of(message))  # type: ignore[arg-type]
+    assert tested == previewed
+
+    by_hash = {told: name for name, told in previewed.items()}
+    one_of_each = {}
+    for found in mails(site).values():
+        for message in found:
+            html, text = parts_of(message)
+            one_of_each[by_hash[same_for_all(html, text)]] = html
+    sizes = run("segments", "--json", "--now", NOW)["segments"]
+    assert set(one_of_each) == {(row["newsletter"], row["variant"]) for row in sizes if row["size"]}
+
+    opened = Desk.open(load_settings())
+    readers = create_app(
+        opened.engine, opened.catalogue, opened.keys, opened.settings, clock=lambda: parse_instant(NOW),
+        view=lambda reader, scope: view_online(opened, reader, scope, now=parse_instant(NOW)),
+    )  # fmt: skip
+    for name, html in one_of_each.items():
+        link = re.search(r"http://127\.0\.0\.1:8000(/view/[\w.~-]+)", html)
+        assert link is not None
+        page = ask(readers, "GET", link[1]).text
+        assert pages[PERSONAL.sub(r"\1", page)] == name
+    opened.engine.dispose()
 
 
 def test_a_tenth_newsletter_is_a_tenth_folder(site: Path) -> None:

@@ -44,7 +44,7 @@ function show(told) {
   const [words, kind] = verdictOf(told);
   $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
   $("verdict").className = kind;
-  $("facts").textContent = `${told.date} · ${told.status} · hash ${told.hash.slice(0, 16)}`;
+  $("facts").textContent = `${told.date} · ${told.status === "none" ? "not made yet" : told.status} · hash ${told.hash.slice(0, 16)}`;
   $("facts").title = told.hash;
   $("fault").hidden = !told.fault;
   $("fault").textContent = told.fault ? faultWords(told.fault) : "";
