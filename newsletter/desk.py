@@ -41,13 +41,15 @@ from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
 from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
+from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
-from newsletter.rendering.proof import Finding, Severity, blocks, proof
+from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
     RAN,
     current_edition,
     editions,
+    last_lines_before,
     last_run_before,
     load_renderings,
     load_snapshot,
@@ -275,9 +277,12 @@ class Desk:
         now: datetime,
     ) -> Made:
         """What is rendered, with its findings."""
+        with reading(self.engine) as session:
+            last = last_lines_before(session, newsletter.slug, snapshot.edition_date)
         findings = proof(
-            newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url
-        )
+            newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url, now=now,
+            last=last,
+        )  # fmt: skip
         return Made(picks, snapshot, renderings, (*findings, *_source_changes(newsletter, picks)))
 
     def prepare(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account:
@@ -878,10 +883,10 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
     """What sources said anew under an editor's edits: told, never silently taken."""
     run = {pick.article.url for pick in picks.picked}
     return tuple(
-        Finding(
-            "source-changed", Severity.NOTE, newsletter.slug, "", "html", change.url,
-            f"The source has a new {change.field.replace('_', ' ')} since {change.actor or 'an editor'} changed it: "
-            f"“{change.now}” (it was “{change.was}”). The edit stands; edit again, or undo it to take the source's.",
+        finding(
+            "source-changed", newsletter.slug, where=change.url,
+            message=f"The source has a new {change.field.replace('_', ' ')} since {change.actor or 'an editor'} changed "
+            f"it: “{change.now}” (it was “{change.was}”).",
         )
         for change in picks.changes
         if change.url in run
@@ -903,7 +908,7 @@ def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
         first = next(finding for finding in made.findings if finding.severity == "error")
         return (
             EditionStatus.HELD,
-            f"The proof found errors: {first.message} See newsletter proof {newsletter.slug}",
+            f"The proof found errors: {first.message} {first.remedy} See newsletter proof {newsletter.slug}",
         )
     if newsletter.approval == "auto":
         return EditionStatus.APPROVED, ""

@@ -90,8 +90,8 @@ def proof_all(
     desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None
 ) -> tuple[Finding, ...]:
     """Lint the templates and proof every edition as it would be made now."""
+    from newsletter.rendering.codes import finding
     from newsletter.rendering.lint import lint_templates
-    from newsletter.rendering.proof import Finding, Severity
 
     slugs = {newsletter.slug for newsletter in chosen}
     found = [one for one in lint_templates(desk.catalogue) if not one.newsletter or one.newsletter in slugs]
@@ -99,13 +99,11 @@ def proof_all(
         try:
             edition_date, made = _made(desk, newsletter, now=now, day=day)
         except NewsletterError as error:
-            found.append(
-                Finding("render-failed", Severity.ERROR, newsletter.slug, "", "template", "", str(error))
-            )
+            found.append(finding("render-failed", newsletter.slug, part="template", message=str(error)))
             continue
         if made is None:
             message = f"There is no story for {newsletter.name} on {edition_date}."
-            found.append(Finding("thin", Severity.WARNING, newsletter.slug, "", "template", "", message))
+            found.append(finding("thin", newsletter.slug, message=message))
             continue
         found.extend(made.findings)
     return tuple(found)

@@ -337,7 +337,9 @@ def findings(rows: Sequence[Finding], *, as_json: bool) -> None:
                 (f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), f"{row.code}  {where}"
             )
         )
-        out.print(f"        {row.message}", markup=False, style="dim")
+        out.print(f"        {row.message}", markup=False)
+        if row.remedy:
+            out.print(f"        {row.remedy}", markup=False, style="dim")
     kinds = ", ".join(
         f"{sum(row.severity == kind for row in rows)} {kind}s" for kind in ("error", "warning", "note")
     )

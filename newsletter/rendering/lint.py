@@ -15,7 +15,8 @@ import jinja2
 from jinja2.lexer import Lexer
 
 from newsletter.catalogue import Catalogue
-from newsletter.rendering.findings import Finding, Severity, in_order
+from newsletter.rendering.codes import finding
+from newsletter.rendering.findings import Finding, in_order
 from newsletter.rendering.vocabulary import ATTRIBUTES, PARENTS, REFUSED_TAGS
 
 _VOID = {"br", "hr", "img", "meta", "link", "input", "wbr", "col", "area"}
@@ -42,8 +43,8 @@ def lint_templates(catalogue: Catalogue) -> tuple[Finding, ...]:
     return in_order(found)
 
 
-def _finding(code: str, slug: str, where: str, message: str, severity: Severity = Severity.ERROR) -> Finding:
-    return Finding(code, severity, slug, "", "template", where, message)
+def _finding(code: str, slug: str, where: str, message: str) -> Finding:
+    return finding(code, slug, part="template", where=where, message=message)
 
 
 def _missing_blocks(catalogue: Catalogue) -> Iterator[Finding]:
@@ -175,7 +176,7 @@ class _Scan(HTMLParser):
             if "alt" not in values:
                 self._fault("image-alt", "<mj-image> has no alt.")
             if (values.get("width") or "").endswith("%"):
-                self._fault("image-width", "<mj-image> takes a width in px; percent is ignored.")
+                self._fault("image-percent", "<mj-image> takes a width in px; percent is ignored.")
         if tag == "mj-social-element" and "src" not in values and not self._in_attributes():
             self._fault(
                 "social-src",
