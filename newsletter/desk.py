@@ -391,11 +391,7 @@ class Desk:
             row = self._row(session, newsletter, day)
             if row.snapshot is None:
                 raise ThinDay(f"The {newsletter.name} of {day} holds nothing that could go out: {row.reason}")
-            errors = [finding["message"] for finding in row.findings if finding["severity"] == "error"]
-            if errors:
-                raise ProofFailed(
-                    f"The {newsletter.name} of {day} has errors in its proof: {' '.join(errors[:3])}"
-                )
+            _check_proof(newsletter, row)
             moved = move_edition(
                 session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
                 approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
@@ -531,10 +527,16 @@ class Desk:
     # --- freeze and send ------------------------------------------------------------------------
 
     def freeze(self, newsletter: Newsletter, day: date, *, now: datetime) -> int | None:
-        """Freeze the audience of an approved edition; return the id of one that is being sent, else None."""
+        """
+        Freeze the audience of an approved edition; return the id of one that is being sent, else None.
+
+        Raises:
+            ProofFailed: its proof found errors; however it came to be approved, it does not go out.
+        """
         with reading(self.engine) as session:
             row = self._row(session, newsletter, day)
         if row.status == EditionStatus.APPROVED:
+            _check_proof(newsletter, row)
             freeze(
                 self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
@@ -891,6 +893,22 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
         for change in picks.changes
         if change.url in run
     )  # fmt: skip
+
+
+def _check_proof(newsletter: Newsletter, row: EditionRow) -> None:
+    """
+    Keep an edition with an unmended error from going on.
+
+    Raises:
+        ProofFailed: names up to three of them.
+    """
+    errors = [one for one in map(Finding.from_json, row.findings) if one.severity == "error"]
+    if errors:
+        raise ProofFailed(
+            f"The {newsletter.name} of {row.edition_date} has errors in its proof: "
+            f"{' '.join(f'{one.message} {one.remedy}'.strip() for one in errors[:3])} "
+            f"See newsletter proof {newsletter.slug}"
+        )
 
 
 def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:

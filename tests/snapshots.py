@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from newsletter.articles import Image, Kind, Region, Rights, Topic
@@ -90,7 +91,11 @@ def a_snapshot(catalogue: Catalogue, slug: str) -> Snapshot:
             image = {} if not section.with_picture else {"image": an_item(1).image}
             url = f"https://www.theparallel.example/stories/{position}"
             headline = _HEADLINES[(position - 1) % len(_HEADLINES)]
-            items.append(an_item(place, full=section.full, url=url, headline=headline, **image))
+            item = an_item(place, full=section.full, url=url, headline=headline, **image)
+            if item.image:
+                own = f"https://media.theparallel.example/{position}.jpg"
+                item = replace(item, image=replace(item.image, url=own))
+            items.append(item)
         sections.append(
             SectionMade(
                 id=section.id,

@@ -100,6 +100,8 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("image-type", _W, "A picture is of a kind that mail programs do not show.", "Use JPEG, PNG or GIF."),
         Code("image-small", _W, "A picture has fewer pixels than it is shown with: it looks blurred.", "Take a larger one: newsletter edit SLUG URL --picture …"),
         Code("image-large", _W, "A picture has far more pixels than a mail shows: phones load them all.", "Take a smaller one, at most 2,400 px wide."),
+        Code("image-repeat", _W, "The same picture is shown twice.", "Take another for one of the stories: newsletter edit SLUG URL --picture …"),
+        Code("image-pixel", _W, "A story's picture is a pixel that counts readers, not a picture.", "Take another: newsletter edit SLUG URL --picture …"),
         Code("image-heavy", _W, "A picture weighs more than 1 MB (only looked at with --online).", "Take a smaller one: newsletter edit SLUG URL --picture …"),
         Code("credit-missing", _W, "A picture has no credit.", "Name its maker: newsletter edit SLUG URL --credit …"),
         Code("credit-unprinted", _E, "A picture's credit is known but not printed.", "Let the block set item.image.credit."),

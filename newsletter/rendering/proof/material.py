@@ -98,7 +98,7 @@ class Variant:
 
     def __init__(self, edition: Edition, rendered: Rendered) -> None:
         self.edition, self.rendered = edition, rendered
-        self.page = _parsed(rendered.html)
+        self.page = parsed(rendered.html)
         self.elements: tuple[Any, ...] = () if self.page is None else tuple(self.page.iter())
         body = self.page.find("body") if self.page is not None else None
         self.body = body
@@ -168,7 +168,7 @@ def content(element: Any) -> str:
     return flat("".join(element.itertext()))
 
 
-def _parsed(page: str) -> Any:
+def parsed(page: str) -> Any:
     """The page as a tree without comments (Outlook's conditions are some), or None when there is none."""
     if not page.strip():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,19 +27,28 @@ _NOT_SHOWN = (
     ".jxl",
     ".pdf",
 )  # caniemail.com, 2026-11
+_PIXEL = re.compile(r"[-_/](?:pixel|1x1|blank|spacer|tracking)[-_./]", re.IGNORECASE)
 _MOST_PIXELS = 2_400
 
 
 def check_variant(one: Variant) -> Iterator[Finding]:
     """Every picture as it is set."""
-    items = {item.image.url: item for item in one.edition.snapshot.items if item.image}
+    items: dict[str, list[Item]] = defaultdict(list)
+    for item in one.edition.snapshot.items:
+        if item.image:
+            items[item.image.url].append(item)
+    times = Counter(source for _, source in one.pictures)
     told: set[str] = set()
     for image, source in one.pictures:
-        item = items.get(source)
-        yield from _as_set(one, image, source, is_theirs=item is not None)
-        if item is not None and item.image is not None and source not in told:
+        yield from _as_set(one, image, source, is_theirs=source in items)
+        if source in items and source not in told:
             told.add(source)
-            yield from _of_story(one, item, item.image, shown=_pixels(image.get("width")))
+            for item in items[source]:
+                if item.image:
+                    yield from _of_story(one, item, item.image, shown=_pixels(image.get("width")))
+            yield from _credit(one, source, items[source])
+            if times[source] > 1:
+                yield one.find("image-repeat", where=source)
 
 
 def _as_set(one: Variant, image: Any, source: str, *, is_theirs: bool) -> Iterator[Finding]:
@@ -67,19 +77,24 @@ def _of_story(one: Variant, item: Item, image: Image, *, shown: int) -> Iterator
         yield one.find("rights-picture", where=item.url, message=message)
     if not image.alt.strip():
         yield one.find("image-undescribed", where=image.url)
-    if not image.credit.strip():
-        yield one.find(
-            "credit-missing", where=image.url, message=f"The picture of “{item.headline}” has no credit."
-        )
-    elif flat(image.credit) not in one.visible:
-        message = f"The credit “{image.credit}” is not printed."
-        yield one.find("credit-unprinted", where=image.url, message=message)
-    if image.width and image.width < shown:
+    if _PIXEL.search(urlsplit(image.url).path) or 0 < image.width <= 2:
+        yield one.find("image-pixel", where=image.url)
+    elif image.width and image.width < shown:
         message = f"The picture is {image.width} px wide and shown at {shown} px."
         yield one.find("image-small", where=image.url, message=message)
     if max(image.width, image.height) > _MOST_PIXELS:
         message = f"The picture has {image.width} × {image.height} px."
         yield one.find("image-large", where=image.url, message=message)
+
+
+def _credit(one: Variant, source: str, items: list[Item]) -> Iterator[Finding]:
+    """Stories may share a picture, and not all of them show it: one credit in print is enough."""
+    credits = [flat(item.image.credit) for item in items if item.image and item.image.credit.strip()]
+    if not credits:
+        message = f"The picture of “{items[0].headline}” has no credit."
+        yield one.find("credit-missing", where=source, message=message)
+    elif not any(credit in one.visible for credit in credits):
+        yield one.find("credit-unprinted", where=source, message=f"The credit “{credits[0]}” is not printed.")
 
 
 def _pixels(width: str | None) -> int:
