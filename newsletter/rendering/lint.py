@@ -162,7 +162,7 @@ class _Scan(HTMLParser):
         for name, value in attrs:
             if _HOLE in name:
                 continue
-            if name not in allowed:
+            if name not in allowed and (tag, name) != ("mj-style", "inline"):  # told below
                 self._fault("unknown-attribute", f"<{tag}> has no attribute {name!r}; it would be ignored.")
             text = value or ""
             if "padding" in name and _UNITLESS_ZERO.search(text):

@@ -46,7 +46,7 @@ Declaration = tuple[str, str, bool]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What decides contrast: colours as red, green, blue of 0 to 1; size in px. *is_known*: no picture behind."""
+    """What decides contrast: colours as red, green, blue of 0 to 1; size in px, 0 for none. *is_known*: no picture behind."""
 
     colour: Colour = (0.0, 0.0, 0.0)
     ground: Colour = (1.0, 1.0, 1.0)
@@ -213,7 +213,7 @@ def _computed(tag: str, values: dict[str, str], above: Style) -> Style:
     hidden = values.get("display") == "none" or values.get("visibility") in ("hidden", "collapse")
     told = replace(
         above, size=size, weight=_weight(tag, values.get("font-weight", ""), above.weight),
-        is_hidden=above.is_hidden or hidden or size == 0,
+        is_hidden=above.is_hidden or hidden,
         is_known=above.is_known and "url(" not in values.get("background-color", ""),
     )  # fmt: skip
     if ground is not None and ground.alpha > 0:

@@ -64,17 +64,25 @@ def _size(one: Variant) -> Iterator[Finding]:
 
 def _conditions(one: Variant) -> Iterator[Finding]:
     """Conditions open and close in turn; none stands within another."""
-    is_open = False
-    for found in _CONDITION.finditer(one.rendered.html):
-        opens = found[0].startswith("<!--[if")
-        if opens == is_open:
-            around = one.rendered.html[found.start() : found.start() + 60]
-            what = "begins within another" if opens else "ends that did not begin"
-            yield one.find("mso-balance", where=around, message=f"A condition for Outlook {what}.")
+    page, opened = one.rendered.html, -1
+    for found in _CONDITION.finditer(page):
+        if found[0].startswith("<!--[if"):
+            if opened >= 0:
+                break
+            opened = found.start()
+        elif opened < 0:
+            around = page[max(0, found.start() - 40) : found.end()]
+            yield one.find(
+                "mso-balance", where=around, message="A condition for Outlook ends that did not begin."
+            )
             return
-        is_open = opens
-    if is_open:
-        yield one.find("mso-balance", message="The last condition for Outlook is not closed.")
+        else:
+            opened = -1
+    if opened >= 0:
+        around = page[opened : opened + 60]
+        yield one.find(
+            "mso-balance", where=around, message="A condition for Outlook is not closed before the next."
+        )
 
 
 def _layout(one: Variant) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
 
 @lru_cache(maxsize=8_192)
 def _fault(style: Style, scheme: str) -> str:
-    if style.is_hidden or not style.is_known:
+    if style.is_hidden or not style.is_known or not style.size:
         return ""
     ratio = contrast(style.colour, style.ground)
     if ratio < _UNREADABLE:
