@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.desk import Desk, Made
     from newsletter.edition import Rendered
+    from newsletter.feeds.fetch import Fetcher
     from newsletter.rendering.proof import Finding
+    from newsletter.rendering.proof.online import Looked
 
 _LOOK_SECONDS = 8.0
 
@@ -119,18 +121,22 @@ def proof_all(
 def _followed(desk: Desk, pages: Sequence[tuple[str, Sequence[Rendered]]]) -> tuple[Finding, ...]:
     """What does not answer of the links and pictures of *pages*."""
     from newsletter.feeds.fetch import Fetcher
-    from newsletter.rendering.proof.online import Looked, follow
+    from newsletter.rendering.proof.online import follow
 
-    with Fetcher(allow_private=desk.settings.allow_private_sources, total_seconds=_LOOK_SECONDS) as fetcher:
+    allowed = desk.settings.allow_private_sources
+    with Fetcher(allow_private=allowed, total_seconds=_LOOK_SECONDS) as fetcher:
+        return follow(pages, lambda address: look_at(fetcher, address))
 
-        def look(address: str) -> Looked:
-            try:
-                seen = fetcher.look(address)
-            except SourceError as error:
-                return Looked(trouble=str(error))
-            return Looked(seen.status, seen.content_type, seen.size_bytes)
 
-        return follow(pages, look)
+def look_at(fetcher: Fetcher, address: str) -> Looked:
+    """What an address answers, asked as carefully as feeds are."""
+    from newsletter.rendering.proof.online import Looked
+
+    try:
+        seen = fetcher.look(address)
+    except SourceError as error:
+        return Looked(trouble=str(error).replace(address, "The address", 1))
+    return Looked(seen.status, seen.content_type, seen.size_bytes)
 
 
 def test_send(
