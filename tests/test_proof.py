@@ -348,7 +348,13 @@ def test_a_block_that_is_missing_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "code"),
-    [('<mj-text colour="{{ ink }}">x</mj-text>', "unknown-attribute"), ("<mj-foo>x</mj-foo>", "unknown-tag")],
+    [
+        ('<mj-text colour="{{ ink }}">x</mj-text>', "unknown-attribute"),
+        ("<mj-foo>x</mj-foo>", "unknown-tag"),
+        ("<mj-section></mj-section>", "misplaced"),
+        ('<mj-text padding="0 4px">x</mj-text>', "unitless-zero"),
+        ("<mj-text><p>x</p></mj-button>", "tag-unopened"),
+    ],
 )
 def test_what_mjml_ignores_is_found_in_what_was_compiled(tmp_path: Path, written: str, code: str) -> None:
     """With the template and line that wrote it, in every variant that has it; the bytes' hash does not know."""

@@ -100,6 +100,9 @@ def proof_all(
 
     slugs = {newsletter.slug for newsletter in chosen}
     found = [one for one in lint_templates(desk.catalogue) if not one.newsletter or one.newsletter in slugs]
+    linted = {
+        (one.code, one.where) for one in found
+    }  # once as it is written, not once more as it is compiled
     pages = []
     for newsletter in chosen:
         try:
@@ -111,7 +114,7 @@ def proof_all(
             message = f"There is no story for {newsletter.name} on {edition_date}."
             found.append(finding("thin", newsletter.slug, message=message))
             continue
-        found.extend(made.findings)
+        found.extend(one for one in made.findings if (one.code, one.where) not in linted)
         pages.append((newsletter.slug, made.renderings))
     if online:
         found.extend(_followed(desk, pages))

@@ -1,17 +1,16 @@
-"""What MJML compiles without a word and sets wrong, read from the rendered MJML: every line that is used, and no other."""
+"""What MJML sets wrong, read from the rendered MJML: every tag that is used, and no other."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from newsletter.rendering.vocabulary import ATTRIBUTES, REFUSED_TAGS
+from newsletter.rendering.rules import Fault, faults_of
 
-_TAG = re.compile(r"<(mj[\w-]*)((?:\s+[^\s=>/\"']+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*)\s*/?>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"([^\s=>/\"']+)(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?")
-_DEFAULTS = re.compile(r"<mj-attributes>.*?</mj-attributes>", re.DOTALL)
+_TAG = re.compile(r"<(/?)([a-zA-Z][\w:-]*)((?:[^\"'>]|\"[^\"]*\"|'[^']*')*)>")
+_ATTRIBUTE = re.compile(r"([^\s=/\"'>]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'))?")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +23,36 @@ class Oddity:
 
 
 def oddities(source: str) -> tuple[Oddity, ...]:
-    """Return the unknown tags and attributes of a rendered MJML page."""
-    defaults = _DEFAULTS.search(source)
-    start, end = defaults.span() if defaults else (0, 0)
-    found: list[Oddity] = []
+    """Return what is wrong in a rendered MJML page that compiles nevertheless."""
+    source = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), source)
+    found: list[tuple[int, Fault]] = []
+    above: list[str] = []
     for tag in _TAG.finditer(source):
-        for code, message in _of_tag(tag[1], tag[2], start <= tag.start() < end):
-            found.append(Oddity(code, message, source.count("\n", 0, tag.start())))
-    return tuple(found)
+        closes, name, attributes = tag.groups()
+        is_mjml = name[:2].lower() == "mj"
+        if closes:
+            if is_mjml:
+                found += [(tag.start(), fault) for fault in _closed(name.lower(), above)]
+            continue
+        parent = above[-1] if above else ""
+        faults = _of_tag(name.lower(), tag[0], attributes, parent, "mj-attributes" in above)
+        found += [(tag.start(), fault) for fault in faults]
+        if is_mjml and not attributes.endswith("/"):
+            above.append(name.lower())
+    return tuple(Oddity(code, message, source.count("\n", 0, at)) for at, (code, message) in found)
 
 
-@lru_cache(maxsize=4_096)
-def _of_tag(tag: str, attributes: str, sets_defaults: bool) -> tuple[tuple[str, str], ...]:
-    return tuple(_faults(tag, attributes, sets_defaults))
+def _closed(name: str, above: list[str]) -> list[Fault]:
+    """Take *name*, and whatever was left open in it, from the tags *above*."""
+    if name not in above:
+        return [("tag-unopened", f"</{name}> closes nothing here.")]
+    faults = []
+    while (last := above.pop()) != name:
+        faults.append(("tag-unclosed", f"<{last}> is not closed before </{name}>."))
+    return faults
 
 
-def _faults(tag: str, attributes: str, sets_defaults: bool) -> Iterator[tuple[str, str]]:
-    if tag in REFUSED_TAGS:
-        yield "refused-tag", f"<{tag}>: {REFUSED_TAGS[tag]}."
-        return
-    if tag not in ATTRIBUTES:
-        yield "unknown-tag", f"<{tag}> is no MJML that is compiled: it would reach the reader as it stands."
-        return
-    allowed = ATTRIBUTES[tag] | (ATTRIBUTES["mj-class"] if sets_defaults else frozenset())
-    for attribute in _ATTRIBUTE.finditer(attributes):
-        if attribute[1] not in allowed:
-            yield "unknown-attribute", f"<{tag}> has no attribute {attribute[1]!r}; it is ignored."
+@lru_cache(maxsize=8_192)
+def _of_tag(name: str, raw: str, attributes: str, parent: str, sets_defaults: bool) -> tuple[Fault, ...]:
+    pairs = [(one[1].lower(), one[2] or one[3] or "") for one in _ATTRIBUTE.finditer(attributes)]
+    return tuple(faults_of(name, pairs, raw=raw, parent=parent, sets_defaults=sets_defaults))

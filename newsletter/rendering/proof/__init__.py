@@ -26,9 +26,9 @@ from newsletter.rendering.proof import (
     structure,
     words,
 )
-from newsletter.rendering.proof.material import CLIP_BYTES, Edition, Variant
+from newsletter.rendering.proof.material import CLIP_BYTES, Edition, Variant, tracked_bytes
 
-__all__ = ["CLIP_BYTES", "Finding", "Severity", "blocks", "proof"]
+__all__ = ["CLIP_BYTES", "Finding", "Severity", "blocks", "proof", "tracked_bytes"]
 
 _OF_A_VARIANT = (
     headers.check_variant, structure.check_variant, contrast.check_variant, clients.check_variant, links.check_variant,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html as html_entities
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -148,10 +148,7 @@ class Variant:
     @property
     def tracked_bytes(self) -> int:
         """The size of the HTML once click tracking has lengthened every link that it may."""
-        links = sum(
-            address.startswith("http") and link.get("clicktracking") != "off" for link, address in self.links
-        )
-        return self.rendered.size_bytes + int(links) * TRACKED_BYTES
+        return _tracked(self.rendered, (link for link, _ in self.links))
 
     def find(
         self, code: str, part: str = "html", *, where: str = "", message: str = "", is_theirs: bool = False
@@ -161,6 +158,20 @@ class Variant:
             code, self.edition.newsletter.slug, variant=self.rendered.variant, part=part, where=where[:300],
             message=message, at_most=Severity.WARNING if is_theirs else Severity.ERROR,
         )  # fmt: skip
+
+
+def tracked_bytes(rendered: Rendered) -> int:
+    """The size of the HTML of a variant once click tracking has lengthened every link that it may."""
+    page = parsed(rendered.html)
+    return _tracked(rendered, page.iter("a") if page is not None else ())
+
+
+def _tracked(rendered: Rendered, links: Iterable[Any]) -> int:
+    lengthened = sum(
+        (link.get("href") or "").strip().startswith("http") and link.get("clicktracking") != "off"
+        for link in links
+    )
+    return rendered.size_bytes + int(lengthened) * TRACKED_BYTES
 
 
 def content(element: Any) -> str:
