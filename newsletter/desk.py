@@ -643,9 +643,9 @@ class Desk:
             Picks(newsletter.slug, (), (), ()),
             snapshot,
             self.renderer.render_all(snapshot),
-            now=now,
+            now=wrong.made_at,  # a story is as old as it was when it was chosen
         )
-        errors = [finding.message for finding in made.findings if finding.severity == "error"]
+        errors = [f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error"]
         if errors:
             raise ProofFailed(
                 f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"

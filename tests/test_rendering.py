@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from datetime import date
+from html import unescape
 from pathlib import Path
 
+import nh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import html
 
+from newsletter.articles import Image
 from newsletter.catalogue import Catalogue, load_catalogue
 from newsletter.edition import PERSONAL_TAGS, for_variant
 from newsletter.errors import CatalogueError, TemplateError
@@ -18,7 +22,7 @@ from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.lint import lint_templates
 from newsletter.rendering.proof.words import LEFTOVER
 from newsletter.store.editions import dump_snapshot, load_snapshot
-from newsletter.tokens import neutralise
+from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from tests.builders import ROOT, the_catalogue
 from tests.snapshots import a_snapshot
 
@@ -51,6 +55,20 @@ def test_rendering_is_deterministic_and_tags_stay() -> None:
             max(len(line) for line in rendered.text.splitlines() if "http" not in line and "[[" not in line)
             <= 72
         )
+
+
+def test_an_attribute_keeps_its_letters() -> None:
+    """MJML would write vowel signs, joiners and backslashes of an alt as their numbers."""
+    snapshot = a_snapshot(CATALOGUE, "today")
+    section, *others = snapshot.sections
+    words = "नमस्ते, Erdog\u0306an, C:\\a, 👩\u200d🚀, {\u2060{ x }\u2060}"
+    image = Image("https://m.example.org/a.jpg", words, words, words, 900, 600)
+    items = (replace(section.items[0], image=image),)
+    changed = replace(snapshot, sections=(replace(section, items=items), *others))
+
+    page = html.document_fromstring(RENDERER.render(changed, "free").html)
+
+    assert [one.get("alt") for one in page.iter("img") if one.get("src") == image.url] == [words]
 
 
 def test_every_change_changes_the_hash() -> None:
@@ -145,6 +163,16 @@ def test_the_linter_names_what_mjml_accepts_silently(templates: Path, markup: st
 def test_the_shipped_templates_lint_clean() -> None:
     """No finding in any template."""
     assert lint_templates(CATALOGUE) == ()
+
+
+@given(st.text(alphabet="{}%<>*|[]# ab", max_size=30))
+def test_neutralised_fragments_and_addresses_are_no_tokens(text: str) -> None:
+    """Sanitised HTML as it will be read, and addresses, in which nothing invisible may stand."""
+    fragment = neutralise_fragment(nh3.clean(text, tags={"b"}))
+    address = neutralise_address(f"https://x.example/{text}")
+
+    assert not LEFTOVER.search(unescape(fragment).replace("Undefined", ""))
+    assert not LEFTOVER.search(address) and "[[" not in address and "\u2060" not in address
 
 
 @given(st.text(alphabet="{}%<>*|[]# ab", max_size=30))

@@ -84,6 +84,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
     "Words": (
         Code("leftover-token", _E, "A template token is left over: the reader would see it.", "Fill it or take it out of the template or words."),
         Code("unfilled-tag", _E, "A personal tag that nobody fills.", "Use unsubscribe_url, preferences_url or view_url; there are no others."),
+        Code("tag-misplaced", _E, "A personal link stands where it is no link: its token would be shown, or handed to another site.", "Use it only as the whole address of a link, or on a line of the text part."),
         Code("placeholder", _E, "A mark for what is still to come was left in: TK, lorem ipsum, XXX or the like.", "Write what belongs there, or edit the story."),
         Code("text-markup", _E, "There is markup in the text part.", "Use the filter plain in the text template."),
         Code("double-escape", _W, "Something was escaped twice: &amp;amp; for an ampersand.", "Edit the story's words, or take a doubled escape out of the template."),

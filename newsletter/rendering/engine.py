@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -55,7 +57,7 @@ class Renderer:
         environment = self._environment(snapshot.newsletter)
         source = _jinja(environment, BODY_HTML, context)
         try:
-            page = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
+            page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
         except (ValueError, UnicodeEncodeError) as error:
             raise self._explain(snapshot.newsletter, context, error) from error
         text = _tidy(_jinja(environment, BODY_TEXT, context))
@@ -144,6 +146,21 @@ class Renderer:
             template=where.template,
             line=where.line,
         )
+
+
+# mjml-python 1.4.2 writes attributes as Rust debugs strings: a vowel sign in an alt becomes \u{94d}, a backslash two.
+_ODD = re.compile(r"[^\x00-\x5b\x5d-\x7f]")
+_ODD_TAG = re.compile(r"<[a-zA-Z][^<>]*?[^\x00-\x5b\x5d-\x7f][^<>]*>")
+
+
+def _spelt_out(source: str) -> str:
+    """*source* with what MJML would garble in attributes as character references, and line ends as it takes them."""
+
+    def spell(letter: re.Match[str]) -> str:
+        is_garbled = letter[0] == "\\" or unicodedata.category(letter[0])[0] in "MCZ"
+        return f"&#{ord(letter[0])};" if is_garbled else letter[0]
+
+    return _ODD_TAG.sub(lambda tag: _ODD.sub(spell, tag[0]), source.replace("\r\n", "\n"))
 
 
 def _escapes(name: str | None) -> bool:

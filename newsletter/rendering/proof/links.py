@@ -45,20 +45,21 @@ def check_variant(one: Variant) -> Iterator[Finding]:
             seen.add(address)
             yield from _address(one, "html", address)
         yield from _words(one, link, address)
-    for address in _IN_TEXT.findall(one.rendered.text):
+    for found in _IN_TEXT.findall(one.rendered.text):
+        address = found.rstrip(".,;:!?)]}’”»\u2069")
         if address not in seen:
             seen.add(address)
-            yield from _address(one, "text", address.rstrip(".,;:!?)"))
+            yield from _address(one, "text", address)
     for _, address in one.pictures:
         if address not in seen and "link-private" in dict(faults(address)):
-            yield one.find("link-private", where=address, is_theirs=address in one.edition.addresses)
+            yield one.find("link-private", where=address, is_theirs=one.edition.is_theirs(address))
         seen.add(address)
 
 
 def _address(one: Variant, part: str, address: str) -> Iterator[Finding]:
     for code, message in faults(address):
         yield one.find(
-            code, part, where=address or "empty", message=message, is_theirs=address in one.edition.addresses
+            code, part, where=address or "empty", message=message, is_theirs=one.edition.is_theirs(address)
         )
 
 
@@ -69,7 +70,7 @@ def _words(one: Variant, link: Any, address: str) -> Iterator[Finding]:
     elif words.casefold().rstrip(" .!→»") in _VAGUE:
         yield one.find(
             "link-vague", where=address, message=f"A link says only “{words}”.",
-            is_theirs=address in one.edition.addresses,
+            is_theirs=one.edition.is_theirs(address),
         )  # fmt: skip
 
 

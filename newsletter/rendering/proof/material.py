@@ -25,11 +25,11 @@ PERSONAL = frozenset(PERSONAL_TAGS.values())
 
 _MARKUP = re.compile(r"<[^>]+>")
 _HREF = re.compile(r'href="([^"]*)"')
-_MARKS = ("\u2068", "\u2069", "\u2060")
+_MARKS = ("\u2068", "\u2069")
 
 
 def flat(text: str) -> str:
-    """*text* on one line, without the marks that keep directions or tokens apart."""
+    """*text* on one line, without the marks that keep directions apart."""
     if not text.isascii():
         for mark in _MARKS:
             text = text.replace(mark, "")
@@ -67,12 +67,12 @@ class Edition:
 
     @cached_property
     def words(self) -> str:
-        """All words that came from sources: what looks odd there is theirs."""
-        return "\n".join(text for item in self.snapshot.items for text in words_of(item))
+        """All words that came from sources, flat: what looks odd there is theirs."""
+        return "\n".join(flat(text) for item in self.snapshot.items for text in words_of(item))
 
     @cached_property
     def addresses(self) -> frozenset[str]:
-        """All addresses that came from sources."""
+        """All addresses that came from sources, without spaces."""
         found: set[str] = set()
         for item in self.snapshot.items:
             found.add(item.url)
@@ -80,17 +80,15 @@ class Edition:
                 found.add(item.image.url)
             for paragraph in item.paragraphs:
                 found.update(map(html_entities.unescape, _HREF.findall(paragraph)))
-        return frozenset(found)
+        return frozenset("".join(address.split()) for address in found)
+
+    def is_theirs(self, address: str) -> bool:
+        """Whether a source gave *address*, as a link or in its words."""
+        return "".join(address.split()) in self.addresses or (bool(address) and address in self.words)
 
     def find(self, code: str, *, part: str = "html", where: str = "", message: str = "") -> Finding:
         """A finding about the edition as a whole."""
         return finding(code, self.newsletter.slug, part=part, where=where, message=message)
-
-    def warn(self, code: str, *, part: str = "html", where: str = "", message: str = "") -> Finding:
-        """A finding that a source caused: at most a warning."""
-        return finding(
-            code, self.newsletter.slug, part=part, where=where, message=message, at_most=Severity.WARNING
-        )
 
 
 class Variant:

@@ -38,6 +38,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
             message = f"“{words}” was left in." if code == "placeholder" else ""
             yield one.find(code, part, where=words, message=message, is_theirs=is_theirs)
     yield from _markup(one)
+    yield from _misplaced(one)
 
 
 @lru_cache(maxsize=16_384)
@@ -64,9 +65,30 @@ def _tokens(one: Variant) -> Iterator[Finding]:
             yield one.find("unfilled-tag", part, where=tag)
 
 
+def _misplaced(one: Variant) -> Iterator[Finding]:
+    """A personal tag is the whole address of a link, or a line of the text part, and stands nowhere else."""
+    for part, words in (("subject", one.rendered.subject), ("preheader", one.rendered.preheader)):
+        if any(tag in words for tag in PERSONAL):
+            yield one.find("tag-misplaced", part, where=words)
+    if one.rendered.html.count("[[nl:") == sum(address in PERSONAL for _, address in one.links):
+        return
+    for element in one.elements:
+        values = [
+            value
+            for name, value in element.items()
+            if (element.tag, name) != ("a", "href") or value.strip() not in PERSONAL
+        ]
+        for words in (*values, element.text or "", element.tail or ""):
+            if any(tag in words for tag in PERSONAL):
+                yield one.find("tag-misplaced", where=words)
+
+
 def _markup(one: Variant) -> Iterator[Finding]:
+    theirs = one.edition.words.casefold()  # a template may set capitals
     for found in _MARKUP_IN_TEXT.finditer(one.rendered.text):
-        if found[0] not in one.edition.words:  # what looks like markup there was written so by an author
+        if (
+            flat(found[0]) not in one.edition.words
+        ):  # what looks like markup there was written so by an author
             yield one.find("text-markup", "text", where=found[0][:_SHORT])
     if found_twice := _DOUBLE_ESCAPED.search(one.rendered.html):
         yield one.find("double-escape", where=found_twice[0])
