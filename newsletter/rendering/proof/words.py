@@ -84,11 +84,9 @@ def _misplaced(one: Variant) -> Iterator[Finding]:
 
 
 def _markup(one: Variant) -> Iterator[Finding]:
-    theirs = one.edition.words.casefold()  # a template may set capitals
     for found in _MARKUP_IN_TEXT.finditer(one.rendered.text):
-        if (
-            flat(found[0]) not in one.edition.words
-        ):  # what looks like markup there was written so by an author
+        # What looks like markup in the story was written so by its author; a template may set capitals.
+        if flat(found[0]).casefold() not in one.edition.words.casefold():
             yield one.find("text-markup", "text", where=found[0][:_SHORT])
     if found_twice := _DOUBLE_ESCAPED.search(one.rendered.html):
         yield one.find("double-escape", where=found_twice[0])
