@@ -142,6 +142,7 @@ def making_up(catalogue: Catalogue) -> tuple[float, int]:
                 snapshot,
                 renderer.render_all(snapshot),
                 base_url="https://x.example",
+                now=NOW,
             )
             stories += snapshot.stories
 

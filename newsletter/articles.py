@@ -143,6 +143,13 @@ _TRACKING = re.compile(
     r"__twitter_impression|emc|campaign_id|instance_id|segment_id|regi_id|user_id|partner_id)$",
     re.IGNORECASE,
 )
+
+
+def is_tracking(name: str) -> bool:
+    """Whether a parameter of this name says where a click came from."""
+    return _TRACKING.match(name) is not None
+
+
 _TRACKING_VALUES = {
     "ref": {"rss", "feed", "feeds", "twitter", "facebook"},
     "source": {"rss", "feed"},
@@ -183,7 +190,7 @@ def canonical_url(url: str) -> str:
     kept = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if not _TRACKING.match(name) and value.lower() not in _TRACKING_VALUES.get(name.lower(), ())
+        if not is_tracking(name) and value.lower() not in _TRACKING_VALUES.get(name.lower(), ())
     ]
     return urlunsplit(("https", host.lower(), path, urlencode(kept), ""))
 

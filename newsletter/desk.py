@@ -41,13 +41,15 @@ from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
 from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
+from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
-from newsletter.rendering.proof import Finding, Severity, blocks, proof
+from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
     RAN,
     current_edition,
     editions,
+    last_lines_before,
     last_run_before,
     load_renderings,
     load_snapshot,
@@ -275,9 +277,12 @@ class Desk:
         now: datetime,
     ) -> Made:
         """What is rendered, with its findings."""
+        with reading(self.engine) as session:
+            last = last_lines_before(session, newsletter.slug, snapshot.edition_date)
         findings = proof(
-            newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url
-        )
+            newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url, now=now,
+            last=last,
+        )  # fmt: skip
         return Made(picks, snapshot, renderings, (*findings, *_source_changes(newsletter, picks)))
 
     def prepare(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account:
@@ -386,11 +391,7 @@ class Desk:
             row = self._row(session, newsletter, day)
             if row.snapshot is None:
                 raise ThinDay(f"The {newsletter.name} of {day} holds nothing that could go out: {row.reason}")
-            errors = [finding["message"] for finding in row.findings if finding["severity"] == "error"]
-            if errors:
-                raise ProofFailed(
-                    f"The {newsletter.name} of {day} has errors in its proof: {' '.join(errors[:3])}"
-                )
+            _check_proof(newsletter, row)
             moved = move_edition(
                 session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
                 approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
@@ -526,10 +527,16 @@ class Desk:
     # --- freeze and send ------------------------------------------------------------------------
 
     def freeze(self, newsletter: Newsletter, day: date, *, now: datetime) -> int | None:
-        """Freeze the audience of an approved edition; return the id of one that is being sent, else None."""
+        """
+        Freeze the audience of an approved edition; return the id of one that is being sent, else None.
+
+        Raises:
+            ProofFailed: its proof found errors; however it came to be approved, it does not go out.
+        """
         with reading(self.engine) as session:
             row = self._row(session, newsletter, day)
         if row.status == EditionStatus.APPROVED:
+            _check_proof(newsletter, row)
             freeze(
                 self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
@@ -636,9 +643,9 @@ class Desk:
             Picks(newsletter.slug, (), (), ()),
             snapshot,
             self.renderer.render_all(snapshot),
-            now=now,
+            now=wrong.made_at,  # a story is as old as it was when it was chosen
         )
-        errors = [finding.message for finding in made.findings if finding.severity == "error"]
+        errors = [f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error"]
         if errors:
             raise ProofFailed(
                 f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
@@ -878,14 +885,30 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
     """What sources said anew under an editor's edits: told, never silently taken."""
     run = {pick.article.url for pick in picks.picked}
     return tuple(
-        Finding(
-            "source-changed", Severity.NOTE, newsletter.slug, "", "html", change.url,
-            f"The source has a new {change.field.replace('_', ' ')} since {change.actor or 'an editor'} changed it: "
-            f"“{change.now}” (it was “{change.was}”). The edit stands; edit again, or undo it to take the source's.",
+        finding(
+            "source-changed", newsletter.slug, where=change.url,
+            message=f"The source has a new {change.field.replace('_', ' ')} since {change.actor or 'an editor'} changed "
+            f"it: “{change.now}” (it was “{change.was}”).",
         )
         for change in picks.changes
         if change.url in run
     )  # fmt: skip
+
+
+def _check_proof(newsletter: Newsletter, row: EditionRow) -> None:
+    """
+    Keep an edition with an unmended error from going on.
+
+    Raises:
+        ProofFailed: names up to three of them.
+    """
+    errors = [one for one in map(Finding.from_json, row.findings) if one.severity == "error"]
+    if errors:
+        raise ProofFailed(
+            f"The {newsletter.name} of {row.edition_date} has errors in its proof: "
+            f"{' '.join(f'{one.message} {one.remedy}'.strip() for one in errors[:3])} "
+            f"See newsletter proof {newsletter.slug}"
+        )
 
 
 def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
@@ -903,7 +926,7 @@ def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
         first = next(finding for finding in made.findings if finding.severity == "error")
         return (
             EditionStatus.HELD,
-            f"The proof found errors: {first.message} See newsletter proof {newsletter.slug}",
+            f"The proof found errors: {first.message} {first.remedy} See newsletter proof {newsletter.slug}",
         )
     if newsletter.approval == "auto":
         return EditionStatus.APPROVED, ""

@@ -9,7 +9,7 @@ readers must not get is gone from the value before a template sees it, so no tem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -149,9 +149,20 @@ def for_variant(snapshot: Snapshot, variant: str) -> Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What compiling accepted without a word and set wrong; *where* is template:line."""
+
+    code: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """
     One variant, final but for the personal tags (``PERSONAL_TAGS``), which are still unfilled.
+
+    *faults* were seen while it was made; they are told in the proof, and are no part of its bytes.
     """
 
     variant: str
@@ -159,6 +170,7 @@ class Rendered:
     preheader: str
     html: str
     text: str
+    faults: tuple[Fault, ...] = field(default=(), compare=False)
 
     @property
     def size_bytes(self) -> int:

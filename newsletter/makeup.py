@@ -27,11 +27,13 @@ from newsletter.catalogue import Advert, Newsletter, Publication
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
 from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
-from newsletter.tokens import neutralise
+from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from newsletter.wording import LINES, Wording
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
+# An address cannot hold an invisible joiner; a token in it is escaped instead (RFC 3986 allows none of these).
+_ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in '[]{}<>|"\\^` '})
 _INLINE = {"em", "i", "strong", "b", "a", "br"}
 _WORDS = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
@@ -246,11 +248,11 @@ def _paragraphs(body: str) -> tuple[str, ...]:
             inner, tags=_INLINE, attributes={"a": {"href"}}, link_rel=None, attribute_filter=_absolute
         ).strip()
         if text:
-            found.append(neutralise(prefix + " ".join(text.split())))
+            found.append(neutralise_fragment(prefix + " ".join(text.split())))
 
     leading = (root.text or "").strip()
     if leading:
-        found.append(neutralise(nh3.clean(leading, tags=set())))
+        found.append(neutralise_fragment(nh3.clean(leading, tags=set())))
     for child in root:
         if child.tag in ("ul", "ol"):
             for entry in child.iter("li"):
@@ -267,7 +269,7 @@ def _absolute(_tag: str, _name: str, value: str) -> str | None:
     """Keep a link that leads somewhere from a mail; what does not becomes plain words."""
     parts = urlsplit(value)
     whole = (parts.scheme in ("http", "https") and parts.netloc) or (parts.scheme == "mailto" and parts.path)
-    return value if whole else None
+    return neutralise_address(value) if whole else None
 
 
 def _words(
@@ -319,8 +321,9 @@ def _picture(image: Image | None) -> Image | None:
     if image is None:
         return None
     return replace(
-        image, alt=neutralise(image.alt), caption=neutralise(image.caption), credit=neutralise(image.credit)
-    )
+        image, url=neutralise_address(image.url), alt=neutralise(image.alt), caption=neutralise(image.caption),
+        credit=neutralise(image.credit),
+    )  # fmt: skip
 
 
 def _first_words(text: str, limit: int) -> str:

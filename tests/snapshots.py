@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from newsletter.articles import Image, Kind, Region, Rights, Topic
@@ -10,6 +11,28 @@ from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.wording import Number, Question, Quote, ThisDay, Wording
 
 _PICTURES = ("harbour", "field", "tower", "river")
+_HEADLINES = (
+    "Harvest comes early to the terraces, and the pickers set the price",
+    "A court orders the river to be counted as a neighbour",
+    "Where the ferries stopped, a town learns to wait for the tide again",
+    "The last signal box on the coast line closes its shutters",
+    "Students teach the ministry how to read its own budget",
+    "Three valleys agree on one reservoir and no name for it",
+    "After the fair, the glassblowers count what did not break",
+    "A radio station broadcasts silence to save its masts",
+    "Nurses in the islands vote for longer nights and shorter weeks",
+    "Snow arrives late, so the school of skiing opens a library",
+    "The market that moved at midnight finds its customers by smell",
+    "Cartographers quarrel over an island that is only there in March",
+    "Farmers sell shade by the hour beside the new motorway",
+    "An orchestra rehearses in the depot while its hall dries out",
+    "The bridge keeper retires, and nobody knows where the key is",
+    "Fishing boats go electric, one battery between two harbours",
+    "A dictionary of winds is finished after forty years",
+    "Parliament debates whether a forest can be late",
+    "Old looms return to the mill with younger hands",
+    "The census finds a village that had been counted twice",
+)
 _PARAGRAPHS = (
     "The first ferry of the day used to leave at five, before the bakers were done. Now it leaves at seven, "
     "and the forty minutes it takes to cross the bay are the only quiet ones the <em>harbour master</em> has.",
@@ -25,11 +48,7 @@ def an_item(position: int, *, full: bool = False, **fields: object) -> Item:
     values: dict[str, object] = {
         "position": position,
         "url": f"https://www.theparallel.example/stories/{position}",
-        "headline": (
-            "Where the ferries stopped, a town learns to wait for the tide again",
-            "Harvest comes early to the terraces, and the pickers set the price",
-            "A court orders the river to be counted as a neighbour",
-        )[position % 3],
+        "headline": _HEADLINES[(position - 1) % len(_HEADLINES)],
         "source_name": ("The Parallel", "La Gaceta del Sur", "Le Courrier des Îles")[position % 3],
         "published_at": datetime(2026, 11, 19, 18, position % 60, tzinfo=UTC),
         "kicker": ("Coast", "Work", "")[position % 3],
@@ -71,7 +90,12 @@ def a_snapshot(catalogue: Catalogue, slug: str) -> Snapshot:
             position += 1
             image = {} if not section.with_picture else {"image": an_item(1).image}
             url = f"https://www.theparallel.example/stories/{position}"
-            items.append(an_item(place, full=section.full, url=url, **image))
+            headline = _HEADLINES[(position - 1) % len(_HEADLINES)]
+            item = an_item(place, full=section.full, url=url, headline=headline, **image)
+            if item.image:
+                own = f"https://media.theparallel.example/{position}.jpg"
+                item = replace(item, image=replace(item.image, url=own))
+            items.append(item)
         sections.append(
             SectionMade(
                 id=section.id,

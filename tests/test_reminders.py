@@ -186,7 +186,9 @@ def test_every_newsletter_can_hold_reminders(slug: str) -> None:
     snapshot, made = reminded(slug)
     words = {f"paying+{one.id}": one.headline for one in snapshot.reminders}
 
-    found = proof(CATALOGUE[slug], CATALOGUE.publication, snapshot, made, base_url="https://m.example")
+    found = proof(
+        CATALOGUE[slug], CATALOGUE.publication, snapshot, made, base_url="https://m.example", now=NOW
+    )
 
     assert found == ()
     assert [one.variant for one in made] == ["free", "paying", *words]
@@ -206,7 +208,9 @@ def test_the_proof_finds_a_reminder_where_it_may_not_be() -> None:
         replace(by_name["paying"], variant="paying+trial-ending"),
     )
 
-    found = proof(CATALOGUE["today"], CATALOGUE.publication, snapshot, swapped, base_url="https://m.example")
+    found = proof(
+        CATALOGUE["today"], CATALOGUE.publication, snapshot, swapped, base_url="https://m.example", now=NOW
+    )
 
     assert {(one.code, one.variant, one.part) for one in found} == {
         ("gate-reminder", "paying", "html"), ("gate-reminder", "paying", "text"),

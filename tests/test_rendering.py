@@ -1,50 +1,34 @@
-"""One render path: gates, determinism, faults mapped to template lines, the linter, and every finding once."""
+"""One render path: gates, determinism, faults mapped to template lines, the linter."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from dataclasses import replace
+from datetime import date
+from html import unescape
 from pathlib import Path
 
+import nh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import html
 
-from newsletter.articles import Rights
+from newsletter.articles import Image
 from newsletter.catalogue import Catalogue, load_catalogue
-from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_variant
+from newsletter.edition import PERSONAL_TAGS, for_variant
 from newsletter.errors import CatalogueError, TemplateError
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.lint import lint_templates
-from newsletter.rendering.proof import _LEFTOVER, proof
+from newsletter.rendering.proof.words import LEFTOVER
 from newsletter.store.editions import dump_snapshot, load_snapshot
-from newsletter.tokens import neutralise
+from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from tests.builders import ROOT, the_catalogue
 from tests.snapshots import a_snapshot
 
 CATALOGUE = the_catalogue()
 SLUGS = [newsletter.slug for newsletter in CATALOGUE.newsletters]
 RENDERER = Renderer(CATALOGUE)
-
-
-def codes(
-    snapshot: Snapshot, *rendered: Rendered, base_url: str = "https://mail.theparallel.example"
-) -> set[str]:
-    """The codes a proof finds."""
-    newsletter = CATALOGUE[snapshot.newsletter]
-    return {f.code for f in proof(newsletter, CATALOGUE.publication, snapshot, rendered, base_url=base_url)}
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_a_full_edition_of_each_is_clean(slug: str) -> None:
-    """Every newsletter with every section filled: no finding at all, both variants below the clip."""
-    snapshot = a_snapshot(CATALOGUE, slug)
-
-    rendered = RENDERER.render_all(snapshot)
-
-    assert codes(snapshot, *rendered) == set()
-    assert all(one.size_bytes < 80_000 for one in rendered)
 
 
 @pytest.mark.parametrize("slug", SLUGS)
@@ -71,6 +55,20 @@ def test_rendering_is_deterministic_and_tags_stay() -> None:
             max(len(line) for line in rendered.text.splitlines() if "http" not in line and "[[" not in line)
             <= 72
         )
+
+
+def test_an_attribute_keeps_its_letters() -> None:
+    """MJML would write vowel signs, joiners and backslashes of an alt as their numbers."""
+    snapshot = a_snapshot(CATALOGUE, "today")
+    section, *others = snapshot.sections
+    words = "नमस्ते, Erdog\u0306an, C:\\a, 👩\u200d🚀, {\u2060{ x }\u2060}"
+    image = Image("https://m.example.org/a.jpg", words, words, words, 900, 600)
+    items = (replace(section.items[0], image=image),)
+    changed = replace(snapshot, sections=(replace(section, items=items), *others))
+
+    page = html.document_fromstring(RENDERER.render(changed, "free").html)
+
+    assert [one.get("alt") for one in page.iter("img") if one.get("src") == image.url] == [words]
 
 
 def test_every_change_changes_the_hash() -> None:
@@ -143,7 +141,7 @@ def test_a_missing_block_is_named(templates: Path) -> None:
         ("<mj-foo>x</mj-foo>", "unknown-tag"), ("<MJ-TEXT>x</MJ-TEXT>", "unknown-tag"),
         ('<mj-text colour="red">x</mj-text>', "unknown-attribute"), ('<mj-text padding="0">x</mj-text>', "unitless-zero"),
         ('<mj-text padding="0 20px">x</mj-text>', "unitless-zero"), ('<mj-image src="https://x.example/a" />', "image-alt"),
-        ('<mj-image src="https://x.example/a" alt="" width="50%" />', "image-width"), ('<mj-include path="x" />', "refused-tag"),
+        ('<mj-image src="https://x.example/a" alt="" width="50%" />', "image-percent"), ('<mj-include path="x" />', "refused-tag"),
         ("<mj-section><mj-text>x</mj-text></mj-section>", "misplaced"), ("<mj-section><div>x</div></mj-section>", "misplaced"),
         ('<mj-style inline="inline">x</mj-style>', "style-inline"), ("<mj-section><mj-column></mj-section>", "tag-unclosed"),
         ('<mj-text><a href="x" clicktracking="off">x</a></mj-text>', "clicktracking-order"),
@@ -167,66 +165,14 @@ def test_the_shipped_templates_lint_clean() -> None:
     assert lint_templates(CATALOGUE) == ()
 
 
-GOOD = a_snapshot(CATALOGUE, "today")
-FREE, PAYING = RENDERER.render_all(GOOD)
-PAID_SENTENCE = "Now it leaves at seven, and the forty minutes it takes to cross the bay"
+@given(st.text(alphabet="{}%<>*|[]# ab", max_size=30))
+def test_neutralised_fragments_and_addresses_are_no_tokens(text: str) -> None:
+    """Sanitised HTML as it will be read, and addresses, in which nothing invisible may stand."""
+    fragment = neutralise_fragment(nh3.clean(text, tags={"b"}))
+    address = neutralise_address(f"https://x.example/{text}")
 
-
-def _html(rendered: Rendered, old: str, new: str) -> Rendered:
-    assert old in rendered.html
-    return replace(rendered, html=rendered.html.replace(old, new))
-
-
-@pytest.mark.parametrize(
-    ("rendered", "code"),
-    [
-        (replace(FREE, subject=" "), "subject-missing"), (replace(FREE, subject="a\nb"), "subject-lines"),
-        (replace(FREE, subject="x" * 200), "subject-long"), (replace(FREE, preheader=""), "preheader-missing"),
-        (replace(FREE, preheader="a\r\nb"), "preheader-lines"), (replace(FREE, text=""), "text-missing"),
-        (replace(FREE, html=FREE.html.replace("</body>", "<p>" + "x" * 62_000 + "</p></body>")), "clip"),
-        (_html(FREE, 'lang="en"', 'lang="und"'), "lang-missing"), (_html(FREE, 'alt="Boats at first light"', ""), "image-alt"),
-        (_html(FREE, 'src="https://media', 'src="http://media'), "image-src"), (_html(FREE, 'width="560"', ""), "image-width"),
-        (_html(FREE, 'href="https://www.theparallel.example/stories/1"', 'href="/stories/1"'), "link-relative"),
-        (_html(FREE, "[[nl:unsubscribe_url]]", "https://x.example"), "unsubscribe-missing"),
-        (replace(FREE, text=FREE.text.replace("[[nl:unsubscribe_url]]", "")), "unsubscribe-missing"),
-        (_html(FREE, "[[nl:preferences_url]]", "https://x.example"), "preferences-missing"),
-        (replace(FREE, text=FREE.text.replace("[[nl:view_url]]", "")), "view-missing"),
-        (replace(FREE, text=FREE.text.replace("14 rue des Deux-Rives", "")), "address-missing"),
-        (replace(FREE, text=FREE.text.replace("because you", "as you")), "reason-missing"),
-        (_html(FREE, "Good morning.", "Good {{ name }}."), "leftover-token"), (_html(FREE, "Good morning.", "[[nl:name]]"), "unknown-tag"),
-        (_html(FREE, "</body>", "<mj-text>x</mj-text></body>"), "mjml-leak"), (_html(FREE, "</body>", "<!--[if mso]></body>"), "mso-balance"),
-        (_html(FREE, "Good morning.", "Good &amp;amp; morning."), "double-escape"),
-        (replace(FREE, text=FREE.text + "<b>bold</b>"), "text-markup"), (replace(FREE, text=FREE.text + "A &amp; B"), "text-markup"),
-        (_html(FREE, 'clicktracking="off"', ""), "tracked-unsubscribe"), (_html(FREE, "</body>", "<script>x()</script></body>"), "active-content"),
-        (_html(FREE, "</head>", '<link rel="stylesheet" href="https://x.example/a.css"></head>'), "remote-css"),
-        (_html(FREE, "Good morning.", PAID_SENTENCE + " are the only quiet ones the harbour master has."), "gate-paid"),
-        (replace(FREE, text=FREE.text + PAID_SENTENCE + "\nare the only quiet ones the harbour master has."), "gate-paid"),
-        (_html(PAYING, "Good morning.", CATALOGUE.publication.adverts[0].headline), "gate-advert"),
-        (replace(PAYING, text=PAYING.text + CATALOGUE.publication.offer.url), "gate-advert"),  # type: ignore[union-attr]
-        (replace(FREE, text=FREE.text.replace("https://www.theparallel.example/stories/9", "")), "parts-differ"),
-    ],
-)  # fmt: skip
-def test_every_planted_fault_is_found(rendered: Rendered, code: str) -> None:
-    """Each finding once wrong; the clean edition has none of them."""
-    assert code in codes(GOOD, rendered)
-    assert code not in codes(GOOD, FREE, PAYING)
-
-
-def test_faults_of_the_edition_are_found() -> None:
-    """Rights, doubles, missing headlines, thinness, and the note about a local address."""
-    section = GOOD.sections[0]
-    item = section.items[0]
-
-    def with_item(**changes: object) -> Snapshot:
-        changed = replace(section, items=(dataclasses.replace(item, **changes),))  # type: ignore[arg-type]
-        return replace(GOOD, sections=(changed, *GOOD.sections[1:]))
-
-    assert {"rights-body", "rights-picture"} <= codes(with_item(rights=Rights.EXCERPT), FREE)
-    assert "standfirst-long" in codes(with_item(rights=Rights.EXCERPT, standfirst="word " * 70), FREE)
-    assert "headline-missing" in codes(with_item(headline=" "), FREE)
-    assert "duplicate-story" in codes(with_item(url=GOOD.sections[1].items[0].url), FREE)
-    assert "thin" in codes(replace(GOOD, sections=(section,)), FREE)
-    assert codes(GOOD, FREE, PAYING, base_url="http://127.0.0.1:8000") == {"base-url-loopback"}
+    assert not LEFTOVER.search(unescape(fragment).replace("Undefined", ""))
+    assert not LEFTOVER.search(address) and "[[" not in address and "\u2060" not in address
 
 
 @given(st.text(alphabet="{}%<>*|[]# ab", max_size=30))
@@ -234,7 +180,7 @@ def test_neutralised_text_is_no_token(text: str) -> None:
     """Whatever a feed writes, nothing in it is taken for a token; it looks the same."""
     told = neutralise(text)
 
-    assert not _LEFTOVER.search(told.replace("Undefined", ""))
+    assert not LEFTOVER.search(told.replace("Undefined", ""))
     assert "[[" not in told
     assert told.replace("\u2060", "") == text.replace("\u2060", "")
 
@@ -299,5 +245,5 @@ def test_a_subject_that_cannot_be_filled_names_its_field(templates: Path) -> Non
             catalogue["today"],
             catalogue.publication,
             Picks("today", (), (), ()),
-            edition_date=GOOD.edition_date,
+            edition_date=date(2026, 11, 20),
         )

@@ -15,13 +15,18 @@ import typer
 
 from newsletter.cli import show
 from newsletter.edition import PERSONAL_TAGS
-from newsletter.errors import NewsletterError, ProviderError, ThinDay
+from newsletter.errors import NewsletterError, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
 
 if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.desk import Desk, Made
+    from newsletter.edition import Rendered
+    from newsletter.feeds.fetch import Fetcher
     from newsletter.rendering.proof import Finding
+    from newsletter.rendering.proof.online import Looked
+
+_LOOK_SECONDS = 8.0
 
 
 def _made(desk: Desk, newsletter: Newsletter, *, now: datetime, day: date | None) -> tuple[date, Made | None]:
@@ -123,28 +128,54 @@ def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: 
 
 
 def proof_all(
-    desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None
+    desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None, online: bool = False
 ) -> tuple[Finding, ...]:
-    """Lint the templates and proof every edition as it would be made now."""
+    """Lint the templates and proof every edition as it would be made now; *online*: follow its links, too."""
+    from newsletter.rendering.codes import finding
     from newsletter.rendering.lint import lint_templates
-    from newsletter.rendering.proof import Finding, Severity
 
     slugs = {newsletter.slug for newsletter in chosen}
     found = [one for one in lint_templates(desk.catalogue) if not one.newsletter or one.newsletter in slugs]
+    linted = {
+        (one.code, one.where) for one in found
+    }  # once as it is written, not once more as it is compiled
+    pages = []
     for newsletter in chosen:
         try:
             edition_date, made = _made(desk, newsletter, now=now, day=day)
         except NewsletterError as error:
-            found.append(
-                Finding("render-failed", Severity.ERROR, newsletter.slug, "", "template", "", str(error))
-            )
+            found.append(finding("render-failed", newsletter.slug, part="template", message=str(error)))
             continue
         if made is None:
             message = f"There is no story for {newsletter.name} on {edition_date}."
-            found.append(Finding("thin", Severity.WARNING, newsletter.slug, "", "template", "", message))
+            found.append(finding("thin", newsletter.slug, message=message))
             continue
-        found.extend(made.findings)
+        found.extend(one for one in made.findings if (one.code, one.where) not in linted)
+        pages.append((newsletter.slug, made.renderings))
+    if online:
+        found.extend(_followed(desk, pages))
     return tuple(found)
+
+
+def _followed(desk: Desk, pages: Sequence[tuple[str, Sequence[Rendered]]]) -> tuple[Finding, ...]:
+    """What does not answer of the links and pictures of *pages*."""
+    from newsletter.feeds.fetch import Fetcher
+    from newsletter.rendering.proof.online import follow
+
+    allowed = desk.settings.allow_private_sources
+    with Fetcher(allow_private=allowed, total_seconds=_LOOK_SECONDS) as fetcher:
+        return follow(pages, lambda address: look_at(fetcher, address))
+
+
+def look_at(fetcher: Fetcher, address: str) -> Looked:
+    """What an address answers, asked as carefully as feeds are."""
+    from newsletter.rendering.proof.online import Looked
+
+    try:
+        seen = fetcher.look(address)
+    except SourceError as error:
+        return Looked(trouble=str(error).replace(address, "The address", 1))
+    return Looked(seen.status, seen.content_type, seen.size_bytes)
 
 
 def test_send(
@@ -185,6 +216,11 @@ def test_send(
         raise ProviderError(f"The test mail did not go out for certain: {outcome.reason}")
     where = f" into {desk.settings.system_outbox}" if desk.settings.provider == "maildir" else ""
     typer.echo(f"Test of {newsletter.name} ({variant}) sent{where}. Hash {made.hash[:10]}.")
+    if errors := sum(one.severity == "error" for one in made.findings):
+        typer.echo(
+            f"It cannot go to readers as it is: {errors} errors in its proof. See newsletter proof {newsletter.slug}",
+            err=True,
+        )
 
 
 def serve_preview(

@@ -153,13 +153,19 @@ def preview(
 
 
 @app.command()
-def proof(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
+def proof(
+    slug: MaybeSlug = "",
+    online: Annotated[bool, typer.Option("--online", help="Also follow every link and look at every picture.")] = False,
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Findings over templates and final bytes; exit 3 if any blocks."""
     from newsletter.cli import looking, show
 
     desk = _desk()
     chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
-    findings = looking.proof_all(desk, chosen, now=_now(now), day=day)
+    findings = looking.proof_all(desk, chosen, now=_now(now), day=day, online=online)
     show.findings(findings, as_json=as_json)
     _exit(any(finding.severity == "error" for finding in findings))
 

@@ -335,9 +335,12 @@ def findings(rows: Sequence[Finding], *, as_json: bool) -> None:
         out.print(
             Text.assemble(
                 (f"{row.severity:8}", _SEVERITY_STYLE.get(row.severity, "")), f"{row.code}  {where}"
-            )
+            ),
+            soft_wrap=True,
         )
-        out.print(f"        {row.message}", markup=False, style="dim")
+        out.print(f"        {row.message}", markup=False, soft_wrap=True)
+        if row.remedy:
+            out.print(f"        {row.remedy}", markup=False, style="dim", soft_wrap=True)
     kinds = ", ".join(
         f"{sum(row.severity == kind for row in rows)} {kind}s" for kind in ("error", "warning", "note")
     )

@@ -29,13 +29,19 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came back. *unchanged*: the source answered 304, and *data* is empty."""
+    """
+    What came back. *unchanged*: the source answered 304, and *data* is empty.
+
+    *status* and *size_bytes* (as announced, 0 unknown) are told by ``look``; a status of 0: nothing in time.
+    """
 
     data: bytes = b""
     content_type: str = ""
     etag: str = ""
     last_modified: str = ""
     unchanged: bool = False
+    status: int = 200
+    size_bytes: int = 0
 
 
 def is_public(address: str) -> bool:
@@ -197,6 +203,27 @@ class Fetcher:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise SourceError(
                 f"{url} cannot be read: {str(error) or type(error).__name__}.", source=url
+            ) from error
+
+    def look(self, url: str) -> Fetched:
+        """
+        Say what answers at *url*, whatever its status, without reading it.
+
+        Raises:
+            SourceError: nothing can answer there; says why.
+        """
+        try:
+            with self._client.stream("GET", url, headers={"Accept": "*/*"}) as answer:
+                length = answer.headers.get("content-length", "")
+                return Fetched(
+                    status=answer.status_code, content_type=answer.headers.get("content-type", ""),
+                    size_bytes=int(length) if length.isdecimal() else 0,
+                )  # fmt: skip
+        except httpx.TimeoutException:
+            return Fetched(status=0)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise SourceError(
+                f"{url} cannot be reached: {str(error) or type(error).__name__}.", source=url
             ) from error
 
     def _read(self, answer: httpx.Response, url: str, deadline: float) -> bytes:

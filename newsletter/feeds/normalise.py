@@ -28,7 +28,8 @@ MAX_DEPTH = 100
 
 _BODY_TAGS = {"p", "br", "b", "i", "em", "strong", "a", "ul", "ol", "li", "blockquote", "h2", "h3", "h4"}
 _DROPPED_WITH_CONTENT = {"script", "style", "iframe", "object", "svg", "math", "noscript", "template", "form"}
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\ufeff]")
+# U+202D and U+202E turn a line's reading direction over: no text needs them, forgers do.
+_UNPRINTABLE = re.compile("[\u202d\u202e\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\ufeff]")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*?(/?)>")
 _VOID = {"br", "img", "hr", "input", "meta", "link", "source", "wbr", "col", "area", "embed"}
 _SPACES = re.compile(r"\s+")

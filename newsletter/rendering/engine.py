@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -24,9 +27,10 @@ from babel.dates import format_date, format_datetime
 from markupsafe import Markup
 
 from newsletter.catalogue import Catalogue, class_of
-from newsletter.edition import PERSONAL_TAGS, Rendered, Snapshot, for_variant
+from newsletter.edition import PERSONAL_TAGS, Fault, Rendered, Snapshot, for_variant
 from newsletter.errors import TemplateError
-from newsletter.rendering.origins import OriginExtension, locate_fault
+from newsletter.rendering.compiled import oddities
+from newsletter.rendering.origins import OriginExtension, lines_of, locate_fault
 
 BODY_HTML = "body.mjml.j2"
 BODY_TEXT = "body.txt.j2"
@@ -53,13 +57,14 @@ class Renderer:
         environment = self._environment(snapshot.newsletter)
         source = _jinja(environment, BODY_HTML, context)
         try:
-            page = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
+            page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
         except (ValueError, UnicodeEncodeError) as error:
             raise self._explain(snapshot.newsletter, context, error) from error
         text = _tidy(_jinja(environment, BODY_TEXT, context))
         return Rendered(
-            variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text
-        )
+            variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
+            faults=self._faults(snapshot.newsletter, context, source),
+        )  # fmt: skip
 
     def render_all(self, snapshot: Snapshot) -> tuple[Rendered, ...]:
         """Render every variant, free first."""
@@ -109,15 +114,53 @@ class Renderer:
         environment.filters.update(FILTERS)
         return environment
 
+    def _faults(self, slug: str, context: Mapping[str, Any], source: str) -> tuple[Fault, ...]:
+        """What MJML ignored in *source*, each with its template line: that needs a second rendering, with marks."""
+        found = oddities(source)
+        if not found:
+            return ()
+        _, origins = lines_of(self._marked(slug, context))
+        faults: dict[Fault, None] = {}
+        for one in found:
+            template, line = origins[min(one.line, len(origins) - 1)]
+            faults[Fault(one.code, f"{self._relative(template)}:{line}", one.message)] = None
+        return tuple(faults)
+
+    def _relative(self, template: str) -> str:
+        """A template as an editor knows it: below the templates' folder."""
+        path = Path(template)
+        return (
+            path.relative_to(self.catalogue.root).as_posix()
+            if path.is_relative_to(self.catalogue.root)
+            else template
+        )
+
+    def _marked(self, slug: str, context: Mapping[str, Any]) -> str:
+        return _jinja(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
+
     def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
         """Render once more with every line marked by its origin, and say where the fault lies."""
-        marked = _jinja(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
-        where = locate_fault(marked, str(error))
+        where = locate_fault(self._marked(slug, context), str(error))
         return TemplateError(
             f"{slug}: {where.template}, line {where.line}: MJML does not accept this: {where.excerpt!r} ({error}).",
             template=where.template,
             line=where.line,
         )
+
+
+# mjml-python 1.4.2 writes attributes as Rust debugs strings: a vowel sign in an alt becomes \u{94d}, a backslash two.
+_ODD = re.compile(r"[^\x00-\x5b\x5d-\x7f]")
+_ODD_TAG = re.compile(r"<[a-zA-Z][^<>]*?[^\x00-\x5b\x5d-\x7f][^<>]*>")
+
+
+def _spelt_out(source: str) -> str:
+    """*source* with what MJML would garble in attributes as character references, and line ends as it takes them."""
+
+    def spell(letter: re.Match[str]) -> str:
+        is_garbled = letter[0] == "\\" or unicodedata.category(letter[0])[0] in "MCZ"
+        return f"&#{ord(letter[0])};" if is_garbled else letter[0]
+
+    return _ODD_TAG.sub(lambda tag: _ODD.sub(spell, tag[0]), source.replace("\r\n", "\n"))
 
 
 def _escapes(name: str | None) -> bool:

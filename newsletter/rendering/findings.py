@@ -21,7 +21,11 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """*part* is subject, preheader, html, text or template; *where* narrows it (file:line, URL, tag)."""
+    """
+    *part* is subject, preheader, sender, html, text or template; *where* narrows it (file:line, URL, words).
+
+    Made by ``codes.finding``: *message* says what is wrong, *remedy* how to mend it.
+    """
 
     code: str
     severity: Severity
@@ -30,6 +34,7 @@ class Finding:
     part: str
     where: str
     message: str
+    remedy: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The shape of ``proof --json``."""

@@ -6,7 +6,6 @@ The Jinja parts are blanked out with their lines kept, so every finding names fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,13 +14,12 @@ import jinja2
 from jinja2.lexer import Lexer
 
 from newsletter.catalogue import Catalogue
-from newsletter.rendering.findings import Finding, Severity, in_order
-from newsletter.rendering.vocabulary import ATTRIBUTES, PARENTS, REFUSED_TAGS
+from newsletter.rendering.codes import finding
+from newsletter.rendering.findings import Finding, in_order
+from newsletter.rendering.rules import HOLE, faults_of
 
 _VOID = {"br", "hr", "img", "meta", "link", "input", "wbr", "col", "area"}
-_UNITLESS_ZERO = re.compile(r"(?:^|\s)0(?=\s|$)")
 _JINJA = jinja2.Environment(autoescape=True)  # for its lexer only; renders nothing
-_HOLE = "\u25a1"  # stands where Jinja writes something
 
 
 def lint_templates(catalogue: Catalogue) -> tuple[Finding, ...]:
@@ -42,8 +40,8 @@ def lint_templates(catalogue: Catalogue) -> tuple[Finding, ...]:
     return in_order(found)
 
 
-def _finding(code: str, slug: str, where: str, message: str, severity: Severity = Severity.ERROR) -> Finding:
-    return Finding(code, severity, slug, "", "template", where, message)
+def _finding(code: str, slug: str, where: str, message: str) -> Finding:
+    return finding(code, slug, part="template", where=where, message=message)
 
 
 def _missing_blocks(catalogue: Catalogue) -> Iterator[Finding]:
@@ -76,7 +74,7 @@ def _literal(source: str, name: str) -> tuple[str, tuple[int, str] | None]:
             continue
         opening = kind in ("variable_begin", "block_begin", "comment_begin", "raw_begin")
         if kind == "variable_begin" and not inside:
-            pieces.append(_HOLE)
+            pieces.append(HOLE)
         inside += opening
         inside -= kind in ("variable_end", "block_end", "comment_end", "raw_end")
         pieces.append("\n" * value.count("\n"))
@@ -130,82 +128,9 @@ class _Scan(HTMLParser):
             self._fault("tag-unopened", f"</{tag}> closes nothing here.")
 
     def _check(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        raw = self.get_starttag_text() or ""
-        if not tag.startswith("mj"):
-            if self.open and self.open[-1][0] in ("mj-section", "mj-body", "mj-wrapper", "mj-group"):
-                self._fault(
-                    "misplaced",
-                    f"<{tag}> directly in <{self.open[-1][0]}> is dropped; put it into an mj-text.",
-                )
-            self._check_link(tag, raw)
-            return
-        if tag in REFUSED_TAGS:
-            self._fault("refused-tag", f"<{tag}>: {REFUSED_TAGS[tag]}.")
-            return
-        if tag not in ATTRIBUTES:
-            self._fault(
-                "unknown-tag", f"<{tag}> is no MJML that is compiled: it would reach the reader as it stands."
-            )
-            return
-        written = re.match(r"<\s*([^\s/>]+)", raw)
-        if written and written[1] != tag:
-            self._fault("unknown-tag", f"<{written[1]}> must be written in small letters.")
         parent = self.open[-1][0] if self.open else ""
-        if parent and tag in PARENTS and parent not in PARENTS[tag]:
-            self._fault("misplaced", f"<{tag}> cannot stand in <{parent}>.")
-        self._check_attributes(tag, attrs, raw)
-
-    def _check_attributes(self, tag: str, attrs: list[tuple[str, str | None]], raw: str) -> None:
-        allowed = ATTRIBUTES[tag] | (ATTRIBUTES["mj-class"] if self._in_attributes() else frozenset())
-        names = [name for name, _ in attrs]
-        for name, value in attrs:
-            if _HOLE in name:
-                continue
-            if name not in allowed:
-                self._fault("unknown-attribute", f"<{tag}> has no attribute {name!r}; it would be ignored.")
-            text = value or ""
-            if "padding" in name and _UNITLESS_ZERO.search(text):
-                self._fault(
-                    "unitless-zero", f'{name}="{text}" on <{tag}>: write 0px, or widths come out wrong.'
-                )
-            if names.count(name) > 1:
-                self._fault("attribute-twice", f"<{tag}> has {name!r} twice.")
-        values = dict(attrs)
-        if tag == "mj-image" and not self._in_attributes():
-            if "alt" not in values:
-                self._fault("image-alt", "<mj-image> has no alt.")
-            if (values.get("width") or "").endswith("%"):
-                self._fault("image-width", "<mj-image> takes a width in px; percent is ignored.")
-        if tag == "mj-social-element" and "src" not in values and not self._in_attributes():
-            self._fault(
-                "social-src",
-                "<mj-social-element> needs its own src; the default comes from a stranger's server.",
-            )
-        if tag == "mj-style" and "inline" in values:
-            self._fault(
-                "style-inline", "mj-style inline is not inlined by mjml-python; write style attributes."
-            )
-        if tag == "mj-hero" and values.get("mode") == "fluid-height":
-            self._fault("hero-fluid", "mj-hero fluid-height collapses; give it a fixed height.")
-        if tag == "mj-class" and (values.get("name") or "").count(" "):
-            self._fault("class-name", "an mj-class has one name.")
-        if tag == "mjml":
-            for name in ("lang", "dir"):
-                if name not in values:
-                    self._fault(
-                        "lang-missing", f"<mjml> needs {name}; the default is wrong for screen readers."
-                    )
-        if re.search(r"=\s*'[^']*\"", raw):
-            self._fault("quotes", "double quotes inside a single-quoted attribute break the page.")
-
-    def _check_link(self, tag: str, raw: str) -> None:
-        if (
-            tag == "a"
-            and "clicktracking" in raw
-            and "href" in raw
-            and raw.index("href") < raw.index("clicktracking")
+        sets_defaults = any(name == "mj-attributes" for name, _ in self.open)
+        for code, message in faults_of(
+            tag, attrs, raw=self.get_starttag_text() or "", parent=parent, sets_defaults=sets_defaults
         ):
-            self._fault("clicktracking-order", "clicktracking=off must stand before href.")
-
-    def _in_attributes(self) -> bool:
-        return any(tag == "mj-attributes" for tag, _ in self.open)
+            self._fault(code, message)

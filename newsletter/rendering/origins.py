@@ -50,8 +50,8 @@ class Origin:
     excerpt: str
 
 
-def locate_fault(marked: str, message: str) -> Origin:
-    """Return the template line at which the MJML in *marked* goes wrong, as well as can be told."""
+def lines_of(marked: str) -> tuple[list[str], list[tuple[str, int]]]:
+    """The rendered lines without their marks, and of each the template and line that wrote it."""
     rows: list[str] = []
     origins: list[tuple[str, int]] = []
     current = ("?", 0)
@@ -61,6 +61,12 @@ def locate_fault(marked: str, message: str) -> Origin:
             current = (template, int(line))
         rows.append(_MARK.sub("", row))
         origins.append(current)
+    return rows, origins
+
+
+def locate_fault(marked: str, message: str) -> Origin:
+    """Return the template line at which the MJML in *marked* goes wrong, as well as can be told."""
+    rows, origins = lines_of(marked)
     span = re.search(r"position (\d+):(\d+)", message)
     if span:
         number = "\n".join(rows).encode()[: int(span[1])].count(b"\n")

@@ -72,6 +72,20 @@ def last_run_before(session: Session, slug: str, day: date) -> EditionRow | None
     ).first()
 
 
+def last_lines_before(session: Session, slug: str, day: date) -> tuple[str, str]:
+    """Subject and preheader of the last edition before *day* that went out or is going out; '' without one."""
+    found = session.execute(
+        columns(col(Rendering.subject), col(Rendering.preheader))
+        .join(EditionRow, col(EditionRow.id) == col(Rendering.edition_id))
+        .where(
+            col(EditionRow.newsletter) == slug, col(EditionRow.edition_date) < day, col(EditionRow.status).in_(RAN)
+        )
+        .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc(), col(Rendering.variant))
+        .limit(1)
+    ).first()  # fmt: skip
+    return (found[0], found[1]) if found else ("", "")
+
+
 def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
     """URLs and headline keys this newsletter ran on other dates than *but*, with words saying when."""
     rows = session.execute(

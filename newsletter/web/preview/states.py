@@ -5,33 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lxml import html as lxml_html
-
 from newsletter.catalogue import Newsletter
 from newsletter.edition import Item, Rendered, Snapshot
 from newsletter.picks import EDITABLE, Order, Pick
 from newsletter.rendering.findings import Finding
+from newsletter.rendering.proof import CLIP_BYTES, tracked_bytes
 from newsletter.store.orders import iso_exact
 from newsletter.times import iso
 from newsletter.web.preview.live import Shown
 from newsletter.wording import LINES
 
-CLIP_BYTES = 102_400
-"""Gmail cuts the HTML off at about 102 KB (FACTS §8)."""
-TRACKED_BYTES = 300
-"""What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
 _DROPPED = 200
-
-
-def tracked_bytes(rendered: Rendered) -> int:
-    """The size of the HTML once click tracking has lengthened every link that it may."""
-    page = lxml_html.document_fromstring(rendered.html)
-    links = sum(
-        1
-        for link in page.iter("a")
-        if (link.get("href") or "").startswith("http") and link.get("clicktracking") != "off"
-    )
-    return rendered.size_bytes + links * TRACKED_BYTES
 
 
 def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
