@@ -208,8 +208,8 @@ def _state_in_words(batch: Batch) -> str:
     attempt = f"attempt {batch.attempt}"
     match BatchState(batch.state):
         case BatchState.SUBMITTED:
-            taken = f"the provider accepted it as {batch.provider_id}" if batch.provider_id else batch.error
-            return f"{taken or 'accepted'} ({attempt})"
+            taken = f"the provider accepted it as {batch.provider_id}" if batch.provider_id else ""
+            return f"{', '.join(filter(None, (taken, batch.error))) or 'accepted'} ({attempt})"
         case BatchState.PENDING:
             return f"waits to be sent{': ' + batch.error if batch.error else ''}"
         case BatchState.SUBMITTING:

@@ -23,7 +23,7 @@ from newsletter.audience.segments import SEPARATOR, ends_by, fit_query, ids_text
 from newsletter.catalogue import Address, Newsletter, Publication, Reminder, class_of, reminding
 from newsletter.edition import EditionStatus
 from newsletter.outbox.ids import pack, unpack
-from newsletter.outbox.ledger import BatchState, move_batch
+from newsletter.outbox.ledger import BatchState, finish, move_batch
 from newsletter.outbox.pace import Later, admit
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
@@ -126,14 +126,22 @@ def look(
     at: datetime,
     batch_size: int,
 ) -> Claim:
-    """Return *claim* with those who may have it now; who may not is recorded and committed first."""
+    """
+    Return *claim* with those who may have it now; who may not is recorded and committed first.
+
+    A batch of whom nobody is left ends here, and the edition with it if it was the last.
+    """
     frozen = unpack(claim.ids)
     with engine.connect() as connection:
         if claim.has_apart:
             out = set(_apart(connection, claim.batch_id))
             frozen = [reader for reader in frozen if reader not in out]
-        fit = _fit(connection, newsletter.slug, publication, frozen, claim.variant, now=now)
-    if len(fit) == len(frozen):
+        fit = (
+            _fit(connection, newsletter.slug, publication, frozen, claim.variant, now=now)
+            if frozen
+            else NOBODY
+        )
+    if frozen and len(fit) == len(frozen):
         return replace(claim, readers=fit)
     with writing(engine) as session:
         batch = session.get_one(Batch, claim.batch_id)
@@ -148,6 +156,7 @@ def look(
                 session, claim.batch_id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at,
                 of_attempt=claim.attempt, owner="", lease_until=None,
             )  # fmt: skip
+            finish(session, claim.edition_id, at=at)
     return replace(claim, readers=fit)
 
 

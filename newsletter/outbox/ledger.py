@@ -50,7 +50,7 @@ EDITION_MOVES: dict[EditionStatus, frozenset[EditionStatus]] = {
 BATCH_MOVES: dict[BatchState, frozenset[BatchState]] = {
     _B.PENDING: frozenset({_B.SUBMITTING, _B.WITHDRAWN, _B.SUBMITTED}),
     _B.SUBMITTING: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.UNCERTAIN}),
-    _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.ABANDONED}),
+    _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.ABANDONED}),
     _B.ABANDONED: frozenset({_B.SUBMITTED}),
     _B.SUBMITTED: frozenset(),
     _B.FAILED: frozenset(),
