@@ -24,12 +24,14 @@ from newsletter.outbox.accounts import audit
 from newsletter.outbox.doubt import call_back, hear_silence
 from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.freeze import freeze, next_local
+from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.picks import Order
 from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
 from newsletter.settings import Keys, load_settings
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Event, Subscriber
+from newsletter.times import local_date
 from tests.builders import a_site, the_catalogue
 from tests.test_outbox import NEWSLETTER, NOW, PUBLICATION, Postman, add_readers, an_edition, balance_of
 
@@ -313,6 +315,48 @@ def test_local_mornings_come_in_waves(engine: Engine) -> None:
     assert balance_of(engine, edition_id) == (6, 0, 6, 0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("lateness", "expected"),
+    [
+        (3.0, {1: "2026-11-20T06:30Z", 2: "2026-11-20T03:30Z", 3: "2026-11-20T21:30Z", 4: "2026-11-20T11:30Z"}),
+        (1.0, {1: "2026-11-20T06:30Z", 2: "2026-11-21T03:30Z", 3: "2026-11-20T21:30Z", 4: "2026-11-20T11:30Z"}),
+        (24.0, {1: "2026-11-20T06:30Z", 2: "2026-11-20T03:30Z", 3: "2026-11-19T21:30Z", 4: "2026-11-20T11:30Z"}),
+    ],
+)  # fmt: skip
+def test_a_morning_that_is_just_past_is_not_lost(
+    engine: Engine, lateness: float, expected: dict[int, str]
+) -> None:
+    """Late by no more than the newsletter allows: at once, on that local day; later, or yesterday's: the next one."""
+    add_readers(engine, 4, paying_every=99)
+    zones = {1: "Europe/London", 2: "Europe/Moscow", 3: "Asia/Tokyo", 4: "America/New_York"}
+    with writing(engine) as session:
+        for reader, zone in zones.items():
+            session.execute(update(Subscriber).where(col(Subscriber.id) == reader).values(timezone=zone))
+    newsletter = a_newsletter(
+        deliver="local 06:30", schedule={"days": ["mon"], "at": "06:30", "max_lateness_hours": lateness}
+    )
+
+    at = datetime(
+        2026, 11, 20, 6, 0, tzinfo=UTC
+    )  # 06:00 in London, 09:00 in Moscow, 15:00 in Tokyo, 01:00 in New York
+    edition_id = frozen(engine, newsletter, PUBLICATION, Postman(size=1), at=at)
+
+    released = {unpack(one.ids)[0]: one.release_at for one in batches(engine, edition_id)}
+    assert released == {reader: datetime.fromisoformat(moment) for reader, moment in expected.items()}
+
+
+def test_a_wave_that_is_late_goes_at_once(engine: Engine) -> None:
+    """The home city's wave, made up an hour late, is sent now and not tomorrow."""
+    add_readers(engine, 2, paying_every=99)
+    newsletter = a_newsletter(deliver="local 06:30")
+    clock, postman = Clock(datetime(2026, 11, 20, 6, 30, tzinfo=UTC)), Postman()
+    edition_id = frozen(engine, newsletter, PUBLICATION, postman, at=clock.at)
+
+    drain(a_sender(engine, postman, clock), [Mailing(newsletter, PUBLICATION, edition_id)], now=NOW)
+
+    assert balance_of(engine, edition_id) == (2, 0, 2, 0, 0, 0)
+
+
 def test_a_reader_may_choose_an_hour_of_their_own(engine: Engine) -> None:
     """Their own clock at their own hour; what is no hour counts as the newsletter's."""
     add_readers(engine, 3, paying_every=99)
@@ -357,6 +401,10 @@ def test_the_next_local_morning_is_within_a_day(zone: str, moment: datetime) -> 
     ahead = next_local(time(6, 30), zone, at) - at
 
     assert timedelta(0) <= ahead <= timedelta(hours=25)
+    late = at - next_local(time(6, 30), zone, at, grace=timedelta(hours=3))
+    assert late <= timedelta(hours=3)
+    if late > timedelta(0):
+        assert local_date(at, zone) == local_date(at - late, zone)
 
 
 def test_a_wave_that_was_refused_for_now_waits_its_turn(engine: Engine) -> None:
