@@ -155,6 +155,27 @@ def test_a_senders_ceiling_is_shared_by_its_newsletters(engine: Engine) -> None:
     assert balance_of(engine, second) == (12, 0, 12, 0, 0, 0)
 
 
+@pytest.mark.parametrize("lowered", ["newsletter", "sender", "provider"])
+def test_a_ceiling_that_was_lowered_parts_the_batches(engine: Engine, lowered: str) -> None:
+    """Frozen in tens, then four a minute: all go, four at a time, nobody twice; who was skipped is counted once."""
+    add_readers(engine, 20, paying_every=99)
+    clock, postman = Clock(), Postman(size=10)
+    edition_id = frozen(engine, NEWSLETTER, PUBLICATION, postman)
+    with writing(engine) as session:
+        session.execute(update(Subscriber).where(col(Subscriber.id) == 2).values(status="bounced"))
+    pace = {"per_minute": 4}
+    newsletter = a_newsletter(pace=pace) if lowered == "newsletter" else NEWSLETTER
+    publication = a_publication(paces=[pace]) if lowered == "sender" else PUBLICATION
+    postman.max_recipients = 4 if lowered == "provider" else 10
+
+    drain(a_sender(engine, postman, clock), [Mailing(newsletter, publication, edition_id)], now=NOW)
+
+    assert max(len(envelope.recipients) for envelope in postman.envelopes) <= 4
+    assert postman.taken == Counter({f"{index:024x}": 1 for index in range(1, 21) if index != 2})
+    assert balance_of(engine, edition_id) == (20, 0, 19, 1, 0, 0)
+    assert [one.n for one in batches(engine, edition_id)] == [4, 4, 4, 2, 4, 2]
+
+
 def test_nothing_leaves_outside_the_window(engine: Engine) -> None:
     """A window from 06:00 Paris: at 05:00 nothing, at 06:00 everything."""
     add_readers(engine, 3, paying_every=99)

@@ -26,7 +26,8 @@ from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Address, Newsletter, Publication
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound, ProviderError
-from newsletter.outbox.claim import Claim, Readers, claim, look
+from newsletter.outbox.batches import split_batch
+from newsletter.outbox.claim import Claim, Readers, TooLarge, claim, look
 from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
@@ -273,23 +274,29 @@ class _Drain:
         to_close = {self.flights[future].edition.mailing.edition_id for future in done}
         claims: list[tuple[_Edition, Claim]] = []
         empty: dict[int, tuple[_Edition, Later | None]] = {}
+        large: dict[int, TooLarge] = {}
         with writing(self.sender.engine) as session:
             for future in taken:
                 self._settle(session, future, at)
             for edition in turns:
-                if id(edition) in empty:
+                if id(edition) in empty or id(edition) in large:
                     continue
                 claimed = self._claim(
                     session, edition, at, len([one for one, _ in claims if one.is_scheduled])
                 )
                 if isinstance(claimed, Claim):
                     claims.append((edition, claimed))
+                elif isinstance(claimed, TooLarge):
+                    large[id(edition)] = claimed
                 else:
                     empty[id(edition)] = (edition, claimed)
             to_close |= {edition.mailing.edition_id for edition, _ in empty.values()}
             to_close -= {edition.mailing.edition_id for edition, _ in claims}
             for edition_id in sorted(to_close):
                 close(session, edition_id, at=at)
+        for one in large.values():  # appends batches, too
+            with writing(self.sender.engine) as session:
+                split_batch(session, one.batch_id, size=one.size, at=at)
         for future in done:
             self._landed(self.flights.pop(future), future.result())
         for edition, claimed in claims:
@@ -313,13 +320,16 @@ class _Drain:
             batch_size=self.sender.provider.max_recipients,
         )  # fmt: skip
 
-    def _claim(self, session: Session, edition: _Edition, at: datetime, used: int) -> Claim | Later | None:
+    def _claim(
+        self, session: Session, edition: _Edition, at: datetime, used: int
+    ) -> Claim | TooLarge | Later | None:
         mailing, provider = edition.mailing, self.sender.provider
         ahead = min(provider.schedules_ahead, SCHEDULE_LEAD)
         return claim(
             session,
             mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, at=at,
             ahead=ahead, reservation=self.reservations[used] if edition.is_scheduled else "",
+            most=provider.max_recipients,
         )  # fmt: skip
 
     def _landed(self, flight: _Flight, outcome: Outcome) -> None:

@@ -120,7 +120,7 @@ def _full(connection: Connection, book: _Book, readers: int, *, at: datetime, zo
 
 
 def _over(connection: Connection, book: _Book, since: int, readers: int, ceiling: int) -> bool:
-    """Whether *readers* more would be too many. A batch frozen before a ceiling was lowered goes alone."""
+    """Whether *readers* more would be too many. A batch that cannot be parted goes alone, or it would never go."""
     if not ceiling:
         return False
     booked = _booked(connection, book.key, since)

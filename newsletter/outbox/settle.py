@@ -9,7 +9,8 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
-from newsletter.outbox.claim import Claim, append_readers, record_exception
+from newsletter.outbox.batches import append_readers, record_exception
+from newsletter.outbox.claim import Claim
 from newsletter.outbox.ledger import BatchState, finish, move_batch, move_edition, withdraw
 from newsletter.outbox.pace import give_back
 from newsletter.providers import Accepted, Outcome, Refused, Uncertain
