@@ -33,8 +33,8 @@ from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article, load_articles
 from newsletter.makeup import corrected, make_snapshot
 from newsletter.outbox.accounts import counts, next_release
-from newsletter.outbox.correct import take_over
-from newsletter.outbox.doubt import resolve
+from newsletter.outbox.correct import check_landed, have_wrong, take_over
+from newsletter.outbox.doubt import call_back_wrong, resolve
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
@@ -621,7 +621,9 @@ class Desk:
         with reading(self.engine) as session:
             wrong = self._row(session, newsletter, day)
             orders = load_orders(session, newsletter.slug, day)
-        if wrong.status not in _GONE or wrong.snapshot is None:
+            check_landed(session, newsletter.slug, day)
+        went_before = wrong.status == EditionStatus.SPIKED and wrong.corrects_id is not None
+        if not (wrong.status in _GONE or went_before) or wrong.snapshot is None:
             raise StateError(
                 f"The {newsletter.name} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
             )
@@ -651,9 +653,20 @@ class Desk:
             raise StateError(
                 f"Nothing of the {newsletter.name} of {day} would change; give an edit or a drop first, or mend a template."
             )
-        edition_id = self._store_correction(
-            newsletter, wrong, made, changed=changed or [one.variant for one in had], now=now, actor=actor
-        )
+        changed = changed or [one.variant for one in had]
+        with reading(self.engine) as session:
+            has_it = have_wrong(session, newsletter.slug, day, changed=changed)
+            wrong_batches = {batch.id or 0 for batch, readers in has_it if readers}
+        call_back_wrong(self.sender, wrong_batches)
+        try:
+            edition_id = self._store_correction(
+                newsletter, wrong, made, changed=changed, now=now, actor=actor
+            )
+        except IntegrityError as error:
+            raise StateError(
+                f"Somebody else corrects the {newsletter.name} of {day} at this moment; "
+                f"see newsletter status {newsletter.slug} before you correct it again."
+            ) from error
         self.deliver([(newsletter, edition_id)], now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
 
@@ -682,15 +695,7 @@ class Desk:
             if made.snapshot is not None:
                 write_content(session, row, made.snapshot, made.renderings)
             session.flush()
-            take_over(
-                session,
-                session.get_one(EditionRow, wrong.id),
-                row,
-                changed=changed,
-                now=now,
-                at=at,
-                size=size,
-            )
+            take_over(session, row, changed=changed, now=now, at=at, size=size)
             return row.id or 0
 
     # --- the whole day --------------------------------------------------------------------------

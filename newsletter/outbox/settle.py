@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from newsletter.edition import EditionStatus
 from newsletter.outbox.batches import append_readers, record_exception
 from newsletter.outbox.claim import Claim
-from newsletter.outbox.ledger import BatchState, finish, move_batch, move_edition, withdraw
+from newsletter.outbox.ledger import BatchState, finish, give_way, move_batch, move_edition, withdraw
 from newsletter.outbox.pace import give_back
 from newsletter.providers import Accepted, Outcome, Refused, Uncertain
 from newsletter.store.tables import Batch, EditionRow
@@ -120,7 +120,7 @@ def _settle_refusal(
     if not _move(session, claim, to, at=at, error=refusal.reason, not_before=refusal.retry_at):
         return
     give_back(session.connection(), slug, claim.sender.email, len(claim.readers), at=claim.at)
-    if not is_about_mails:
+    if give_way(session, claim.batch_id, at=at) or not is_about_mails:
         return
     batch = session.get_one(Batch, claim.batch_id, populate_existing=True)
     for reader in failed:
