@@ -32,25 +32,29 @@ from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article, load_articles
 from newsletter.makeup import corrected, make_snapshot
-from newsletter.outbox.accounts import counts, next_release
+from newsletter.outbox.accounts import counts
+from newsletter.outbox.claim import waits
 from newsletter.outbox.correct import check_landed, have_wrong, take_over
-from newsletter.outbox.doubt import call_back_wrong, resolve
+from newsletter.outbox.doubt import Word, call_back_wrong, resolve, settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
-from newsletter.outbox.freeze import freeze
+from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
-from newsletter.outbox.pace import largest_batch
+from newsletter.outbox.pace import Later, largest_batch
+from newsletter.outbox.settle import close
 from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, Severity, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
+    OPEN,
     RAN,
     current_edition,
     editions,
     last_run_before,
     load_renderings,
     load_snapshot,
+    revisions,
     stories_run,
     write_content,
 )
@@ -62,7 +66,7 @@ from newsletter.wakeups import defer_drain, ensure_queue, has_queue
 from newsletter.wording import Wording, read_wording
 
 Tell = Callable[[str, str, int, int], None]
-"""Progress: (step, what, done, total); total 0 when unknown."""
+"""Progress: (step, what, done, total); total 0 when unknown. Of the step ``waits`` *what* is ``slug: until when and why``."""
 
 _REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 _WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.PAUSED)
@@ -180,6 +184,24 @@ class Desk:
     def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
         """The newsletter's local day of *now*."""
         return local_date(now, newsletter.zone(self.catalogue.publication))
+
+    def date_meant(self, newsletter: Newsletter, now: datetime, *, verb: str = "") -> date:
+        """
+        The date a person means who names none: the newsletter's local day, or, as long as that has no
+        edition (for ``pause`` and ``resume``: none that *verb* could be about), the one that is being sent.
+        """
+        today = self.edition_date(newsletter, now)
+        states = {"pause": (EditionStatus.SUBMITTING,), "resume": (EditionStatus.PAUSED,)}.get(verb, OPEN)
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, today)
+            if row is not None and (row.status in states or verb not in ("pause", "resume")):
+                return today
+            being_sent = [
+                one
+                for one in editions(session, [newsletter.slug])
+                if one.status in states and one.edition_date <= today
+            ]
+        return being_sent[0].edition_date if being_sent else today
 
     def tidy(self) -> None:
         """
@@ -395,7 +417,13 @@ class Desk:
                 session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
                 approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
             )  # fmt: skip
-            return self._moved(session, row, moved, "approved")
+            if not moved:
+                raise StateError(
+                    f"The {newsletter.name} of {day} is {row.status}; it cannot be approved from there. "
+                    f"{_instead(row.status, EditionStatus.APPROVED, newsletter.slug)}".strip()
+                )
+            session.refresh(row)
+            return self._account(session, row)
 
     def hold(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Take an approval back, or keep a draft from going."""
@@ -412,11 +440,10 @@ class Desk:
         )  # fmt: skip
         words = f"spiked by {actor}{': ' + reason if reason else ''}"
         with writing(self.engine) as session:
-            row = self._row(session, newsletter, day)
-            moved = move_edition(session, row.id or 0, to=EditionStatus.SPIKED, frm=frm, reason=words)
-            if moved:
+            moved = self._move(session, newsletter, day, to=EditionStatus.SPIKED, frm=frm, reason=words)
+            for row in moved:
                 withdraw(session, row.id or 0, at=self.clock(), reason=words)
-            return self._moved(session, row, moved, EditionStatus.SPIKED)
+            return self._account(session, moved[0])
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
@@ -426,9 +453,15 @@ class Desk:
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Let a paused edition go on: idle workers are woken; on one machine ``send`` continues it."""
-        account = self._order(
-            newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}"
-        )
+        with writing(self.engine) as session:
+            moved = self._move(
+                session, newsletter, day, to=EditionStatus.SUBMITTING, frm=(EditionStatus.PAUSED,),
+                reason=f"resumed by {actor}",
+            )  # fmt: skip
+            for row in moved:
+                close(session, row.id or 0, at=self.clock())  # it may have landed whole while it was paused
+                session.refresh(row)
+            account = self._account(session, moved[0])
         self.wake(newsletter, day)
         return account
 
@@ -436,23 +469,90 @@ class Desk:
         """Wake a worker for an edition that has something to be sent again; without workers do nothing."""
         if has_queue(self.engine):
             with writing(self.engine) as session:
-                defer_drain(session, self._row(session, newsletter, day).id or 0)
+                for row in revisions(session, newsletter.slug, day):
+                    if row.status == EditionStatus.SUBMITTING:
+                        defer_drain(session, row.id or 0)
 
     def _order(
         self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str
     ) -> Account:
         with writing(self.engine) as session:
-            row = self._row(session, newsletter, day)
-            moved = move_edition(session, row.id or 0, to=to, frm=frm, reason=reason)
-            return self._moved(session, row, moved, to)
+            return self._account(
+                session, self._move(session, newsletter, day, to=to, frm=frm, reason=reason)[0]
+            )
 
-    def _moved(self, session: Session, row: EditionRow, moved: bool, to: str) -> Account:
+    def _move(
+        self, session: Session, newsletter: Newsletter, day: date, *, to: EditionStatus, frm: Iterable[EditionStatus],
+        **values: object,
+    ) -> list[EditionRow]:  # fmt: skip
+        """
+        Move every revision of a date that may be moved; return them, the newest first.
+
+        Raises:
+            NotFound: there is no edition of that date.
+            StateError: none of them may be moved; says what to do instead.
+        """
+        origins = tuple(frm)
+        newest = self._row(session, newsletter, day)
+        moved = [
+            row
+            for row in revisions(session, newsletter.slug, day)
+            if move_edition(session, row.id or 0, to=to, frm=origins, **values)
+        ]
         if not moved:
             raise StateError(
-                f"The edition of {row.edition_date} is {row.status}; it cannot be {to} from there."
+                f"The {newsletter.name} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
+                f"{_instead(newest.status, to, newsletter.slug)}".strip()
             )
-        session.refresh(row)
-        return self._account(session, row)
+        for row in moved:
+            session.refresh(row)
+        return moved
+
+    def settle(
+        self,
+        newsletter: Newsletter,
+        day: date | None,
+        batch: int,
+        word: Word,
+        *,
+        actor: str,
+        revision: int = 0,
+    ) -> date:
+        """
+        A person's word on an uncertain batch; return the date of its edition.
+
+        Without *day* or *revision* it is the one whose batch of that number is uncertain.
+
+        Raises:
+            NotFound: there is no such edition or batch.
+            StateError: the batch is not uncertain, or several are and it is not said which.
+        """
+        with reading(self.engine) as session:
+            wanted = select(EditionRow).where(EditionRow.newsletter == newsletter.slug)
+            if day is not None:
+                wanted = wanted.where(EditionRow.edition_date == day)
+            if revision:
+                wanted = wanted.where(EditionRow.revision == revision)
+            wanted = wanted.order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc())
+            in_doubt = exists().where(
+                col(Batch.edition_id) == col(EditionRow.id), col(Batch.seq) == batch,
+                col(Batch.state) == BatchState.UNCERTAIN,
+            )  # fmt: skip
+            meant = session.exec(wanted.where(in_doubt)).all() or session.exec(wanted.limit(1)).all()
+        if not meant:
+            which = f" on {day}" if day else ""
+            which += f" of revision {revision}" if revision else ""
+            raise NotFound(
+                f"There is no edition of {newsletter.slug}{which} to settle; see newsletter status."
+            )
+        if len(meant) > 1:
+            them = ", ".join(f"{row.edition_date} revision {row.revision}" for row in meant)
+            raise StateError(f"Batch {batch} is uncertain in {them}: say which with --date and --revision.")
+        (row,) = meant
+        settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
+        if word == "resend":
+            self.wake(newsletter, row.edition_date)
+        return row.edition_date
 
     def give_order(
         self, newsletter: Newsletter, day: date, order: Order, *, as_of: datetime | None = None
@@ -547,9 +647,12 @@ class Desk:
         Raises:
             ProviderError: the provider refuses us as a whole.
         """
-        edition_id = self.freeze(newsletter, day, now=now)
-        if edition_id is not None:
-            self.deliver([(newsletter, edition_id)], now=now, tell=tell)
+        self.freeze(newsletter, day, now=now)
+        with reading(self.engine) as session:
+            rows = revisions(session, newsletter.slug, day)
+        going = [(newsletter, row.id or 0) for row in rows if row.status == EditionStatus.SUBMITTING]
+        if going:
+            self.deliver(going, now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
 
     def deliver(
@@ -824,9 +927,22 @@ class Desk:
         row = current_edition(session, newsletter.slug, day)
         if row is None:
             raise NotFound(
-                f"There is no edition of {newsletter.slug} on {day}; make it with: newsletter run --only {newsletter.slug}"
+                f"There is no edition of {newsletter.slug} on {day}; make it with: "
+                f"newsletter run --only {newsletter.slug} --date {day}"
             )
         return row
+
+    def no_edition(self, newsletter: Newsletter, day: date) -> NotFound:
+        """The error that a past date has no edition, with why if that is known."""
+        with reading(self.engine) as session:
+            slot = session.exec(
+                select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
+            ).first()
+        why = f": it was {slot.state} ({slot.reason})" if slot and slot.reason else ""
+        return NotFound(
+            f"There is no edition of {newsletter.slug} on {day}{why}. Name another date with --date; "
+            f"newsletter status {newsletter.slug} tells the newest."
+        )
 
     def _account(self, session: Session, row: EditionRow) -> Account:
         buckets = counts(session, row.id or 0)
@@ -840,16 +956,26 @@ class Desk:
             reason = "Nobody is in its audience, so nothing was sent: see newsletter segments."
         elif row.status == EditionStatus.SUBMITTING and buckets["pending"]:
             reason = f"{buckets['pending']} readers are still to be sent to; "
-            release = next_release(session, row.id or 0)
-            if release is not None and release > self.clock():
-                reason += f"the next wave is released at {iso(release)}"
+            later = self._waits(session, row)
+            if later is not None:
+                reason += f"they wait until {iso(later.at)}: {later.why}"
             else:
-                reason += f"go on with newsletter send {row.newsletter}"
+                reason += f"go on with newsletter send {row.newsletter} --date {row.edition_date}"
         return Account(
             newsletter=row.newsletter, date=row.edition_date, revision=row.revision, status=row.status,
             hash=row.content_hash, audience=row.audience, pending=buckets["pending"], submitted=buckets["submitted"],
             skipped=buckets["skipped"], failed=buckets["failed"], uncertain=buckets["uncertain"], reason=reason,
         )  # fmt: skip
+
+    def _waits(self, session: Session, row: EditionRow) -> Later | None:
+        """Until when and why nothing of an edition can go now."""
+        newsletter = next((one for one in self.catalogue.newsletters if one.slug == row.newsletter), None)
+        if newsletter is None:
+            return None
+        ahead = SCHEDULE_LEAD if newsletter.mode == "scheduled" else timedelta()
+        return waits(
+            session, newsletter, self.catalogue.publication, row.id or 0, at=self.clock(), ahead=ahead
+        )
 
 
 class Telling:
@@ -868,7 +994,7 @@ class Telling:
                 tell("send", slug, self.done[slug], row.audience)
 
     def step(self, step: Step) -> None:
-        """Count what was accepted, and pass on what is uncertain."""
+        """Count what was accepted, and pass on what is uncertain and why something waits."""
         slug = step.newsletter
         if slug not in self.done:
             return  # handed over by another thread, which does not watch
@@ -877,6 +1003,33 @@ class Telling:
             self.tell("send", slug, self.done[slug], self.audience[slug])
         elif step.outcome == "uncertain":
             self.tell("uncertain", slug, step.readers, self.audience[slug])
+        elif step.outcome == "waits":
+            self.tell("waits", f"{slug}: {step.why}", self.done[slug], self.audience[slug])
+
+
+_ORDERED = {EditionStatus.SUBMITTING: "resumed"}
+"""How the order is called that leads to a state, where it has another name."""
+
+
+def _instead(status: str, to: EditionStatus, slug: str) -> str:
+    """What to do when an edition that is *status* cannot be *to*."""
+    match EditionStatus(status), to:
+        case EditionStatus.SUBMITTED, _:
+            return f"It has gone; what is wrong in it is put right with newsletter correct {slug}."
+        case EditionStatus.SPIKED, _:
+            return "What was spiked stays so."
+        case EditionStatus.SUBMITTING, EditionStatus.SUBMITTING:
+            return f"It is not paused; go on with newsletter send {slug}."
+        case EditionStatus.SUBMITTING | EditionStatus.PAUSED, EditionStatus.HELD | EditionStatus.APPROVED:
+            return f"It is being sent already: newsletter pause, resume or spike {slug}."
+        case EditionStatus.PAUSED, EditionStatus.PAUSED:
+            return (
+                f"It stands still; newsletter resume {slug} lets it go on, newsletter spike {slug} ends it."
+            )
+        case _, EditionStatus.PAUSED | EditionStatus.SUBMITTING:
+            return f"It is not being sent yet; newsletter hold {slug} keeps it from going."
+        case _:
+            return ""
 
 
 def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:

@@ -130,6 +130,26 @@ def claim(
         )  # fmt: skip
 
 
+def waits(
+    session: Session,
+    newsletter: Newsletter,
+    publication: Publication,
+    edition_id: int,
+    *,
+    at: datetime,
+    ahead: timedelta,
+) -> Later | None:
+    """Until when and why nothing of an edition can be claimed now; None: something can, or nothing waits. Changes nothing."""
+    given = {"edition": edition_id, "at": at, "release": at + ahead}
+    found = session.connection().execute(_turn_query(), given).first()
+    if found is None:
+        return _next_release(session, edition_id, ahead)
+    _, _, _, _, readers, apart, _, _ = found
+    goes = min(readers - apart, largest_batch(newsletter, publication, at, readers))
+    turn = admit(session.connection(), newsletter, publication, goes, at=at, books=False)
+    return turn if isinstance(turn, Later) else None
+
+
 def look(
     engine: Engine,
     newsletter: Newsletter,
@@ -189,6 +209,12 @@ def _release(
 
 @lru_cache(maxsize=1)
 def _next_query() -> Select[Any]:
+    """Select and lock the batch whose turn it is; one that somebody else is claiming is passed over."""
+    return _turn_query().with_for_update(skip_locked=True, of=Batch)
+
+
+@lru_cache(maxsize=1)
+def _turn_query() -> Select[Any]:
     """Select the batch whose turn it is. Parameters: ``edition``, ``at``, ``release`` (the latest to hand over now)."""
     at = bindparam("at", type_=Instant)
     query: Any = (  # SQLAlchemy types a Select by its columns
@@ -207,7 +233,6 @@ def _next_query() -> Select[Any]:
         )
         .order_by(col(Batch.rank), col(Batch.trailing), col(Batch.seq))
         .limit(1)
-        .with_for_update(skip_locked=True, of=Batch)
     )  # fmt: skip
     return cast("Select[Any]", query)
 
@@ -232,7 +257,9 @@ def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later 
     if not moments:
         return None
     moment, is_retry = min(moments)
-    return Later(moment, "the provider asked to wait" if is_retry else "its release time")
+    return Later(
+        moment, "the provider asked to wait" if is_retry else "that is when its next wave is released"
+    )
 
 
 def _fit(

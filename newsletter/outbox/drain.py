@@ -37,7 +37,7 @@ from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, R
 from newsletter.store.editions import edition_ref
 from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import EditionRow, Rendering
-from newsletter.times import Clock
+from newsletter.times import Clock, iso
 
 log = structlog.get_logger()
 
@@ -76,11 +76,16 @@ class Mailing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress: *readers* of *newsletter* whose batch got *outcome*: accepted, uncertain or refused."""
+    """
+    Progress: *readers* of *newsletter* whose batch got *outcome*: accepted, uncertain or refused.
+
+    ``waits``: nothing of it can go now; *why* says until when and for what.
+    """
 
     newsletter: str
     outcome: str
     readers: int
+    why: str = ""
 
 
 Progress = Callable[[Step], None]
@@ -306,6 +311,10 @@ class _Drain:
             if claimed.reservation:
                 self.reservations.remove(claimed.reservation)
         for edition, later in empty.values():
+            if later is not None:
+                self._tell(
+                    Step(edition.mailing.newsletter.slug, "waits", 0, f"until {iso(later.at)}: {later.why}")
+                )
             edition.is_done = later is None and edition.in_flight == 0
             edition.rests_until = later.at if later is not None else None
             if later is None and edition.in_flight:
@@ -349,9 +358,12 @@ class _Drain:
                     self.refused_us = outcome.reason
                 elif outcome.slow_down:
                     self.rests_until = outcome.retry_at
+        self._tell(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+
+    def _tell(self, step: Step) -> None:
         if self.progress:
             try:
-                self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+                self.progress(step)
             except Exception:  # who watches must not hurt what is watched: a claim may be waiting to be sent
                 log.exception("progress.failed")
 
