@@ -713,8 +713,8 @@ class Desk:
         tell: Tell = _silent,
     ) -> Account:
         """
-        Make a further revision with the editor's edits and today's templates, and send it to those who
-        have the wrong one; who was still waiting gets the new one only.
+        Make a further revision with the editor's edits and words and today's templates, and send it to those
+        who have the wrong one; who was still waiting gets the new one only.
 
         Raises:
             StateError: nothing has gone out that could be corrected, or nothing has changed.
@@ -733,7 +733,10 @@ class Desk:
         before, had = self.stored(wrong)
         if before is None:
             raise StateError(f"The {newsletter.name} of {day} holds nothing that could be corrected.")
-        snapshot = corrected(before, orders, revision=wrong.revision + 1, prefix=newsletter.correction)
+        wording = self.wording(newsletter, day)
+        snapshot = corrected(
+            before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
+        )
         if subject:
             snapshot = replace(snapshot, subject=subject)
         made = self.proofed(
@@ -749,12 +752,15 @@ class Desk:
                 f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
             )
         # Compared without the mark of the correction, which is in every variant.
-        mended = self.renderer.render_all(corrected(before, orders, revision=wrong.revision, prefix=""))
+        mended = self.renderer.render_all(
+            corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
+        )
         same = {one.variant: one for one in had}
         changed = [one.variant for one in mended if same.get(one.variant) != one]
         if not changed and not subject:
             raise StateError(
-                f"Nothing of the {newsletter.name} of {day} would change; give an edit or a drop first, or mend a template."
+                f"Nothing of the {newsletter.name} of {day} would change; give an edit, a drop or words first, or mend "
+                "its words file or a template."
             )
         changed = changed or [one.variant for one in had]
         with reading(self.engine) as session:

@@ -13,15 +13,18 @@ from sqlalchemy import Engine, update
 from sqlmodel import col, select
 
 from newsletter.catalogue import Newsletter
-from newsletter.edition import EditionStatus
+from newsletter.edition import EditionStatus, Snapshot
 from newsletter.errors import StateError
+from newsletter.makeup import corrected, make_snapshot
 from newsletter.outbox.correct import have_wrong, take_over
 from newsletter.outbox.doubt import Word, call_back, call_back_wrong, hear_silence, settle_by_word
 from newsletter.outbox.drain import Mailing, drain
 from newsletter.outbox.ledger import BatchState, recover
+from newsletter.picks import Order, Picks
 from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, Event, Rendering, Subscriber
+from newsletter.wording import Wording
 from tests.builders import the_catalogue
 from tests.test_delivery import Clock, Scheduling, a_newsletter, a_publication, a_sender, batches, frozen
 from tests.test_outbox import NEWSLETTER, NOW, PUBLICATION, Postman, add_readers, balance_of, the_edition
@@ -302,3 +305,54 @@ def test_doubt_that_is_called_back_after_the_correction_goes_to_nobody(engine: E
     assert postman.cancelled == ["r1"]
     assert balance_of(engine, wrong) == (20, 0, 10, 10, 0, 0)
     assert balance_of(engine, right)[:2] == (20, 20)
+
+
+# --- what an editor wrote -----------------------------------------------------------------------
+
+WRITTEN = Wording.model_validate(
+    {
+        "greeting": "Hello.", "letter": "The rivr took *eleven* years.", "subject": "Slowly", "preheader": "Patience",
+        "quote": {"text": "Yes.", "who": "Ann"},
+    }
+)  # fmt: skip
+
+
+def a_magazine(*orders: Order) -> Snapshot:
+    """What went out: a letter and a quote, no number."""
+    catalogue = the_catalogue()
+    return make_snapshot(
+        catalogue["magazine"], catalogue.publication, Picks("magazine", (), (), ()), edition_date=DAY, wording=WRITTEN,
+        orders=orders,
+    )  # fmt: skip
+
+
+def test_a_letter_that_was_put_right_in_its_file_is_corrected() -> None:
+    """The file's new letter and quote; what it does not say any more stays, what was not in it does not come in."""
+    sent = replace(a_magazine(), quote=WRITTEN.quote)
+    mended = Wording.model_validate(
+        {"letter": "The river took *eleven* years.", "number": {"figure": "11", "text": "years"}}
+    )
+
+    right = corrected(sent, (), revision=2, prefix="Correction: ", wording=mended)
+
+    assert right.letter == ("The river took <em>eleven</em> years.",)
+    assert (right.quote, right.number, right.greeting) == (sent.quote, None, "Hello.")
+    assert (right.subject, right.preheader) == ("Correction: Slowly", "Patience")
+    assert right.sections == sent.sections
+
+
+@pytest.mark.parametrize("wording", [None, WRITTEN, Wording()])
+def test_a_file_that_did_not_change_corrects_nothing(wording: Wording | None) -> None:
+    """Also when it is gone: every block stays, so that there is nothing to correct."""
+    sent = a_magazine()
+
+    assert corrected(sent, (), revision=1, prefix="", wording=wording) == sent
+
+
+def test_an_order_goes_before_the_file_in_a_correction_too() -> None:
+    """The letter and a line by order, the file's beneath."""
+    order = Order(verb="words", fields={"letter": "By order.", "greeting": "Good day."}, actor="mia")
+
+    right = corrected(a_magazine(), (order,), revision=2, prefix="", wording=WRITTEN)
+
+    assert (right.letter, right.greeting) == (("By order.",), "Good day.")
