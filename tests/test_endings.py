@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, event, update
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
+from newsletter.errors import StoreError
 from newsletter.outbox.accounts import audit, why
 from newsletter.outbox.claim import Claim, claim, look
 from newsletter.outbox.doubt import settle_by_word
+from newsletter.outbox.drain import Mailing, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import move_edition, recover
 from newsletter.outbox.settle import settle
 from newsletter.providers import Accepted, Envelope, Outcome, Refused
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Batch, Subscriber
+from newsletter.store.tables import Batch, EditionRow, Subscriber
+from tests.test_delivery import Clock, Scheduling, a_newsletter, frozen
+from tests.test_delivery import a_sender as a_clocked_sender
 from tests.test_outbox import (
     NEWSLETTER,
     NOW,
@@ -235,3 +241,63 @@ def test_a_late_refusal_by_name_ends_a_batch_in_doubt(engine: Engine) -> None:
         answer(session, claimed, Refused("not valid", unfit=True, recipients=(0, 1, 2, 3)))
 
     assert balance_of(engine, edition_id) == (4, 0, 0, 0, 4, 0)
+
+
+# --- what is known is written down first --------------------------------------------------------
+
+
+def test_what_came_back_is_written_before_the_next_handle_is_fetched(engine: Engine) -> None:
+    """A handle of a scheduled request comes over the network: a kill there costs nothing that was known."""
+    add_readers(engine, 6, paying_every=99)
+    waiting: list[list[str]] = []
+
+    class Asking(Scheduling):
+        def reserve(self) -> str:
+            waiting.append([state for state, _ in states(engine)])
+            return super().reserve()
+
+    newsletter, postman = a_newsletter(mode="scheduled"), Asking(size=2)
+    edition_id = frozen(engine, newsletter, PUBLICATION, postman)
+
+    drain(a_clocked_sender(engine, postman, Clock()), [Mailing(newsletter, PUBLICATION, edition_id)], now=NOW)
+
+    assert len(waiting) >= 3 and not any("submitting" in known for known in waiting)
+
+
+def test_two_scheduled_editions_have_a_handle_each(engine: Engine) -> None:
+    """Both claim in one round: as many handles as requests, none used twice."""
+    add_readers(engine, 4, paying_every=99)
+    newsletter, postman = a_newsletter(mode="scheduled"), Scheduling(size=2)
+    ids = []
+    for day in (18, 19):
+        ids.append(frozen(engine, newsletter, PUBLICATION, postman))
+        with writing(engine) as session:
+            row = session.get_one(EditionRow, ids[-1])
+            row.edition_date = date(2026, 11, day)
+
+    sender = a_clocked_sender(engine, postman, Clock(), in_flight=4)
+    drain(sender, [Mailing(newsletter, PUBLICATION, edition_id) for edition_id in ids], now=NOW)
+
+    assert sorted(one.reservation for one in postman.envelopes) == ["r1", "r2", "r3", "r4"]
+
+
+def test_what_was_claimed_and_never_sent_is_not_in_doubt(engine: Engine) -> None:
+    """The database fails between the claim and the hand-over: certainly nobody got it, so it waits again."""
+    add_readers(engine, 20, paying_every=99)
+    edition_id = an_edition(engine)
+    freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=5)
+    failing = itertools.count()
+
+    def fail(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "FROM subscri" in statement and next(failing) == 0:
+            raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    event.listen(engine, "before_cursor_execute", fail)
+    postman = Postman(size=5)
+    with pytest.raises(StoreError):
+        send_all(engine, postman, edition_id, in_flight=3)
+    event.remove(engine, "before_cursor_execute", fail)
+
+    assert balance_of(engine, edition_id) == (20, 20, 0, 0, 0, 0)
+    send_all(engine, Postman(size=5), edition_id)
+    assert balance_of(engine, edition_id) == (20, 0, 20, 0, 0, 0)

@@ -23,18 +23,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from newsletter.audience.tokens import Signer
-from newsletter.catalogue import Address, Newsletter, Publication
-from newsletter.edition import PERSONAL_TAGS
+from newsletter.catalogue import Newsletter, Publication
 from newsletter.errors import NotFound, ProviderError
 from newsletter.outbox.batches import split_batch
-from newsletter.outbox.claim import Claim, Readers, TooLarge, claim, look
+from newsletter.outbox.claim import Claim, TooLarge, claim, look
+from newsletter.outbox.envelopes import envelope_of, recipients
 from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
-from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipients, Refused, Uncertain
-from newsletter.store.editions import edition_ref
+from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Refused, Uncertain
 from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import EditionRow, Rendering
 from newsletter.times import Clock, iso
@@ -44,7 +43,6 @@ log = structlog.get_logger()
 PATIENCE = timedelta(seconds=90)
 """How long after the last batch a drain waits for a pace or a provider, before it leaves the rest for later."""
 
-_TAGS = tuple(PERSONAL_TAGS[name] for name in ("unsubscribe_url", "preferences_url", "view_url"))
 _LEASE_MARGIN = timedelta(minutes=2)
 _RECONNECT = timedelta(seconds=5)
 _LOOK_EVERY = timedelta(seconds=1)
@@ -152,6 +150,7 @@ class _Drain:
         self.owner = this_owner()
         self.editions: dict[int, _Edition] = {}
         self.flights: dict[Future[Outcome], _Flight] = {}
+        self.unsent: list[tuple[_Edition, Claim]] = []
         self.reservations: list[str] = []
         self.turns = 0
         self.rests_until: datetime | None = None
@@ -181,12 +180,19 @@ class _Drain:
         done = [future for future in self.flights if future.done()]
         room = 0 if stopping else self.sender.in_flight - len(self.flights) + len(done)
         turns = self._whose_turns(room)
+        if done and sum(edition.is_scheduled for edition in turns) > len(self.reservations):
+            # Handles come over the network: what is known must not wait for them, or a kill makes it uncertain.
+            self._settle_and_claim(done, ())
+            return True
+        turns = self._with_handles(turns)
         if not turns and not done:
             if self.flights:
                 wait(self.flights, timeout=1.0, return_when=FIRST_COMPLETED)
                 return True
             return not stopping and self._rest()
-        for edition, claimed in self._settle_and_claim(done, turns):
+        self.unsent = self._settle_and_claim(done, turns)
+        while self.unsent:
+            edition, claimed = self.unsent[0]
             at, mailing = self.sender.clock(), edition.mailing
             looked = look(
                 self.sender.engine, mailing.newsletter, mailing.publication, claimed, now=self.now or at, at=at,
@@ -196,6 +202,7 @@ class _Drain:
                 self._launch(pool, edition, looked)
             else:
                 edition.in_flight -= 1
+            del self.unsent[0]
         return True
 
     # --- whose turn -----------------------------------------------------------------------------
@@ -233,9 +240,6 @@ class _Drain:
         turns: list[_Edition] = []
         while waiting and len(turns) < room:
             edition = min(waiting, key=lambda one: (busy[id(one)], served[id(one)]))
-            if edition.is_scheduled and not self._reserve(edition, 1 + turns.count(edition)):
-                waiting.remove(edition)
-                continue
             turns.append(edition)
             busy[id(edition)] += 1
             served[id(edition)] = self.turns + len(turns)
@@ -254,6 +258,15 @@ class _Drain:
         self.sender.sleep(min(1.0, max(0.0, (min(moments) - at).total_seconds())) or 0.001)
         return True
 
+    def _with_handles(self, turns: list[_Edition]) -> list[_Edition]:
+        """*turns* for which the provider's handles of scheduled requests are at hand; the others rest a moment."""
+        ready: list[_Edition] = []
+        for edition in turns:
+            scheduled = sum(one.is_scheduled for one in ready)
+            if not edition.is_scheduled or self._reserve(edition, scheduled + 1):
+                ready.append(edition)
+        return ready
+
     def _reserve(self, edition: _Edition, number: int) -> bool:
         """Have handles for *number* scheduled requests at hand."""
         try:
@@ -271,6 +284,8 @@ class _Drain:
     ) -> list[tuple[_Edition, Claim]]:
         """One transaction: a slot is free only when the outcome of its last batch is committed."""
         at = self.sender.clock()
+        # By number, the order in which everybody locks batches.
+        done = sorted(done, key=lambda future: self.flights[future].claim.batch_id)
         taken = [future for future in done if isinstance(future.result(), Accepted)]
         for future in done:
             if future not in taken:  # these may append batches, which locks the edition: not after a pace
@@ -323,9 +338,11 @@ class _Drain:
         return claims
 
     def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
-        flight = self.flights[future]
+        self._record(session, self.flights[future], future.result(), at)
+
+    def _record(self, session: Session, flight: _Flight, outcome: Outcome, at: datetime) -> None:
         settle(
-            session, flight.edition.mailing.newsletter.slug, flight.claim, future.result(), at=at,
+            session, flight.edition.mailing.newsletter.slug, flight.claim, outcome, at=at,
             batch_size=self.sender.provider.max_recipients,
         )  # fmt: skip
 
@@ -368,15 +385,23 @@ class _Drain:
                 log.exception("progress.failed")
 
     def _save_what_is_known(self) -> None:
-        """The database failed in the middle: wait for what is in flight and try once more to write it down."""
+        """
+        The database failed in the middle: wait for what is in flight and try once more to write it down.
+
+        What was claimed and not handed over yet certainly went to nobody.
+        """
         wait(self.flights)
-        for future in self.flights:
+        known = [(flight, future.result()) for future, flight in self.flights.items()]
+        never = Refused("The database failed before it could be handed over.")
+        known += [(_Flight(edition, claimed), never) for edition, claimed in self.unsent]
+        for flight, outcome in known:
             try:
                 with writing(self.sender.engine) as session:
-                    self._settle(session, future, self.sender.clock())
+                    self._record(session, flight, outcome, self.sender.clock())
             except SQLAlchemyError:
                 continue  # it stays in flight, and is uncertain from the next start on
         self.flights.clear()
+        self.unsent.clear()
 
     # --- the mail -------------------------------------------------------------------------------
 
@@ -409,7 +434,7 @@ class _Drain:
             edition.mailing.newsletter, edition.mailing.publication, edition.row,
             edition.renderings[claimed.variant], claimed.variant, sender=claimed.sender,
             batch=f"{claimed.batch_id}.{claimed.attempt}",
-            recipients=recipients(self.sender, edition.row, claimed.readers),
+            recipients=recipients(self.sender.signer, self.sender.base_url, edition.row, claimed.readers),
             release_at=claimed.release_at, reservation=claimed.reservation,
         )  # fmt: skip
 
@@ -425,33 +450,3 @@ def _load(sender: Sender, mailing: Mailing) -> _Edition:
         for one in rows
     }
     return _Edition(mailing, row, renderings)
-
-
-def envelope_of(
-    newsletter: Newsletter,
-    publication: Publication,
-    row: EditionRow,
-    rendering: tuple[str, str, str],
-    variant: str,
-    *,
-    sender: Address,
-    batch: str,
-    recipients: Recipients,
-    release_at: datetime | None = None,
-    reservation: str = "",
-) -> Envelope:
-    """The envelope of one batch; *rendering* is subject, HTML and text as stored."""
-    subject, html, text = rendering
-    return Envelope(
-        edition=edition_ref(row), batch=batch, newsletter=newsletter.slug, variant=variant, sender=sender,
-        reply_to=publication.reply_to, subject=subject, html=html, text=text,
-        list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
-        dated_at=row.frozen_at or row.made_at, recipients=recipients, language=newsletter.language,
-        release_at=release_at, reservation=reservation,
-    )  # fmt: skip
-
-
-def recipients(sender: Sender, row: EditionRow, readers: Readers) -> Recipients:
-    """Readers with the links that are theirs alone."""
-    links = sender.signer.links(sender.base_url, row.newsletter, row.edition_date, readers.readers)
-    return Recipients(readers.readers, readers.emails, readers.names, _TAGS, links)
