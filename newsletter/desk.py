@@ -52,6 +52,7 @@ from newsletter.store.editions import (
     current_edition,
     editions,
     last_run_before,
+    latest_edition,
     load_renderings,
     load_snapshot,
     revisions,
@@ -448,7 +449,11 @@ class Desk:
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
         return self._order(
-            newsletter, day, EditionStatus.PAUSED, (EditionStatus.SUBMITTING,), f"paused by {actor}"
+            newsletter,
+            day,
+            EditionStatus.PAUSED,
+            (EditionStatus.SUBMITTING,),
+            f"paused by {actor}; newsletter resume {newsletter.slug} --date {day} lets it go on",
         )
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
@@ -932,8 +937,12 @@ class Desk:
     def _row(self, session: Session, newsletter: Newsletter, day: date) -> EditionRow:
         row = current_edition(session, newsletter.slug, day)
         if row is None:
+            newest = latest_edition(session, newsletter.slug)
+            other = (
+                f" (the newest is of {newest.edition_date}: --date {newest.edition_date})" if newest else ""
+            )
             raise NotFound(
-                f"There is no edition of {newsletter.slug} on {day}; make it with: "
+                f"There is no edition of {newsletter.slug} on {day}{other}; make one with: "
                 f"newsletter run --only {newsletter.slug} --date {day}"
             )
         return row
@@ -955,8 +964,10 @@ class Desk:
         reason = row.reason
         if buckets["uncertain"]:
             reason = (
-                f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. "
-                f"See newsletter status {row.newsletter}, then newsletter settle {row.newsletter} --batch N --as …"
+                f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. The first "
+                f"event of the provider settles it. If none comes, newsletter status {row.newsletter} shows which batch; "
+                f"then newsletter settle {row.newsletter} --date {row.edition_date} --batch N --as submitted (they have "
+                "it), abandoned (leave it), or resend (some may get it twice)."
             )
         elif row.status == EditionStatus.SUBMITTED and not row.audience:
             reason = "Nobody is in its audience, so nothing was sent: see newsletter segments."

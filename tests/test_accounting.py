@@ -257,7 +257,7 @@ def test_a_past_date_without_an_edition_is_said(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("setting", "why"),
     [
-        ("pace = { per_hour = 3 }", "the pace of Parallel Today is reached for this hour"),
+        ("pace = { per_hour = 3 }", "the pace of Parallel Today allows no more this hour"),
         ('window = { from = "03:00", until = "03:01" }', "its delivery window is closed"),
         ('deliver = "local 06:30"', "that is when its next wave is released"),
     ],

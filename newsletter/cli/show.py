@@ -425,7 +425,9 @@ def books(told: Sequence[tuple[int, Balance]], slug: str, day: date, *, as_json:
         for problem in one.problems:
             out.print(f"{problem}{of and f' ({of[4:]})'}", markup=False, style="bold red")
     out.print(
-        "Balanced: every frozen reader is accounted for exactly once." if balanced else "Does NOT balance.",
+        "Balanced: every frozen reader is accounted for exactly once."
+        if balanced
+        else "Does NOT balance: keep the database as it is, send nothing of it again, and look at the lines above.",
         style="green" if balanced else "bold red",
     )
 

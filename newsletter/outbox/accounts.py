@@ -104,7 +104,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
         if by_verdict != Counter(
             +Counter(skipped=batch.skipped_n, failed=batch.failed_n, moved=batch.moved_n)
         ):
-            problems.append(f"batch {batch.seq} counts other exceptions than it has rows")
+            problems.append(f"batch {batch.seq} counts other skipped, failed or moved readers than it lists")
         seen.update(reader for reader in ids if apart.get(reader) is None or apart[reader].verdict != "moved")
         skipped.update(row.reason for row in apart.values() if row.verdict == "skipped")
         failed.update(row.reason for row in apart.values() if row.verdict == "failed")

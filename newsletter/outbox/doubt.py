@@ -210,7 +210,9 @@ def settle_by_word(
     with writing(engine) as session:
         batch = session.exec(select(Batch).where(Batch.edition_id == edition_id, Batch.seq == seq)).first()
         if batch is None or batch.id is None:
-            raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
+            raise NotFound(
+                f"This edition has no batch {seq}; newsletter status with its name lists its batches."
+            )
         given_up = {"given_up": batch.attempt} if word == "resend" else {}
         moved = move_batch(
             session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt, owner="",
@@ -218,7 +220,8 @@ def settle_by_word(
         )  # fmt: skip
         if not moved:
             raise StateError(
-                f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
+                f"Batch {seq} is {batch.state}, so there is no doubt about it; only an uncertain batch can be settled "
+                "by a person."
             )
         if word == "resend":
             give_way(session, batch.id, at=at)

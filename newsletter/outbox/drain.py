@@ -414,7 +414,9 @@ class _Drain:
             return self.sender.provider.prepare(self._envelope(edition, claimed))
         except Exception as error:  # a fault of ours must not leave a batch in flight that never left
             log.exception("mail.not_prepared", newsletter=edition.mailing.newsletter.slug)
-            refused = Refused(f"The mail could not be prepared ({type(error).__name__}).", stop_run=True)
+            refused = Refused(
+                f"The mail could not be prepared ({type(error).__name__}); the log says where.", stop_run=True
+            )
             return lambda: refused
 
     def _submit(self, ready: Ready, claimed: Claim) -> Outcome:
@@ -427,7 +429,9 @@ class _Drain:
             return ready()
         except Exception as error:  # a provider never raises; if it does, nobody knows how far it came
             log.exception("provider.raised")
-            return Uncertain(f"The provider's code failed ({type(error).__name__}).")
+            return Uncertain(
+                f"Our code for the provider failed ({type(error).__name__}); the log says where."
+            )
 
     def _envelope(self, edition: _Edition, claimed: Claim) -> Envelope:
         return envelope_of(

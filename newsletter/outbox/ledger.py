@@ -235,7 +235,7 @@ def recover(session: Session, *, at: datetime) -> int:
         expired = batch.lease_until is not None and batch.lease_until < at
         gone = is_dead(batch.owner)
         if (gone or expired) and batch.id is not None:
-            why = "its process died" if gone else "its lease ran out"
+            why = "its process died" if gone else "its process was not heard of for too long"
             count += move_batch(
                 session,
                 batch.id,

@@ -118,15 +118,15 @@ def _full(connection: Connection, book: _Book, readers: int, *, at: datetime, zo
     next_minute = datetime.fromtimestamp((minute + 1) * 60, UTC)
     ceilings = book.ceilings
     if book.volume and _over(connection, book, _minute(today), readers, book.volume):
-        return Later(tomorrow, f"the warm-up of {book.key.removeprefix('sender ')} has its volume for today")
+        return Later(tomorrow, f"the warm-up of {book.key.removeprefix('sender ')} allows no more today")
     if _over(connection, book, _minute(today), readers, ceilings.per_day):
-        return Later(tomorrow, f"{book.words} is reached for today")
+        return Later(tomorrow, f"{book.words} allows no more today")
     if _over(connection, book, minute - 59, readers, ceilings.per_hour):
         return Later(
-            _leaves_the_hour(connection, book, readers, minute), f"{book.words} is reached for this hour"
+            _leaves_the_hour(connection, book, readers, minute), f"{book.words} allows no more this hour"
         )
     if _over(connection, book, minute, readers, ceilings.per_minute):
-        return Later(next_minute, f"{book.words} is reached for this minute")
+        return Later(next_minute, f"{book.words} allows no more this minute")
     return None
 
 
