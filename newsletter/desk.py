@@ -730,6 +730,7 @@ class Desk:
             wrong = self._row(session, newsletter, day)
             orders = load_orders(session, newsletter.slug, day)
             check_landed(session, newsletter.slug, day)
+        # A correction that was spiked half-way left readers with what it corrects.
         went_before = wrong.status == EditionStatus.SPIKED and wrong.corrects_id is not None
         if not (wrong.status in _GONE or went_before) or wrong.snapshot is None:
             raise StateError(
@@ -762,12 +763,13 @@ class Desk:
         )
         same = {one.variant: one for one in had}
         changed = [one.variant for one in mended if same.get(one.variant) != one]
-        if not changed and not subject:
+        if not (changed or subject or went_before):
             raise StateError(
                 f"Nothing of the {newsletter.name} of {day} would change; give an edit, a drop or words first, or mend "
                 "its words file or a template."
             )
-        changed = changed or [one.variant for one in had]
+        if subject:
+            changed = changed or [one.variant for one in had]
         with reading(self.engine) as session:
             has_it = have_wrong(session, newsletter.slug, day, changed=changed)
             wrong_batches = {batch.id or 0 for batch, readers in has_it if readers}

@@ -657,3 +657,31 @@ def test_a_correction_in_the_middle_gives_the_rest_only_the_right_one(desk: Desk
         told = audit(session, first)
     assert first.status == "submitted" and told.balanced
     assert told.skipped == {"goes with revision 2": half.audience - len(had)}
+
+
+def test_a_correction_that_was_spiked_can_be_made_again(desk: Desk) -> None:
+    """Stopped after its first batch: the next revision goes to whoever did not get it, and to nobody twice."""
+
+    class Spiking(Postman):
+        def submit(self, envelope: Envelope) -> Outcome:
+            outcome = super().submit(envelope)
+            if envelope.edition.endswith(".2"):
+                desk.spike(today, day, actor="mia")
+            return outcome
+
+    today, day = desk.catalogue["today"], date(2026, 11, 20)
+    postman = Spiking(size=50)
+    desk.__dict__["provider"] = postman
+    desk.settings = desk.settings.model_copy(update={"in_flight": 1})
+    (sent,) = desk.run(now=NOW, only=["today"], every=True)
+    row = desk.find(today, day)
+    snapshot = desk.stored(row)[0] if row else None
+    assert snapshot is not None
+    desk.give_order(today, day, Order(verb="drop", url=snapshot.items[-1].url, actor="mia"))
+
+    spiked = desk.correct(today, day, now=NOW, actor="mia")
+    again = desk.correct(today, day, now=NOW, actor="mia")
+
+    assert (spiked.status, spiked.submitted, spiked.skipped) == ("spiked", 50, sent.audience - 50)
+    assert (again.revision, again.status, again.submitted) == (3, "submitted", sent.audience - 50)
+    assert set(postman.taken.values()) == {2} and len(postman.taken) == sent.audience
