@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ class _Drain:
         stopping = self.refused_us or self.sender.stop.is_set()
         done = [future for future in self.flights if future.done()]
         room = 0 if stopping else self.sender.in_flight - len(self.flights) + len(done)
-        turns = self._whose_turns(room)
+        turns = self._whose_turns(room, done)
         if done and sum(edition.is_scheduled for edition in turns) > len(self.reservations):
             # Handles come over the network: what is known must not wait for them, or a kill makes it uncertain.
             self._settle_and_claim(done, ())
@@ -221,11 +222,12 @@ class _Drain:
             self._add(self.more())
             self.looks_again_at = at + _LOOK_EVERY
 
-    def _whose_turns(self, room: int) -> list[_Edition]:
+    def _whose_turns(self, room: int, done: Sequence[Future[Outcome]]) -> list[_Edition]:
         """
         Who may claim a batch each, at most *room*, an edition as often as it comes.
 
-        First the edition with the fewest requests in flight; of several, the one served longest ago.
+        First the edition with the fewest requests in flight, *done* not counted: who is slow keeps no more
+        than its share of them. Of several, the one served longest ago.
         """
         at = self.sender.clock()
         if room < 1 or (self.rests_until is not None and self.rests_until > at):
@@ -235,7 +237,8 @@ class _Drain:
             for edition in self.editions.values()
             if not edition.is_done and (edition.rests_until is None or edition.rests_until <= at)
         ]
-        busy = {id(edition): edition.in_flight for edition in waiting}
+        landed = Counter(id(self.flights[future].edition) for future in done)
+        busy = {id(edition): edition.in_flight - landed[id(edition)] for edition in waiting}
         served = {id(edition): edition.served for edition in waiting}
         turns: list[_Edition] = []
         while waiting and len(turns) < room:
