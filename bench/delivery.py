@@ -37,7 +37,8 @@ from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, load_catalogue
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.outbox.accounts import audit
-from newsletter.outbox.drain import Mailing, Sender, drain, envelope_of
+from newsletter.outbox.drain import Mailing, Sender, drain
+from newsletter.outbox.envelopes import envelope_of
 from newsletter.outbox.freeze import freeze
 from newsletter.providers import Recipients
 from newsletter.providers.sendgrid import SendGrid, encode

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, exists
 from sqlalchemy import select as columns
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -162,7 +163,11 @@ def find(
 
 
 def index_missing(engine: Engine, catalogue: Catalogue, *, at_once: int = 50) -> int:
-    """Index the words of public editions that are not yet; idempotent; return how many were indexed."""
+    """
+    Index the words of public editions that are not yet; return how many were looked at.
+
+    Idempotent, also when several processes do it at the same time: whoever is second changes nothing.
+    """
     slugs = [one.slug for one in public(catalogue)]
     done = 0
     while True:
@@ -176,6 +181,7 @@ def index_missing(engine: Engine, catalogue: Catalogue, *, at_once: int = 50) ->
                         col(Rendering.edition_id) == col(EditionRow.id), col(Rendering.variant) == "free"
                     ),
                 )
+                .order_by(col(EditionRow.id))
                 .limit(at_once)
             ).all()  # fmt: skip
             for row in rows:
@@ -186,14 +192,15 @@ def index_missing(engine: Engine, catalogue: Catalogue, *, at_once: int = 50) ->
 
 
 def _index(session: Session, row: EditionRow, language: str) -> None:
+    connection = session.connection()
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
     for one in load_renderings(session, row.id or 0):
         if one.variant == "free":
-            session.add(
-                ArchiveText(
-                    edition_id=row.id or 0, newsletter=row.newsletter, edition_date=row.edition_date,
-                    language=language, title=_plain(one.subject), words=_words(one.text),
-                )
+            text = insert(ArchiveText).values(
+                edition_id=row.id or 0, newsletter=row.newsletter, edition_date=row.edition_date,
+                language=language, title=_plain(one.subject), words=_words(one.text),
             )  # fmt: skip
+            connection.execute(text.on_conflict_do_nothing(index_elements=["edition_id"]))
 
 
 def _plain(line: str) -> str:

@@ -32,13 +32,15 @@ from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article, load_articles
 from newsletter.makeup import corrected, make_snapshot
-from newsletter.outbox.accounts import counts, next_release
-from newsletter.outbox.correct import take_over
-from newsletter.outbox.doubt import resolve
+from newsletter.outbox.accounts import counts
+from newsletter.outbox.claim import waits
+from newsletter.outbox.correct import check_landed, have_wrong, take_over
+from newsletter.outbox.doubt import Word, call_back_wrong, resolve, settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
-from newsletter.outbox.freeze import freeze
+from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
-from newsletter.outbox.pace import largest_batch
+from newsletter.outbox.pace import Later, largest_batch
+from newsletter.outbox.settle import close
 from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
@@ -46,13 +48,16 @@ from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
+    OPEN,
     RAN,
     current_edition,
     editions,
     last_lines_before,
     last_run_before,
+    latest_edition,
     load_renderings,
     load_snapshot,
+    revisions,
     stories_run,
     write_content,
 )
@@ -64,7 +69,7 @@ from newsletter.wakeups import defer_drain, ensure_queue, has_queue
 from newsletter.wording import Wording, read_wording
 
 Tell = Callable[[str, str, int, int], None]
-"""Progress: (step, what, done, total); total 0 when unknown."""
+"""Progress: (step, what, done, total); total 0 when unknown. Of the step ``waits`` *what* is ``slug: until when and why``."""
 
 _REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 _WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.PAUSED)
@@ -182,6 +187,24 @@ class Desk:
     def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
         """The newsletter's local day of *now*."""
         return local_date(now, newsletter.zone(self.catalogue.publication))
+
+    def date_meant(self, newsletter: Newsletter, now: datetime, *, verb: str = "") -> date:
+        """
+        The date a person means who names none: the newsletter's local day, or, as long as that has no
+        edition (for ``pause`` and ``resume``: none that *verb* could be about), the one that is being sent.
+        """
+        today = self.edition_date(newsletter, now)
+        states = {"pause": (EditionStatus.SUBMITTING,), "resume": (EditionStatus.PAUSED,)}.get(verb, OPEN)
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, today)
+            if row is not None and (row.status in states or verb not in ("pause", "resume")):
+                return today
+            being_sent = [
+                one
+                for one in editions(session, [newsletter.slug])
+                if one.status in states and one.edition_date <= today
+            ]
+        return being_sent[0].edition_date if being_sent else today
 
     def tidy(self) -> None:
         """
@@ -396,7 +419,13 @@ class Desk:
                 session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
                 approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
             )  # fmt: skip
-            return self._moved(session, row, moved, "approved")
+            if not moved:
+                raise StateError(
+                    f"The {newsletter.name} of {day} is {row.status}; it cannot be approved from there. "
+                    f"{_instead(row.status, EditionStatus.APPROVED, newsletter.slug)}".strip()
+                )
+            session.refresh(row)
+            return self._account(session, row)
 
     def hold(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Take an approval back, or keep a draft from going."""
@@ -413,23 +442,32 @@ class Desk:
         )  # fmt: skip
         words = f"spiked by {actor}{': ' + reason if reason else ''}"
         with writing(self.engine) as session:
-            row = self._row(session, newsletter, day)
-            moved = move_edition(session, row.id or 0, to=EditionStatus.SPIKED, frm=frm, reason=words)
-            if moved:
+            moved = self._move(session, newsletter, day, to=EditionStatus.SPIKED, frm=frm, reason=words)
+            for row in moved:
                 withdraw(session, row.id or 0, at=self.clock(), reason=words)
-            return self._moved(session, row, moved, EditionStatus.SPIKED)
+            return self._account(session, moved[0])
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
         return self._order(
-            newsletter, day, EditionStatus.PAUSED, (EditionStatus.SUBMITTING,), f"paused by {actor}"
+            newsletter,
+            day,
+            EditionStatus.PAUSED,
+            (EditionStatus.SUBMITTING,),
+            f"paused by {actor}; newsletter resume {newsletter.slug} --date {day} lets it go on",
         )
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Let a paused edition go on: idle workers are woken; on one machine ``send`` continues it."""
-        account = self._order(
-            newsletter, day, EditionStatus.SUBMITTING, (EditionStatus.PAUSED,), f"resumed by {actor}"
-        )
+        with writing(self.engine) as session:
+            moved = self._move(
+                session, newsletter, day, to=EditionStatus.SUBMITTING, frm=(EditionStatus.PAUSED,),
+                reason=f"resumed by {actor}",
+            )  # fmt: skip
+            for row in moved:
+                close(session, row.id or 0, at=self.clock())  # it may have landed whole while it was paused
+                session.refresh(row)
+            account = self._account(session, moved[0])
         self.wake(newsletter, day)
         return account
 
@@ -437,23 +475,90 @@ class Desk:
         """Wake a worker for an edition that has something to be sent again; without workers do nothing."""
         if has_queue(self.engine):
             with writing(self.engine) as session:
-                defer_drain(session, self._row(session, newsletter, day).id or 0)
+                for row in revisions(session, newsletter.slug, day):
+                    if row.status == EditionStatus.SUBMITTING:
+                        defer_drain(session, row.id or 0)
 
     def _order(
         self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str
     ) -> Account:
         with writing(self.engine) as session:
-            row = self._row(session, newsletter, day)
-            moved = move_edition(session, row.id or 0, to=to, frm=frm, reason=reason)
-            return self._moved(session, row, moved, to)
+            return self._account(
+                session, self._move(session, newsletter, day, to=to, frm=frm, reason=reason)[0]
+            )
 
-    def _moved(self, session: Session, row: EditionRow, moved: bool, to: str) -> Account:
+    def _move(
+        self, session: Session, newsletter: Newsletter, day: date, *, to: EditionStatus, frm: Iterable[EditionStatus],
+        **values: object,
+    ) -> list[EditionRow]:  # fmt: skip
+        """
+        Move every revision of a date that may be moved; return them, the newest first.
+
+        Raises:
+            NotFound: there is no edition of that date.
+            StateError: none of them may be moved; says what to do instead.
+        """
+        origins = tuple(frm)
+        newest = self._row(session, newsletter, day)
+        moved = [
+            row
+            for row in revisions(session, newsletter.slug, day)
+            if move_edition(session, row.id or 0, to=to, frm=origins, **values)
+        ]
         if not moved:
             raise StateError(
-                f"The edition of {row.edition_date} is {row.status}; it cannot be {to} from there."
+                f"The {newsletter.name} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
+                f"{_instead(newest.status, to, newsletter.slug)}".strip()
             )
-        session.refresh(row)
-        return self._account(session, row)
+        for row in moved:
+            session.refresh(row)
+        return moved
+
+    def settle(
+        self,
+        newsletter: Newsletter,
+        day: date | None,
+        batch: int,
+        word: Word,
+        *,
+        actor: str,
+        revision: int = 0,
+    ) -> date:
+        """
+        A person's word on an uncertain batch; return the date of its edition.
+
+        Without *day* or *revision* it is the one whose batch of that number is uncertain.
+
+        Raises:
+            NotFound: there is no such edition or batch.
+            StateError: the batch is not uncertain, or several are and it is not said which.
+        """
+        with reading(self.engine) as session:
+            wanted = select(EditionRow).where(EditionRow.newsletter == newsletter.slug)
+            if day is not None:
+                wanted = wanted.where(EditionRow.edition_date == day)
+            if revision:
+                wanted = wanted.where(EditionRow.revision == revision)
+            wanted = wanted.order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc())
+            in_doubt = exists().where(
+                col(Batch.edition_id) == col(EditionRow.id), col(Batch.seq) == batch,
+                col(Batch.state) == BatchState.UNCERTAIN,
+            )  # fmt: skip
+            meant = session.exec(wanted.where(in_doubt)).all() or session.exec(wanted.limit(1)).all()
+        if not meant:
+            which = f" on {day}" if day else ""
+            which += f" of revision {revision}" if revision else ""
+            raise NotFound(
+                f"There is no edition of {newsletter.slug}{which} to settle; see newsletter status."
+            )
+        if len(meant) > 1:
+            them = ", ".join(f"{row.edition_date} revision {row.revision}" for row in meant)
+            raise StateError(f"Batch {batch} is uncertain in {them}: say which with --date and --revision.")
+        (row,) = meant
+        settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
+        if word == "resend":
+            self.wake(newsletter, row.edition_date)
+        return row.edition_date
 
     def give_order(
         self, newsletter: Newsletter, day: date, order: Order, *, as_of: datetime | None = None
@@ -554,9 +659,12 @@ class Desk:
         Raises:
             ProviderError: the provider refuses us as a whole.
         """
-        edition_id = self.freeze(newsletter, day, now=now)
-        if edition_id is not None:
-            self.deliver([(newsletter, edition_id)], now=now, tell=tell)
+        self.freeze(newsletter, day, now=now)
+        with reading(self.engine) as session:
+            rows = revisions(session, newsletter.slug, day)
+        going = [(newsletter, row.id or 0) for row in rows if row.status == EditionStatus.SUBMITTING]
+        if going:
+            self.deliver(going, now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
 
     def deliver(
@@ -617,8 +725,8 @@ class Desk:
         tell: Tell = _silent,
     ) -> Account:
         """
-        Make a further revision with the editor's edits and today's templates, and send it to those who
-        have the wrong one; who was still waiting gets the new one only.
+        Make a further revision with the editor's edits and words and today's templates, and send it to those
+        who have the wrong one; who was still waiting gets the new one only.
 
         Raises:
             StateError: nothing has gone out that could be corrected, or nothing has changed.
@@ -628,14 +736,20 @@ class Desk:
         with reading(self.engine) as session:
             wrong = self._row(session, newsletter, day)
             orders = load_orders(session, newsletter.slug, day)
-        if wrong.status not in _GONE or wrong.snapshot is None:
+            check_landed(session, newsletter.slug, day)
+        # A correction that was spiked half-way left readers with what it corrects.
+        went_before = wrong.status == EditionStatus.SPIKED and wrong.corrects_id is not None
+        if not (wrong.status in _GONE or went_before) or wrong.snapshot is None:
             raise StateError(
                 f"The {newsletter.name} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
             )
         before, had = self.stored(wrong)
         if before is None:
             raise StateError(f"The {newsletter.name} of {day} holds nothing that could be corrected.")
-        snapshot = corrected(before, orders, revision=wrong.revision + 1, prefix=newsletter.correction)
+        wording = self.wording(newsletter, day)
+        snapshot = corrected(
+            before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
+        )
         if subject:
             snapshot = replace(snapshot, subject=subject)
         made = self.proofed(
@@ -651,16 +765,31 @@ class Desk:
                 f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
             )
         # Compared without the mark of the correction, which is in every variant.
-        mended = self.renderer.render_all(corrected(before, orders, revision=wrong.revision, prefix=""))
+        mended = self.renderer.render_all(
+            corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
+        )
         same = {one.variant: one for one in had}
         changed = [one.variant for one in mended if same.get(one.variant) != one]
-        if not changed and not subject:
+        if not (changed or subject or went_before):
             raise StateError(
-                f"Nothing of the {newsletter.name} of {day} would change; give an edit or a drop first, or mend a template."
+                f"Nothing of the {newsletter.name} of {day} would change; give an edit, a drop or words first, or mend "
+                "its words file or a template."
             )
-        edition_id = self._store_correction(
-            newsletter, wrong, made, changed=changed or [one.variant for one in had], now=now, actor=actor
-        )
+        if subject:
+            changed = changed or [one.variant for one in had]
+        with reading(self.engine) as session:
+            has_it = have_wrong(session, newsletter.slug, day, changed=changed)
+            wrong_batches = {batch.id or 0 for batch, readers in has_it if readers}
+        call_back_wrong(self.sender, wrong_batches)
+        try:
+            edition_id = self._store_correction(
+                newsletter, wrong, made, changed=changed, now=now, actor=actor
+            )
+        except IntegrityError as error:
+            raise StateError(
+                f"Somebody else corrects the {newsletter.name} of {day} at this moment; "
+                f"see newsletter status {newsletter.slug} before you correct it again."
+            ) from error
         self.deliver([(newsletter, edition_id)], now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
 
@@ -689,15 +818,7 @@ class Desk:
             if made.snapshot is not None:
                 write_content(session, row, made.snapshot, made.renderings)
             session.flush()
-            take_over(
-                session,
-                session.get_one(EditionRow, wrong.id),
-                row,
-                changed=changed,
-                now=now,
-                at=at,
-                size=size,
-            )
+            take_over(session, row, changed=changed, now=now, at=at, size=size)
             return row.id or 0
 
     # --- the whole day --------------------------------------------------------------------------
@@ -825,33 +946,62 @@ class Desk:
     def _row(self, session: Session, newsletter: Newsletter, day: date) -> EditionRow:
         row = current_edition(session, newsletter.slug, day)
         if row is None:
+            newest = latest_edition(session, newsletter.slug)
+            other = (
+                f" (the newest is of {newest.edition_date}: --date {newest.edition_date})" if newest else ""
+            )
             raise NotFound(
-                f"There is no edition of {newsletter.slug} on {day}; make it with: newsletter run --only {newsletter.slug}"
+                f"There is no edition of {newsletter.slug} on {day}{other}; make one with: "
+                f"newsletter run --only {newsletter.slug} --date {day}"
             )
         return row
+
+    def no_edition(self, newsletter: Newsletter, day: date) -> NotFound:
+        """The error that a past date has no edition, with why if that is known."""
+        with reading(self.engine) as session:
+            slot = session.exec(
+                select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
+            ).first()
+        why = f": it was {slot.state} ({slot.reason})" if slot and slot.reason else ""
+        return NotFound(
+            f"There is no edition of {newsletter.slug} on {day}{why}. Name another date with --date; "
+            f"newsletter status {newsletter.slug} tells the newest."
+        )
 
     def _account(self, session: Session, row: EditionRow) -> Account:
         buckets = counts(session, row.id or 0)
         reason = row.reason
         if buckets["uncertain"]:
             reason = (
-                f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. "
-                f"See newsletter status {row.newsletter}, then newsletter settle {row.newsletter} --batch N --as …"
+                f"{buckets['uncertain']} readers are uncertain: nobody can say whether their mail was taken. The first "
+                f"event of the provider settles it. If none comes, newsletter status {row.newsletter} shows which batch; "
+                f"then newsletter settle {row.newsletter} --date {row.edition_date} --batch N --as submitted (they have "
+                "it), abandoned (leave it), or resend (some may get it twice)."
             )
         elif row.status == EditionStatus.SUBMITTED and not row.audience:
             reason = "Nobody is in its audience, so nothing was sent: see newsletter segments."
         elif row.status == EditionStatus.SUBMITTING and buckets["pending"]:
             reason = f"{buckets['pending']} readers are still to be sent to; "
-            release = next_release(session, row.id or 0)
-            if release is not None and release > self.clock():
-                reason += f"the next wave is released at {iso(release)}"
+            later = self._waits(session, row)
+            if later is not None:
+                reason += f"they wait until {iso(later.at)}: {later.why}"
             else:
-                reason += f"go on with newsletter send {row.newsletter}"
+                reason += f"go on with newsletter send {row.newsletter} --date {row.edition_date}"
         return Account(
             newsletter=row.newsletter, date=row.edition_date, revision=row.revision, status=row.status,
             hash=row.content_hash, audience=row.audience, pending=buckets["pending"], submitted=buckets["submitted"],
             skipped=buckets["skipped"], failed=buckets["failed"], uncertain=buckets["uncertain"], reason=reason,
         )  # fmt: skip
+
+    def _waits(self, session: Session, row: EditionRow) -> Later | None:
+        """Until when and why nothing of an edition can go now."""
+        newsletter = next((one for one in self.catalogue.newsletters if one.slug == row.newsletter), None)
+        if newsletter is None:
+            return None
+        ahead = SCHEDULE_LEAD if newsletter.mode == "scheduled" else timedelta()
+        return waits(
+            session, newsletter, self.catalogue.publication, row.id or 0, at=self.clock(), ahead=ahead
+        )
 
 
 class Telling:
@@ -870,7 +1020,7 @@ class Telling:
                 tell("send", slug, self.done[slug], row.audience)
 
     def step(self, step: Step) -> None:
-        """Count what was accepted, and pass on what is uncertain."""
+        """Count what was accepted, and pass on what is uncertain and why something waits."""
         slug = step.newsletter
         if slug not in self.done:
             return  # handed over by another thread, which does not watch
@@ -879,6 +1029,33 @@ class Telling:
             self.tell("send", slug, self.done[slug], self.audience[slug])
         elif step.outcome == "uncertain":
             self.tell("uncertain", slug, step.readers, self.audience[slug])
+        elif step.outcome == "waits":
+            self.tell("waits", f"{slug}: {step.why}", self.done[slug], self.audience[slug])
+
+
+_ORDERED = {EditionStatus.SUBMITTING: "resumed"}
+"""How the order is called that leads to a state, where it has another name."""
+
+
+def _instead(status: str, to: EditionStatus, slug: str) -> str:
+    """What to do when an edition that is *status* cannot be *to*."""
+    match EditionStatus(status), to:
+        case EditionStatus.SUBMITTED, _:
+            return f"It has gone; what is wrong in it is put right with newsletter correct {slug}."
+        case EditionStatus.SPIKED, _:
+            return "What was spiked stays so."
+        case EditionStatus.SUBMITTING, EditionStatus.SUBMITTING:
+            return f"It is not paused; go on with newsletter send {slug}."
+        case EditionStatus.SUBMITTING | EditionStatus.PAUSED, EditionStatus.HELD | EditionStatus.APPROVED:
+            return f"It is being sent already: newsletter pause, resume or spike {slug}."
+        case EditionStatus.PAUSED, EditionStatus.PAUSED:
+            return (
+                f"It stands still; newsletter resume {slug} lets it go on, newsletter spike {slug} ends it."
+            )
+        case _, EditionStatus.PAUSED | EditionStatus.SUBMITTING:
+            return f"It is not being sent yet; newsletter hold {slug} keeps it from going."
+        case _:
+            return ""
 
 
 def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:

@@ -28,7 +28,7 @@ from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
 from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
-from newsletter.wording import LINES, Wording
+from newsletter.wording import BLOCKS, LINES, Wording
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
@@ -123,12 +123,20 @@ def _neutral(value: Any) -> Any:
     return tuple(map(_neutral, value)) if isinstance(value, (list, tuple)) else value
 
 
-def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, prefix: str) -> Snapshot:
+def corrected(
+    snapshot: Snapshot,
+    orders: Sequence[Order],
+    *,
+    revision: int,
+    prefix: str,
+    wording: Wording | None = None,
+) -> Snapshot:
     """
     Return *snapshot* with an editor's edits, drops and words, and nothing else changed.
 
     A corrected headline is also corrected where the subject or preheader quotes it. *prefix* goes
-    before the subject.
+    before the subject. *wording* is the words file as it is now: what it says of a block or line that the
+    edition holds counts, what it does not say any more stays; subject and preheader change by orders only.
     """
     subject, preheader = snapshot.subject, snapshot.preheader
     dropped = {order.url for order in orders if order.verb == "drop"}
@@ -151,23 +159,24 @@ def corrected(snapshot: Snapshot, orders: Sequence[Order], *, revision: int, pre
         for key, value in order.fields.items()
         if key in LINES
     }
-    blocks = _written(_wording_of(snapshot), orders)
+    written = _written(_wording_of(snapshot, wording or Wording()), orders)
     subject = given.get("subject", subject)
     return replace(
         snapshot, revision=revision, sections=tuple(sections), preheader=given.get("preheader", preheader),
         subject=shortened(subject if subject.startswith(prefix) else f"{prefix}{subject}", 200),
-        greeting=given.get("greeting", snapshot.greeting), intro=given.get("intro", snapshot.intro),
-        sign_off=given.get("sign_off", snapshot.sign_off),
-        number=snapshot.number and blocks.number, quote=snapshot.quote and blocks.quote,
-        this_day=snapshot.this_day and blocks.this_day, quiz=snapshot.quiz and blocks.quiz,
+        greeting=given.get("greeting", written.greeting), intro=given.get("intro", written.intro),
+        sign_off=given.get("sign_off", written.sign_off),
+        number=snapshot.number and written.number, quote=snapshot.quote and written.quote,
+        this_day=snapshot.this_day and written.this_day, quiz=snapshot.quiz and written.quiz,
+        letter=snapshot.letter and (_paragraphs(written.letter_html) or snapshot.letter),
     )  # fmt: skip
 
 
-def _wording_of(snapshot: Snapshot) -> Wording:
-    """The blocks an edition holds, as words to be corrected."""
-    return Wording(
-        number=snapshot.number, quote=snapshot.quote, this_day=snapshot.this_day, quiz=snapshot.quiz
-    )
+def _wording_of(snapshot: Snapshot, now: Wording) -> Wording:
+    """What an edition holds, as words to be corrected; what is written *now* goes before it."""
+    names = (*BLOCKS, "greeting", "intro", "sign_off")
+    held = {name: getattr(snapshot, name) for name in names if name != "letter"}
+    return Wording.model_validate({**held, **{name: one for name in names if (one := getattr(now, name))}})
 
 
 def _edited(item: Item, orders: Sequence[Order]) -> Item:

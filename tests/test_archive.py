@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import html
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 from sqlmodel import select
 
 from newsletter.archive import index_missing
@@ -276,6 +277,25 @@ def test_indexing_again_changes_nothing(house: House) -> None:
             ("today", "The choir", f"The choir. {ADVERT}")
         ]
         assert load_renderings(session, rows[0].edition_id)[0].variant == "free"
+
+
+def test_two_may_index_at_the_same_time(house: House) -> None:
+    """Whoever comes second finds the words there already, and does not fail."""
+    put(house.engine, "today", "2026-11-20", "The choir")
+    with reading(house.engine) as session:
+        text = session.exec(select(ArchiveText)).one().model_dump()
+    with writing(house.engine) as session:
+        session.execute(delete(ArchiveText))
+
+    with ThreadPoolExecutor(1) as pool:
+        with writing(house.engine) as session:  # the first has written, and has not committed yet
+            session.add(ArchiveText(**text))
+            session.flush()
+            second = pool.submit(index_missing, house.engine, the_catalogue())
+            wait([second], timeout=0.3)
+        second.result()
+
+    assert found(house.engine, "choir") == ["The choir"]
 
 
 def test_terms_are_few_and_short() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from newsletter.cli.editing import add_commands
+from newsletter.cli import accounting, editing
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import (
     Day,
@@ -39,7 +39,8 @@ app.add_typer(subscribers_app, name="subscribers")
 app.add_typer(tokens_app, name="api-token")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
-add_commands(app)
+editing.add_commands(app)
+accounting.add_commands(app)
 
 
 def _exit(waits: bool) -> None:
@@ -193,7 +194,7 @@ def _go(verb: str, slug: str, *, now: datetime | None, day: date | None, as_json
 
     desk = _desk()
     newsletter = desk.catalogue[slug]
-    edition_date = day or desk.edition_date(newsletter, _now(now))
+    edition_date = day or desk.date_meant(newsletter, _now(now), verb=verb)
     account = getattr(desk, verb)(newsletter, edition_date, actor=desk.settings.who, **more)
     show.accounts((account,), as_json=as_json)
 
@@ -237,9 +238,11 @@ def send(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) ->
     newsletter = desk.catalogue[slug]
     moment = _now(now)
     with signals.stopping(desk.stop), show.telling() as tell:
-        account = desk.send(newsletter, day or desk.edition_date(newsletter, moment), now=moment, tell=tell)
-    show.accounts((account,), as_json=as_json)
-    _exit(account.waits)
+        edition_date = day or desk.date_meant(newsletter, moment, verb="send")
+        desk.send(newsletter, edition_date, now=moment, tell=tell)
+    accounts = desk.status([slug], day=edition_date)
+    show.accounts(accounts, as_json=as_json)
+    _exit(any(account.waits for account in accounts))
 
 
 @app.command()
@@ -256,102 +259,14 @@ def correct(
     desk = _desk()
     newsletter = desk.catalogue[slug]
     moment = _now(now)
-    edition_date = day or desk.edition_date(newsletter, moment)
+    edition_date = day or desk.date_meant(newsletter, moment, verb="correct")
     with signals.stopping(desk.stop), show.telling() as tell:
-        account = desk.correct(
+        desk.correct(
             newsletter, edition_date, now=moment, actor=desk.settings.who, subject=subject, tell=tell
         )
-    show.accounts((account,), as_json=as_json)
-    _exit(account.waits)
-
-
-# --- accounts -----------------------------------------------------------------------------------
-
-
-@app.command()
-def status(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
-    """What is where: the newest edition of each newsletter, or of a date."""
-    from newsletter.cli import show
-
-    desk = _desk()
-    if now is not None and day is None and slug:
-        day = desk.edition_date(desk.catalogue[slug], now)
-    accounts = desk.status([slug] if slug else [], day=day)
+    accounts = desk.status([slug], day=edition_date)
     show.accounts(accounts, as_json=as_json)
-    if slug and not as_json:
-        show.batches(desk, slug, accounts)
-
-
-@app.command()
-def why(
-    slug: Slug,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS")],
-    now: Now = None,
-    day: Day = None,
-    as_json: Json = False,
-) -> None:
-    """What happened to one reader with one edition."""
-    from newsletter.audience.subscribers import find_subscriber
-    from newsletter.cli import show
-    from newsletter.outbox import accounts as ledger
-    from newsletter.store.session import reading
-
-    desk = _desk()
-    newsletter = desk.catalogue[slug]
-    if day is None and now is not None:
-        day = desk.edition_date(newsletter, now)
-    edition = desk.find(newsletter, day)
-    with reading(desk.engine) as session:
-        verdict = ledger.why(session, edition, slug, find_subscriber(session, address))
-    show.verdict(verdict, slug, edition.edition_date if edition else day, as_json=as_json)
-
-
-@app.command()
-def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
-    """Prove the balance of an edition from the ledger; exit 1 if it does not balance."""
-    from newsletter.cli import show
-    from newsletter.outbox import accounts as ledger
-    from newsletter.store.session import reading
-
-    desk = _desk()
-    newsletter = desk.catalogue[slug]
-    if day is None and now is not None:
-        day = desk.edition_date(newsletter, now)
-    edition = desk.find(newsletter, day)
-    with reading(desk.engine) as session:
-        balance = ledger.audit(session, edition) if edition else ledger.Balance()
-    show.balance(balance, slug, edition, day or desk.edition_date(newsletter, _now(now)), as_json=as_json)
-    if not balance.balanced:
-        raise typer.Exit(1)
-
-
-@app.command()
-def settle(
-    slug: Slug,
-    batch: Annotated[int, typer.Option("--batch", help="The number in `newsletter status SLUG`.")],
-    word: Annotated[str, typer.Option("--as", help="submitted, abandoned or resend.")],
-    now: Now = None,
-    day: Day = None,
-    as_json: Json = False,
-) -> None:
-    """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
-    from newsletter.cli import show
-    from newsletter.errors import NotFound
-    from newsletter.outbox.doubt import settle_by_word
-
-    if word not in ("submitted", "abandoned", "resend"):
-        raise typer.BadParameter("--as must be submitted, abandoned or resend")
-    desk = _desk()
-    newsletter = desk.catalogue[slug]
-    if day is None and now is not None:
-        day = desk.edition_date(newsletter, now)
-    edition = desk.find(newsletter, day)
-    if edition is None or edition.id is None:
-        raise NotFound(f"There is no edition of {slug} to settle.")
-    settle_by_word(desk.engine, edition.id, batch, word, actor=desk.settings.who, at=desk.clock())  # type: ignore[arg-type]  # checked above
-    if word == "resend":
-        desk.wake(newsletter, edition.edition_date)
-    show.accounts(desk.status([slug], day=edition.edition_date), as_json=as_json)
+    _exit(any(account.waits for account in accounts))
 
 
 # --- the lists ----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from newsletter.picks import Picks
     from newsletter.rendering.proof import Finding
     from newsletter.store.copying import Copied
-    from newsletter.store.tables import EditionRow
+    from newsletter.store.tables import Batch
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
@@ -67,22 +67,27 @@ def telling() -> Iterator[Tell]:
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Speed(),
-        TextColumn("[yellow]{task.fields[doubt]}"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("[yellow]{task.fields[doubt]}"), TextColumn("{task.fields[waits]}", style="dim"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
         doubts: Counter[str] = Counter()
 
         def tell(step: str, what: str, done: int, total: int) -> None:
-            key = what if step in ("send", "uncertain") else "now"
+            what, _, why = what.partition(": ") if step == "waits" else (what, "", "")
+            key = what if step in ("send", "uncertain", "waits") else "now"
             words = {"collect": f"Reading {what}", "run": f"Making {what}"}.get(step, f"Sending {what}")
             if key not in tasks:
-                tasks[key] = progress.add_task(words, total=total or None, doubt="", is_sending=key != "now")
-            if step == "uncertain":
+                tasks[key] = progress.add_task(
+                    words, total=total or None, doubt="", waits="", is_sending=key != "now"
+                )
+            if step == "waits":
+                progress.update(tasks[key], waits=f"waits {why}")
+            elif step == "uncertain":
                 doubts[what] += done
                 progress.update(tasks[key], doubt=f"{doubts[what]:,} uncertain")
             else:
-                progress.update(tasks[key], description=words, completed=done, total=total or None)
+                progress.update(tasks[key], description=words, completed=done, total=total or None, waits="")
 
         yield tell
 
@@ -116,12 +121,18 @@ def _tell_plainly() -> Tell:
     """A line when something begins or ends, and every few seconds in between."""
     began: dict[str, tuple[float, int]] = {}
     last: dict[str, float] = {}
+    told: dict[str, str] = {}
 
     def tell(step: str, what: str, done: int, total: int) -> None:
         if step == "run":
             err.print(f"make {what} ({done} of {total})", markup=False)
         elif step == "uncertain":
             err.print(f"send {what}: a batch of {done} readers is uncertain", markup=False)
+        elif step == "waits":
+            slug, _, why = what.partition(": ")
+            if told.get(slug) != why:
+                told[slug] = why
+                err.print(f"send {slug}: waits {why}", markup=False)
         elif step == "send":
             at = time.monotonic()
             start, before = began.setdefault(what, (at, done))
@@ -170,13 +181,16 @@ def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
         if any(getattr(row, name) for row in rows)
     ]
     numbers = ("audience", "submitted", *counted)
+    corrected = any(row.revision > 1 for row in rows)
     table = a_table(
-        "newsletter", *(() if len(days) == 1 else ("date",)), "status", *numbers, "hash", numbers=numbers
-    )
+        "newsletter", *(() if len(days) == 1 else ("date",)), *(("revision",) if corrected else ()), "status", *numbers,
+        "hash", numbers=(*numbers, "revision"),
+    )  # fmt: skip
     for row in rows:
         table.add_row(
             row.newsletter,
             *(() if len(days) == 1 else (row.date.isoformat(),)),
+            *((str(row.revision),) if corrected else ()),
             _styled(row.status, _STATUS_STYLE),
             *(
                 Text(
@@ -189,23 +203,36 @@ def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
     out.print(table)
     for row in rows:
         if row.reason:
-            out.print(Text.assemble((f"{row.newsletter}: ", "bold"), row.reason))
+            which = f"{row.newsletter}, revision {row.revision}: " if corrected else f"{row.newsletter}: "
+            out.print(Text.assemble((which, "bold"), row.reason))
 
 
-def batches(desk: Desk, slug: str, rows: Sequence[Account]) -> None:
-    """The batches of one edition, for ``status SLUG``."""
+def batches(desk: Desk, rows: Sequence[Account]) -> None:
+    """The batches of these editions, for ``status SLUG``."""
     from sqlmodel import col, select
 
     from newsletter.store.session import reading
-    from newsletter.store.tables import Batch
+    from newsletter.store.tables import Batch, EditionRow
 
-    edition = desk.find(desk.catalogue[slug], rows[0].date) if rows else None
-    if edition is None:
-        return
-    with reading(desk.engine) as session:
-        found = session.exec(
-            select(Batch).where(Batch.edition_id == edition.id).order_by(col(Batch.seq))
-        ).all()
+    for row in rows:
+        with reading(desk.engine) as session:
+            found = session.exec(
+                select(Batch)
+                .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+                .where(
+                    EditionRow.newsletter == row.newsletter, EditionRow.edition_date == row.date,
+                    EditionRow.revision == row.revision,
+                )
+                .order_by(col(Batch.seq))
+            ).all()  # fmt: skip
+        if found and len(rows) > 1:
+            out.print(Text(f"\nBatches of {row.date}, revision {row.revision}", style="bold"))
+        elif found:
+            out.print()
+        _batches(found)
+
+
+def _batches(found: Sequence[Batch]) -> None:
     table = a_table(
         "batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt")
     )
@@ -216,7 +243,6 @@ def batches(desk: Desk, slug: str, rows: Sequence[Account]) -> None:
             str(batch.attempt), batch.error,
         )  # fmt: skip
     if found:
-        out.print()
         out.print(table)
 
 
@@ -347,52 +373,74 @@ def findings(rows: Sequence[Finding], *, as_json: bool) -> None:
     out.print(kinds, markup=False)
 
 
-def verdict(told: Verdict, slug: str, day: date | None, *, as_json: bool) -> None:
+def verdict(told: Verdict, slug: str, day: date, *, as_json: bool) -> None:
     """``why``."""
     if as_json:
         document = {
-            "newsletter": slug, "date": day.isoformat() if day else None, "verdict": told.verdict,
+            "newsletter": slug, "date": day.isoformat(), "revision": told.revision or None, "verdict": told.verdict,
             "reason": told.reason, "batch": told.batch, "at": iso(told.at), "events": list(told.events),
         }  # fmt: skip
         print_json(document)
         return
     when = f" ({told.at:%Y-%m-%d %H:%M} UTC)" if told.at else ""
     batch = f", batch {told.batch}" if told.batch else ""
-    out.print(f"{told.verdict}{batch}{when}: {told.reason}", markup=False)
+    revision = f", revision {told.revision}" if told.revision > 1 else ""
+    out.print(f"{slug} of {day}{revision}: {told.verdict}{batch}{when}: {told.reason}", markup=False)
     for event in told.events:
         out.print(f"  {event['at']}  {event['kind']}", markup=False)
 
 
-def balance(told: Balance, slug: str, edition: EditionRow | None, day: date, *, as_json: bool) -> None:
-    """``audit``."""
+def books(told: Sequence[tuple[int, Balance]], slug: str, day: date, *, as_json: bool) -> None:
+    """``audit``: revisions with their balance, the newest first; nothing made yet is zeros, balanced."""
+    from newsletter.outbox.accounts import Balance
+
+    told = told or [(1, Balance())]
+    balanced = all(balance.balanced for _, balance in told)
     if as_json:
+        rows = [_book(revision, balance) for revision, balance in told]
         document = {
-            "newsletter": slug, "date": (edition.edition_date if edition else day).isoformat(),
-            "revision": edition.revision if edition else 1, "audience": told.audience, "pending": told.pending,
-            "submitted": told.submitted, "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain,
-            "delivered": told.delivered, "doubled": told.doubled, "balanced": told.balanced, "problems": list(told.problems),
-        }  # fmt: skip
+            "newsletter": slug,
+            "date": day.isoformat(),
+            **rows[0],
+            "balanced": balanced,
+            "revisions": rows,
+        }
         print_json(document)
         return
-    table = a_table("audience", "pending", "submitted", "skipped", "failed", "uncertain", "delivered")
-    table.add_row(
-        str(told.audience), str(told.pending), str(told.submitted), str(sum(told.skipped.values())),
-        str(sum(told.failed.values())), str(told.uncertain), str(told.delivered),
-    )  # fmt: skip
+    out.print(Text(f"{slug} of {day:%A, %d %B %Y}", style="bold"))
+    many = len(told) > 1
+    numbers = ("audience", "pending", "submitted", "skipped", "failed", "uncertain", "delivered")
+    table = a_table(*(("revision",) if many else ()), *numbers, numbers=("revision", *numbers))
+    for revision, one in told:
+        table.add_row(
+            *((str(revision),) if many else ()), str(one.audience), str(one.pending), str(one.submitted),
+            str(sum(one.skipped.values())), str(sum(one.failed.values())), str(one.uncertain), str(one.delivered),
+        )  # fmt: skip
     out.print(table)
-    for kind, reasons in (("skipped", told.skipped), ("failed", told.failed)):
-        for reason, number in reasons.items():
-            out.print(f"  {kind} {number}: {reason}", markup=False)
-    if told.doubled:
-        sentence = (
-            f"{told.doubled} readers are proven to have had it twice, after a batch in doubt was sent again."
-        )
-        out.print(sentence, markup=False, style="bold red")
-    for problem in told.problems:
-        out.print(problem, markup=False, style="bold red")
+    for revision, one in told:
+        of = f" of revision {revision}" if many else ""
+        for kind, reasons in (("skipped", one.skipped), ("failed", one.failed)):
+            for reason, number in reasons.items():
+                out.print(f"  {kind} {number}{of}: {reason}", markup=False)
+        if one.doubled:
+            sentence = f"{one.doubled} readers{of} are proven to have had it twice, after a batch in doubt was sent again."
+            out.print(sentence, markup=False, style="bold red")
+        for problem in one.problems:
+            out.print(f"{problem}{of and f' ({of[4:]})'}", markup=False, style="bold red")
     out.print(
-        "Balanced." if told.balanced else "Does NOT balance.", style="green" if told.balanced else "bold red"
+        "Balanced: every frozen reader is accounted for exactly once."
+        if balanced
+        else "Does NOT balance: keep the database as it is, send nothing of it again, and look at the lines above.",
+        style="green" if balanced else "bold red",
     )
+
+
+def _book(revision: int, told: Balance) -> dict[str, Any]:
+    return {
+        "revision": revision, "audience": told.audience, "pending": told.pending, "submitted": told.submitted,
+        "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain, "delivered": told.delivered,
+        "doubled": told.doubled, "balanced": told.balanced, "problems": list(told.problems),
+    }  # fmt: skip
 
 
 def copied(rows: Sequence[Copied], *, as_json: bool) -> None:

@@ -13,9 +13,10 @@ Batch::
     pending ──▶ submitting ──▶ submitted
      ▲  │ │         ├────────▶ pending     certainly refused: nothing was taken
      │  │ │         ├────────▶ failed      certainly refused for good
-     │  │ │         └────────▶ uncertain ──▶ submitted | pending | abandoned   by evidence or a person's word
+     │  │ │         └────────▶ uncertain ──▶ submitted | pending | failed | abandoned   by evidence or a person's word
      │  │ └───▶ withdrawn   the edition was spiked or corrected before it went   │          │
-     │  │         ▼                                                              │          │
+     │  │        │  ▲ submitted, uncertain: called back from a schedule to be corrected     │
+     │  │        ▼                                                               │          │
      │  └─────▶ submitted   an attempt that was given up turns out to have been taken ◀─────┘
      └───────────────────────────────────────────────────────────────────────────┘
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 
 from sqlalchemy import and_
 from sqlmodel import Session, col, func, select
@@ -13,7 +13,7 @@ from newsletter.edition import EditionStatus
 from newsletter.events import EventKind
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
-from newsletter.store.editions import edition_ref
+from newsletter.store.editions import edition_ref, revisions
 from newsletter.store.tables import (
     Batch,
     EditionRow,
@@ -78,27 +78,19 @@ def counts(session: Session, edition_id: int) -> dict[str, int]:
     return dict(totals)
 
 
-def next_release(session: Session, edition_id: int) -> datetime | None:
-    """The earliest release among the batches that wait for one."""
-    return session.exec(
-        select(func.min(Batch.release_at)).where(
-            Batch.edition_id == edition_id, Batch.state == BatchState.PENDING
-        )
-    ).one()
-
-
 def audit(session: Session, edition: EditionRow) -> Balance:
     """
     Prove the balance of an edition from the frozen ids and the exceptions, not from the counters.
 
     Every frozen id must be in exactly one batch that did not move it on; every counter must agree
-    with the rows it counts.
+    with the rows it counts; whoever was taken back for a correction must be in a later revision.
     """
     seen: Counter[int] = Counter()
     pending = submitted = uncertain = doubled = 0
     skipped: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     problems: list[str] = []
+    taken_back: set[int] = set()
     exceptions: dict[int, list[ReaderException]] = {}
     for row in session.exec(select(ReaderException).where(ReaderException.edition_id == edition.id)):
         exceptions.setdefault(row.batch_id, []).append(row)
@@ -112,7 +104,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
         if by_verdict != Counter(
             +Counter(skipped=batch.skipped_n, failed=batch.failed_n, moved=batch.moved_n)
         ):
-            problems.append(f"batch {batch.seq} counts other exceptions than it has rows")
+            problems.append(f"batch {batch.seq} counts other skipped, failed or moved readers than it lists")
         seen.update(reader for reader in ids if apart.get(reader) is None or apart[reader].verdict != "moved")
         skipped.update(row.reason for row in apart.values() if row.verdict == "skipped")
         failed.update(row.reason for row in apart.values() if row.verdict == "failed")
@@ -126,6 +118,8 @@ def audit(session: Session, edition: EditionRow) -> Balance:
                 uncertain += remaining
             case "skipped" if remaining:
                 skipped[batch.error or batch.state] += remaining
+                if edition.status != EditionStatus.SPIKED:
+                    taken_back.update(set(ids) - set(apart))
             case _ if remaining:
                 failed[batch.error or batch.state] += remaining
     twice = [reader for reader, times in seen.items() if times > 1]
@@ -136,11 +130,31 @@ def audit(session: Session, edition: EditionRow) -> Balance:
         problems.append(f"it is called submitted while {pending + uncertain} readers are not settled")
     if total != edition.audience:
         problems.append(f"{total} readers are accounted for, {edition.audience} were frozen")
+    if lost := len(taken_back - _frozen_later(session, edition)) if taken_back else 0:
+        problems.append(f"{lost} readers were taken back for a correction and are in no later revision")
     return Balance(
         audience=edition.audience, pending=pending, submitted=submitted, skipped=dict(sorted(skipped.items())),
         failed=dict(sorted(failed.items())), uncertain=uncertain, delivered=_delivered(session, edition),
         doubled=doubled, problems=tuple(problems),
     )  # fmt: skip
+
+
+def _frozen_later(session: Session, edition: EditionRow) -> set[int]:
+    """Everybody whom a later revision was frozen for."""
+    later = (
+        select(Batch.ids)
+        .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+        .where(
+            EditionRow.newsletter == edition.newsletter, EditionRow.edition_date == edition.edition_date,
+            EditionRow.revision > edition.revision,
+        )
+    )  # fmt: skip
+    return {reader for ids in session.exec(later) for reader in unpack(ids)}
+
+
+def audit_date(session: Session, slug: str, day: date) -> tuple[tuple[EditionRow, Balance], ...]:
+    """The books of every revision of a newsletter's edition of *day*, the newest first."""
+    return tuple((row, audit(session, row)) for row in revisions(session, slug, day))
 
 
 def _delivered(session: Session, edition: EditionRow) -> int:
@@ -153,17 +167,22 @@ def _delivered(session: Session, edition: EditionRow) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happened to one reader with one edition; *verdict* as in DESIGN §7 ``why``."""
+    """
+    What happened to one reader with one edition; *verdict* as in DESIGN §7 ``why``.
+
+    *revision* is the newest one they were frozen for; 0: none.
+    """
 
     verdict: str
     reason: str
     batch: int | None = None
     at: datetime | None = None
     events: tuple[dict[str, str], ...] = ()
+    revision: int = 0
 
 
 def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Subscriber | None) -> Verdict:
-    """Say what happened to *subscriber* with *edition*, from the ledger."""
+    """Say what happened to *subscriber* with *edition* and the revisions it corrects, from the ledger."""
     if subscriber is None or subscriber.id is None:
         return Verdict("not in audience", "We do not know this address.")
     if edition is None or edition.frozen_at is None:
@@ -172,7 +191,8 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
             "not in audience", f"{known} The edition has not been frozen, so it has no audience yet.".strip()
         )
     near = session.exec(
-        select(Batch, ReaderException)
+        select(EditionRow.revision, Batch, ReaderException)
+        .join(Batch, col(Batch.edition_id) == col(EditionRow.id))
         .join(
             ReaderException,
             and_(
@@ -182,34 +202,50 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
             isouter=True,
         )
         .where(
-            Batch.edition_id == edition.id,
+            EditionRow.newsletter == slug,
+            EditionRow.edition_date == edition.edition_date,
+            EditionRow.revision <= edition.revision,
             col(Batch.lo_id) <= subscriber.id,
             col(Batch.hi_id) >= subscriber.id,
         )
-        .order_by(col(Batch.seq))
+        .order_by(col(EditionRow.revision).desc(), col(Batch.seq))
     ).all()
-    path: list[str] = []
-    for batch, row in near:
+    told: dict[int, Verdict] = {}
+    path: dict[int, list[str]] = {}
+    for revision, batch, row in near:
         if subscriber.id not in set(unpack(batch.ids)):
             continue
+        before = path.setdefault(revision, [])
         if row is not None and row.verdict == "moved":
-            path.append(f"moved on from batch {batch.seq}: {row.reason}")
-            continue
-        events = _events(session, edition, subscriber)
-        if row is not None:
-            return Verdict(row.verdict, "; ".join([*path, row.reason]), batch.seq, row.recorded_at, events)
-        bucket = _BUCKET[BatchState(batch.state)]
-        reason = "; ".join([*path, _state_in_words(batch)])
-        return Verdict(bucket, reason, batch.seq, batch.changed_at, events)
-    return Verdict("not in audience", _why_not(session, edition, slug, subscriber))
+            before.append(f"moved on from batch {batch.seq}: {row.reason}")
+        elif row is not None:
+            reason = "; ".join([*before, row.reason])
+            told[revision] = Verdict(row.verdict, reason, batch.seq, row.recorded_at, revision=revision)
+        else:
+            reason = "; ".join([*before, _state_in_words(batch)])
+            bucket = _BUCKET[BatchState(batch.state)]
+            told[revision] = Verdict(bucket, reason, batch.seq, batch.changed_at, revision=revision)
+    if not told:
+        return Verdict(
+            "not in audience", _why_not(session, _first_frozen(session, edition), slug, subscriber)
+        )
+    newest, *older = told.values()
+    reasons = [newest.reason, *(f"revision {one.revision} was {one.verdict}: {one.reason}" for one in older)]
+    return replace(newest, reason="; ".join(reasons), events=_events(session, edition, subscriber))
+
+
+def _first_frozen(session: Session, edition: EditionRow) -> EditionRow:
+    """The revision whose freeze chose the date's audience: those that follow are for the same readers."""
+    rows = revisions(session, edition.newsletter, edition.edition_date)
+    return next((row for row in reversed(rows) if row.frozen_at is not None), edition)
 
 
 def _state_in_words(batch: Batch) -> str:
     attempt = f"attempt {batch.attempt}"
     match BatchState(batch.state):
         case BatchState.SUBMITTED:
-            taken = f"the provider accepted it as {batch.provider_id}" if batch.provider_id else batch.error
-            return f"{taken or 'accepted'} ({attempt})"
+            taken = f"the provider accepted it as {batch.provider_id}" if batch.provider_id else ""
+            return f"{', '.join(filter(None, (taken, batch.error))) or 'accepted'} ({attempt})"
         case BatchState.PENDING:
             return f"waits to be sent{': ' + batch.error if batch.error else ''}"
         case BatchState.SUBMITTING:
@@ -219,9 +255,11 @@ def _state_in_words(batch: Batch) -> str:
 
 
 def _events(session: Session, edition: EditionRow, subscriber: Subscriber) -> tuple[dict[str, str], ...]:
+    """What was told of a reader's mail, all revisions of the date together."""
+    names = [edition_ref(row) for row in revisions(session, edition.newsletter, edition.edition_date)]
     rows = session.exec(
         select(Event)
-        .where(Event.edition == edition_ref(edition), Event.reader == subscriber.reader)
+        .where(col(Event.edition).in_(names), Event.reader == subscriber.reader)
         .order_by(col(Event.occurred_at), col(Event.id))
     ).all()
     return tuple({"kind": row.kind, "at": row.occurred_at.isoformat()} for row in rows)

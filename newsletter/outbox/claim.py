@@ -17,14 +17,15 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Select, bindparam, or_
 from sqlalchemy import select as columns
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from newsletter.audience.segments import SEPARATOR, ends_by, fit_query, ids_text, reader_query
 from newsletter.catalogue import Address, Newsletter, Publication, Reminder, class_of, reminding
 from newsletter.edition import EditionStatus
-from newsletter.outbox.ids import pack, unpack
-from newsletter.outbox.ledger import BatchState, move_batch
-from newsletter.outbox.pace import Later, admit
+from newsletter.outbox.batches import append_readers, record_exception
+from newsletter.outbox.ids import unpack
+from newsletter.outbox.ledger import BatchState, finish, move_batch
+from newsletter.outbox.pace import Later, admit, largest_batch
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
 
@@ -73,6 +74,14 @@ class Claim:
     readers: Readers = NOBODY
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The batch whose turn it is holds more than may go at once now; part it into such of *size*."""
+
+    batch_id: int
+    size: int
+
+
 def claim(
     session: Session,
     newsletter: Newsletter,
@@ -83,13 +92,15 @@ def claim(
     at: datetime,
     ahead: timedelta,
     reservation: str = "",
-) -> Claim | Later | None:
+    most: int = 1_000,
+) -> Claim | TooLarge | Later | None:
     """
     Claim the next batch of an edition that is being sent; None: nothing is left to claim now.
 
     None too when the edition was paused or spiked: the brake is looked at for every batch. ``Later``:
-    there is something, but the pace or a release time lets nothing go before its moment. The caller
-    commits. *ahead*: how long before its release a batch may be handed over.
+    there is something, but the pace or a release time lets nothing go before its moment. ``TooLarge``:
+    it was frozen before a ceiling, or the *most* one request may hold, was lowered. The caller commits.
+    *ahead*: how long before its release a batch may be handed over.
     """
     connection = session.connection()
     while True:
@@ -98,7 +109,10 @@ def claim(
         ).first()
         if found is None:
             return _next_release(session, edition_id, ahead)
-        batch_id, attempt, variant, ids, readers, apart, release_at = found
+        batch_id, attempt, variant, ids, readers, apart, release_at, given_up = found
+        size = largest_batch(newsletter, publication, at, most)
+        if readers - apart > size and not given_up:  # else parts of it could not be told apart in evidence
+            return TooLarge(batch_id, size)
         turn = admit(connection, newsletter, publication, readers - apart, at=at)
         if isinstance(turn, Later):
             return turn
@@ -116,6 +130,26 @@ def claim(
         )  # fmt: skip
 
 
+def waits(
+    session: Session,
+    newsletter: Newsletter,
+    publication: Publication,
+    edition_id: int,
+    *,
+    at: datetime,
+    ahead: timedelta,
+) -> Later | None:
+    """Until when and why nothing of an edition can be claimed now; None: something can, or nothing waits. Changes nothing."""
+    given = {"edition": edition_id, "at": at, "release": at + ahead}
+    found = session.connection().execute(_turn_query(), given).first()
+    if found is None:
+        return _next_release(session, edition_id, ahead)
+    _, _, _, _, readers, apart, _, _ = found
+    goes = min(readers - apart, largest_batch(newsletter, publication, at, readers))
+    turn = admit(session.connection(), newsletter, publication, goes, at=at, books=False)
+    return turn if isinstance(turn, Later) else None
+
+
 def look(
     engine: Engine,
     newsletter: Newsletter,
@@ -126,14 +160,22 @@ def look(
     at: datetime,
     batch_size: int,
 ) -> Claim:
-    """Return *claim* with those who may have it now; who may not is recorded and committed first."""
+    """
+    Return *claim* with those who may have it now; who may not is recorded and committed first.
+
+    A batch of whom nobody is left ends here, and the edition with it if it was the last.
+    """
     frozen = unpack(claim.ids)
     with engine.connect() as connection:
         if claim.has_apart:
             out = set(_apart(connection, claim.batch_id))
             frozen = [reader for reader in frozen if reader not in out]
-        fit = _fit(connection, newsletter.slug, publication, frozen, claim.variant, now=now)
-    if len(fit) == len(frozen):
+        fit = (
+            _fit(connection, newsletter.slug, publication, frozen, claim.variant, now=now)
+            if frozen
+            else NOBODY
+        )
+    if frozen and len(fit) == len(frozen):
         return replace(claim, readers=fit)
     with writing(engine) as session:
         batch = session.get_one(Batch, claim.batch_id)
@@ -148,6 +190,7 @@ def look(
                 session, claim.batch_id, to=BatchState.SUBMITTED, frm=BatchState.SUBMITTING, at=at,
                 of_attempt=claim.attempt, owner="", lease_until=None,
             )  # fmt: skip
+            finish(session, claim.edition_id, at=at)
     return replace(claim, readers=fit)
 
 
@@ -166,12 +209,19 @@ def _release(
 
 @lru_cache(maxsize=1)
 def _next_query() -> Select[Any]:
+    """Select and lock the batch whose turn it is; one that somebody else is claiming is passed over."""
+    return _turn_query().with_for_update(skip_locked=True, of=Batch)
+
+
+@lru_cache(maxsize=1)
+def _turn_query() -> Select[Any]:
     """Select the batch whose turn it is. Parameters: ``edition``, ``at``, ``release`` (the latest to hand over now)."""
     at = bindparam("at", type_=Instant)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
             col(Batch.id), col(Batch.attempt), col(Batch.variant), col(Batch.ids), col(Batch.n),
             col(Batch.skipped_n) + col(Batch.failed_n) + col(Batch.moved_n), col(Batch.release_at),
+            col(Batch.given_up),
         )
         .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
         .where(
@@ -183,7 +233,6 @@ def _next_query() -> Select[Any]:
         )
         .order_by(col(Batch.rank), col(Batch.trailing), col(Batch.seq))
         .limit(1)
-        .with_for_update(skip_locked=True, of=Batch)
     )  # fmt: skip
     return cast("Select[Any]", query)
 
@@ -208,7 +257,9 @@ def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later 
     if not moments:
         return None
     moment, is_retry = min(moments)
-    return Later(moment, "the provider asked to wait" if is_retry else "its release time")
+    return Later(
+        moment, "the provider asked to wait" if is_retry else "that is when its next wave is released"
+    )
 
 
 def _fit(
@@ -334,74 +385,3 @@ def _check_readers(
     for variant, ids in moved.items():
         append_readers(session, batch, ids, variant=variant, at=at, batch_size=batch_size, trailing=True)
     return readers
-
-
-def record_exception(
-    session: Session, batch: Batch, reader_id: int, verdict: str, reason: str, *, at: datetime
-) -> None:
-    """Give a reader who does not go out with *batch* a row, and count them."""
-    if batch.id is None:
-        raise ValueError("the batch has no id yet")
-    session.add(
-        ReaderException(
-            batch_id=batch.id,
-            subscriber_id=reader_id,
-            edition_id=batch.edition_id,
-            verdict=verdict,
-            reason=reason,
-            recorded_at=at,
-        )
-    )
-    counter = f"{verdict}_n"
-    setattr(batch, counter, getattr(batch, counter) + 1)
-    session.add(batch)
-
-
-def append_readers(
-    session: Session,
-    source: Batch,
-    ids: Sequence[int],
-    *,
-    variant: str,
-    at: datetime,
-    batch_size: int,
-    trailing: bool,
-) -> None:
-    """
-    Put readers moved out of *source* into the pending trailing batch of *variant*, or a new one.
-
-    A batch that somebody else is claiming at this moment is passed over; the edition is locked, so that
-    two who append at once do not choose the same number.
-    """
-    target = None
-    session.exec(select(EditionRow.id).where(EditionRow.id == source.edition_id).with_for_update()).one()
-    if trailing:
-        target = session.exec(
-            select(Batch)
-            .where(
-                Batch.edition_id == source.edition_id,
-                Batch.id != source.id,
-                Batch.variant == variant,
-                Batch.release_at == source.release_at
-                if source.release_at
-                else col(Batch.release_at).is_(None),
-                Batch.state == BatchState.PENDING,
-                Batch.attempt == 0,
-                col(Batch.trailing).is_(True),
-                Batch.n <= batch_size - len(ids),
-            )
-            .with_for_update(skip_locked=True)
-        ).first()
-    if target is None:
-        last = session.exec(select(func.max(Batch.seq)).where(Batch.edition_id == source.edition_id)).one()
-        target = Batch(
-            edition_id=source.edition_id, seq=last + 1, variant=variant, trailing=trailing, ids=pack(sorted(ids)),
-            lo_id=min(ids), hi_id=max(ids), n=len(ids), rank=source.rank, release_at=source.release_at,
-            changed_at=at,
-        )  # fmt: skip
-    else:
-        merged = sorted({*unpack(target.ids), *ids})
-        target.ids, target.n = pack(merged), len(merged)
-        target.lo_id, target.hi_id, target.changed_at = merged[0], merged[-1], at
-    session.add(target)
-    session.flush()

@@ -8,6 +8,7 @@ would have heard, and counts only for newsletters with ``on_unknown = "resend"``
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -20,7 +21,7 @@ from newsletter.edition import EditionStatus
 from newsletter.errors import NotFound, StateError
 from newsletter.outbox.drain import Sender
 from newsletter.outbox.evidence import settle_from_stored
-from newsletter.outbox.ledger import BatchState, move_batch
+from newsletter.outbox.ledger import BatchState, give_way, move_batch
 from newsletter.outbox.settle import close
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, Cancellation, EditionRow, Event
@@ -46,30 +47,48 @@ def call_back(sender: Sender) -> int:
     At most ``Sender.cancel_limit`` are cancelled at one time: the provider refuses more, and a
     cancellation counts until its release has passed.
     """
+    return sum(_call_back(sender, batch) for batch in _in_reach(sender, (BatchState.UNCERTAIN,)))
+
+
+def call_back_wrong(sender: Sender, batch_ids: Collection[int]) -> int:
+    """
+    Cancel those of *batch_ids* that are scheduled and not due yet, because they are to be corrected; return how many.
+
+    They are withdrawn, and go with the correction. At most ``Sender.cancel_limit`` are cancelled at one
+    time, those due first before others; the others go out as they are.
+    """
+    scheduled = _in_reach(sender, (BatchState.SUBMITTED, BatchState.UNCERTAIN), only=frozenset(batch_ids))
+    return sum(_call_back(sender, batch, to=BatchState.WITHDRAWN) for batch in scheduled)
+
+
+def _in_reach(
+    sender: Sender, states: Sequence[BatchState], *, only: Collection[int] | None = None
+) -> list[Batch]:
+    """The scheduled batches that still can be cancelled, as many as the provider lets, those due first."""
     at = sender.clock()
     _let_go(sender, at)
     with reading(sender.engine) as session:
         taken = session.exec(
             select(func.count()).select_from(Cancellation).where(col(Cancellation.release_at) > at)
         ).one()
-        waiting = session.exec(
+        scheduled = session.exec(
             select(Batch)
             .where(
-                Batch.state == BatchState.UNCERTAIN,
-                Batch.reservation != "",
-                col(Batch.release_at) > at + CANCEL_UNTIL,
+                col(Batch.state).in_(states), Batch.reservation != "", col(Batch.release_at) > at + CANCEL_UNTIL
             )
-            .order_by(col(Batch.release_at))
-            .limit(max(0, sender.cancel_limit - taken))
-        ).all()
-    return sum(_call_back(sender, batch) for batch in waiting)
+            .order_by(col(Batch.release_at), col(Batch.id))
+        ).all()  # fmt: skip
+    wanted = [batch for batch in scheduled if only is None or batch.id in only]
+    return wanted[: max(0, sender.cancel_limit - taken)]
 
 
-def _call_back(sender: Sender, batch: Batch) -> bool:
-    """Dying between the two leaves it uncertain: asking again is answered with the status it has."""
+def _call_back(sender: Sender, batch: Batch, *, to: BatchState = BatchState.PENDING) -> bool:
+    """Dying between the two leaves it as it was: asking again is answered with the status it has."""
     if batch.id is None or batch.release_at is None or not sender.provider.cancel(batch.reservation):
         return False
     at = sender.clock()
+    goes_again = to is BatchState.PENDING
+    why = "" if goes_again else " to be corrected"
     with writing(sender.engine) as session:
         session.merge(
             Cancellation(
@@ -78,9 +97,12 @@ def _call_back(sender: Sender, batch: Batch) -> bool:
             )
         )  # fmt: skip
         moved = move_batch(
-            session, batch.id, to=BatchState.PENDING, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt,
-            owner="", lease_until=None, reservation="", error=f"attempt {batch.attempt} was called back",
+            session, batch.id, to=to, frm=BatchState(batch.state), at=at, of_attempt=batch.attempt,
+            owner="", lease_until=None, reservation="", error=f"attempt {batch.attempt} was called back{why}",
         )  # fmt: skip
+        if moved and goes_again and give_way(session, batch.id, at=at):
+            close(session, batch.edition_id, at=at)
+            moved = False
     log.info("batch.called_back", batch=batch.id, attempt=batch.attempt)
     return moved
 
@@ -111,11 +133,17 @@ def hear_silence(sender: Sender, catalogue: Catalogue) -> int:
             continue
         with writing(sender.engine) as session:
             for batch in _silent(session, newsletter, at):
-                resent += move_batch(
+                moved = move_batch(
                     session, batch.id or 0, to=BatchState.PENDING, frm=BatchState.UNCERTAIN, at=at,
                     of_attempt=batch.attempt, owner="", lease_until=None, given_up=batch.attempt,
                     error=f"attempt {batch.attempt}: no event in {newsletter.unknown_wait_minutes} minutes, while others came",
                 )  # fmt: skip
+                if not moved:
+                    continue
+                if give_way(session, batch.id or 0, at=at):
+                    close(session, batch.edition_id, at=at)
+                    continue
+                resent += 1
                 log.warning(
                     "batch.resent_after_silence",
                     newsletter=newsletter.slug,
@@ -182,7 +210,9 @@ def settle_by_word(
     with writing(engine) as session:
         batch = session.exec(select(Batch).where(Batch.edition_id == edition_id, Batch.seq == seq)).first()
         if batch is None or batch.id is None:
-            raise NotFound(f"This edition has no batch {seq}; `newsletter status` lists its batches.")
+            raise NotFound(
+                f"This edition has no batch {seq}; newsletter status with its name lists its batches."
+            )
         given_up = {"given_up": batch.attempt} if word == "resend" else {}
         moved = move_batch(
             session, batch.id, to=target, frm=BatchState.UNCERTAIN, at=at, of_attempt=batch.attempt, owner="",
@@ -190,6 +220,9 @@ def settle_by_word(
         )  # fmt: skip
         if not moved:
             raise StateError(
-                f"Batch {seq} is {batch.state}; only an uncertain batch can be settled by a person."
+                f"Batch {seq} is {batch.state}, so there is no doubt about it; only an uncertain batch can be settled "
+                "by a person."
             )
+        if word == "resend":
+            give_way(session, batch.id, at=at)
         close(session, edition_id, at=at)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -23,27 +24,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from newsletter.audience.tokens import Signer
-from newsletter.catalogue import Address, Newsletter, Publication
-from newsletter.edition import PERSONAL_TAGS
+from newsletter.catalogue import Newsletter, Publication
 from newsletter.errors import NotFound, ProviderError
-from newsletter.outbox.claim import Claim, Readers, claim, look
+from newsletter.outbox.batches import split_batch
+from newsletter.outbox.claim import Claim, TooLarge, claim, look
+from newsletter.outbox.envelopes import envelope_of, recipients
 from newsletter.outbox.evidence import settle_from_stored
 from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
-from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Recipients, Refused, Uncertain
-from newsletter.store.editions import edition_ref
+from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Refused, Uncertain
 from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import EditionRow, Rendering
-from newsletter.times import Clock
+from newsletter.times import Clock, iso
 
 log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=90)
 """How long after the last batch a drain waits for a pace or a provider, before it leaves the rest for later."""
 
-_TAGS = tuple(PERSONAL_TAGS[name] for name in ("unsubscribe_url", "preferences_url", "view_url"))
 _LEASE_MARGIN = timedelta(minutes=2)
 _RECONNECT = timedelta(seconds=5)
 _LOOK_EVERY = timedelta(seconds=1)
@@ -75,11 +75,16 @@ class Mailing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress: *readers* of *newsletter* whose batch got *outcome*: accepted, uncertain or refused."""
+    """
+    Progress: *readers* of *newsletter* whose batch got *outcome*: accepted, uncertain or refused.
+
+    ``waits``: nothing of it can go now; *why* says until when and for what.
+    """
 
     newsletter: str
     outcome: str
     readers: int
+    why: str = ""
 
 
 Progress = Callable[[Step], None]
@@ -146,6 +151,7 @@ class _Drain:
         self.owner = this_owner()
         self.editions: dict[int, _Edition] = {}
         self.flights: dict[Future[Outcome], _Flight] = {}
+        self.unsent: list[tuple[_Edition, Claim]] = []
         self.reservations: list[str] = []
         self.turns = 0
         self.rests_until: datetime | None = None
@@ -174,13 +180,20 @@ class _Drain:
         stopping = self.refused_us or self.sender.stop.is_set()
         done = [future for future in self.flights if future.done()]
         room = 0 if stopping else self.sender.in_flight - len(self.flights) + len(done)
-        turns = self._whose_turns(room)
+        turns = self._whose_turns(room, done)
+        if done and sum(edition.is_scheduled for edition in turns) > len(self.reservations):
+            # Handles come over the network: what is known must not wait for them, or a kill makes it uncertain.
+            self._settle_and_claim(done, ())
+            return True
+        turns = self._with_handles(turns)
         if not turns and not done:
             if self.flights:
                 wait(self.flights, timeout=1.0, return_when=FIRST_COMPLETED)
                 return True
             return not stopping and self._rest()
-        for edition, claimed in self._settle_and_claim(done, turns):
+        self.unsent = self._settle_and_claim(done, turns)
+        while self.unsent:
+            edition, claimed = self.unsent[0]
             at, mailing = self.sender.clock(), edition.mailing
             looked = look(
                 self.sender.engine, mailing.newsletter, mailing.publication, claimed, now=self.now or at, at=at,
@@ -190,6 +203,7 @@ class _Drain:
                 self._launch(pool, edition, looked)
             else:
                 edition.in_flight -= 1
+            del self.unsent[0]
         return True
 
     # --- whose turn -----------------------------------------------------------------------------
@@ -208,11 +222,12 @@ class _Drain:
             self._add(self.more())
             self.looks_again_at = at + _LOOK_EVERY
 
-    def _whose_turns(self, room: int) -> list[_Edition]:
+    def _whose_turns(self, room: int, done: Sequence[Future[Outcome]]) -> list[_Edition]:
         """
         Who may claim a batch each, at most *room*, an edition as often as it comes.
 
-        First the edition with the fewest requests in flight; of several, the one served longest ago.
+        First the edition with the fewest requests in flight, *done* not counted: who is slow keeps no more
+        than its share of them. Of several, the one served longest ago.
         """
         at = self.sender.clock()
         if room < 1 or (self.rests_until is not None and self.rests_until > at):
@@ -222,14 +237,12 @@ class _Drain:
             for edition in self.editions.values()
             if not edition.is_done and (edition.rests_until is None or edition.rests_until <= at)
         ]
-        busy = {id(edition): edition.in_flight for edition in waiting}
+        landed = Counter(id(self.flights[future].edition) for future in done)
+        busy = {id(edition): edition.in_flight - landed[id(edition)] for edition in waiting}
         served = {id(edition): edition.served for edition in waiting}
         turns: list[_Edition] = []
         while waiting and len(turns) < room:
             edition = min(waiting, key=lambda one: (busy[id(one)], served[id(one)]))
-            if edition.is_scheduled and not self._reserve(edition, 1 + turns.count(edition)):
-                waiting.remove(edition)
-                continue
             turns.append(edition)
             busy[id(edition)] += 1
             served[id(edition)] = self.turns + len(turns)
@@ -248,6 +261,15 @@ class _Drain:
         self.sender.sleep(min(1.0, max(0.0, (min(moments) - at).total_seconds())) or 0.001)
         return True
 
+    def _with_handles(self, turns: list[_Edition]) -> list[_Edition]:
+        """*turns* for which the provider's handles of scheduled requests are at hand; the others rest a moment."""
+        ready: list[_Edition] = []
+        for edition in turns:
+            scheduled = sum(one.is_scheduled for one in ready)
+            if not edition.is_scheduled or self._reserve(edition, scheduled + 1):
+                ready.append(edition)
+        return ready
+
     def _reserve(self, edition: _Edition, number: int) -> bool:
         """Have handles for *number* scheduled requests at hand."""
         try:
@@ -265,6 +287,8 @@ class _Drain:
     ) -> list[tuple[_Edition, Claim]]:
         """One transaction: a slot is free only when the outcome of its last batch is committed."""
         at = self.sender.clock()
+        # By number, the order in which everybody locks batches.
+        done = sorted(done, key=lambda future: self.flights[future].claim.batch_id)
         taken = [future for future in done if isinstance(future.result(), Accepted)]
         for future in done:
             if future not in taken:  # these may append batches, which locks the edition: not after a pace
@@ -273,23 +297,29 @@ class _Drain:
         to_close = {self.flights[future].edition.mailing.edition_id for future in done}
         claims: list[tuple[_Edition, Claim]] = []
         empty: dict[int, tuple[_Edition, Later | None]] = {}
+        large: dict[int, TooLarge] = {}
         with writing(self.sender.engine) as session:
             for future in taken:
                 self._settle(session, future, at)
             for edition in turns:
-                if id(edition) in empty:
+                if id(edition) in empty or id(edition) in large:
                     continue
                 claimed = self._claim(
                     session, edition, at, len([one for one, _ in claims if one.is_scheduled])
                 )
                 if isinstance(claimed, Claim):
                     claims.append((edition, claimed))
+                elif isinstance(claimed, TooLarge):
+                    large[id(edition)] = claimed
                 else:
                     empty[id(edition)] = (edition, claimed)
             to_close |= {edition.mailing.edition_id for edition, _ in empty.values()}
             to_close -= {edition.mailing.edition_id for edition, _ in claims}
             for edition_id in sorted(to_close):
                 close(session, edition_id, at=at)
+        for one in large.values():  # appends batches, too
+            with writing(self.sender.engine) as session:
+                split_batch(session, one.batch_id, size=one.size, at=at)
         for future in done:
             self._landed(self.flights.pop(future), future.result())
         for edition, claimed in claims:
@@ -299,6 +329,10 @@ class _Drain:
             if claimed.reservation:
                 self.reservations.remove(claimed.reservation)
         for edition, later in empty.values():
+            if later is not None:
+                self._tell(
+                    Step(edition.mailing.newsletter.slug, "waits", 0, f"until {iso(later.at)}: {later.why}")
+                )
             edition.is_done = later is None and edition.in_flight == 0
             edition.rests_until = later.at if later is not None else None
             if later is None and edition.in_flight:
@@ -307,19 +341,24 @@ class _Drain:
         return claims
 
     def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
-        flight = self.flights[future]
+        self._record(session, self.flights[future], future.result(), at)
+
+    def _record(self, session: Session, flight: _Flight, outcome: Outcome, at: datetime) -> None:
         settle(
-            session, flight.edition.mailing.newsletter.slug, flight.claim, future.result(), at=at,
+            session, flight.edition.mailing.newsletter.slug, flight.claim, outcome, at=at,
             batch_size=self.sender.provider.max_recipients,
         )  # fmt: skip
 
-    def _claim(self, session: Session, edition: _Edition, at: datetime, used: int) -> Claim | Later | None:
+    def _claim(
+        self, session: Session, edition: _Edition, at: datetime, used: int
+    ) -> Claim | TooLarge | Later | None:
         mailing, provider = edition.mailing, self.sender.provider
         ahead = min(provider.schedules_ahead, SCHEDULE_LEAD)
         return claim(
             session,
             mailing.newsletter, mailing.publication, mailing.edition_id, owner=self.owner, at=at,
             ahead=ahead, reservation=self.reservations[used] if edition.is_scheduled else "",
+            most=provider.max_recipients,
         )  # fmt: skip
 
     def _landed(self, flight: _Flight, outcome: Outcome) -> None:
@@ -339,22 +378,33 @@ class _Drain:
                     self.refused_us = outcome.reason
                 elif outcome.slow_down:
                     self.rests_until = outcome.retry_at
+        self._tell(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+
+    def _tell(self, step: Step) -> None:
         if self.progress:
             try:
-                self.progress(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+                self.progress(step)
             except Exception:  # who watches must not hurt what is watched: a claim may be waiting to be sent
                 log.exception("progress.failed")
 
     def _save_what_is_known(self) -> None:
-        """The database failed in the middle: wait for what is in flight and try once more to write it down."""
+        """
+        The database failed in the middle: wait for what is in flight and try once more to write it down.
+
+        What was claimed and not handed over yet certainly went to nobody.
+        """
         wait(self.flights)
-        for future in self.flights:
+        known = [(flight, future.result()) for future, flight in self.flights.items()]
+        never = Refused("The database failed before it could be handed over.")
+        known += [(_Flight(edition, claimed), never) for edition, claimed in self.unsent]
+        for flight, outcome in known:
             try:
                 with writing(self.sender.engine) as session:
-                    self._settle(session, future, self.sender.clock())
+                    self._record(session, flight, outcome, self.sender.clock())
             except SQLAlchemyError:
                 continue  # it stays in flight, and is uncertain from the next start on
         self.flights.clear()
+        self.unsent.clear()
 
     # --- the mail -------------------------------------------------------------------------------
 
@@ -367,7 +417,9 @@ class _Drain:
             return self.sender.provider.prepare(self._envelope(edition, claimed))
         except Exception as error:  # a fault of ours must not leave a batch in flight that never left
             log.exception("mail.not_prepared", newsletter=edition.mailing.newsletter.slug)
-            refused = Refused(f"The mail could not be prepared ({type(error).__name__}).", stop_run=True)
+            refused = Refused(
+                f"The mail could not be prepared ({type(error).__name__}); the log says where.", stop_run=True
+            )
             return lambda: refused
 
     def _submit(self, ready: Ready, claimed: Claim) -> Outcome:
@@ -380,14 +432,16 @@ class _Drain:
             return ready()
         except Exception as error:  # a provider never raises; if it does, nobody knows how far it came
             log.exception("provider.raised")
-            return Uncertain(f"The provider's code failed ({type(error).__name__}).")
+            return Uncertain(
+                f"Our code for the provider failed ({type(error).__name__}); the log says where."
+            )
 
     def _envelope(self, edition: _Edition, claimed: Claim) -> Envelope:
         return envelope_of(
             edition.mailing.newsletter, edition.mailing.publication, edition.row,
             edition.renderings[claimed.variant], claimed.variant, sender=claimed.sender,
             batch=f"{claimed.batch_id}.{claimed.attempt}",
-            recipients=recipients(self.sender, edition.row, claimed.readers),
+            recipients=recipients(self.sender.signer, self.sender.base_url, edition.row, claimed.readers),
             release_at=claimed.release_at, reservation=claimed.reservation,
         )  # fmt: skip
 
@@ -403,33 +457,3 @@ def _load(sender: Sender, mailing: Mailing) -> _Edition:
         for one in rows
     }
     return _Edition(mailing, row, renderings)
-
-
-def envelope_of(
-    newsletter: Newsletter,
-    publication: Publication,
-    row: EditionRow,
-    rendering: tuple[str, str, str],
-    variant: str,
-    *,
-    sender: Address,
-    batch: str,
-    recipients: Recipients,
-    release_at: datetime | None = None,
-    reservation: str = "",
-) -> Envelope:
-    """The envelope of one batch; *rendering* is subject, HTML and text as stored."""
-    subject, html, text = rendering
-    return Envelope(
-        edition=edition_ref(row), batch=batch, newsletter=newsletter.slug, variant=variant, sender=sender,
-        reply_to=publication.reply_to, subject=subject, html=html, text=text,
-        list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
-        dated_at=row.frozen_at or row.made_at, recipients=recipients, language=newsletter.language,
-        release_at=release_at, reservation=reservation,
-    )  # fmt: skip
-
-
-def recipients(sender: Sender, row: EditionRow, readers: Readers) -> Recipients:
-    """Readers with the links that are theirs alone."""
-    links = sender.signer.links(sender.base_url, row.newsletter, row.edition_date, readers.readers)
-    return Recipients(readers.readers, readers.emails, readers.names, _TAGS, links)

@@ -333,6 +333,8 @@ def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_calle
     state = BatchState(row.state)
     if attempt == row.attempt and state not in _NOT_ON_ITS_WAY:
         proven = "an event of the provider proves that it was taken"
+        if state is BatchState.ABANDONED:
+            proven = f"it had been abandoned, but {proven}"
         moved = move_batch(
             session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=attempt, owner="",
             lease_until=None, error=proven,

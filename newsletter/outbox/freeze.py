@@ -218,17 +218,19 @@ def _release(
     """
     When a reader of a zone, with an hour of their own or '', may get it.
 
-    The next local morning, after the schedule's lead, or at once.
+    The next local morning, or this one if it is past by no more than the newsletter's
+    ``max_lateness_hours``; else after the schedule's lead, or at once.
     """
     local = newsletter.local_time
     if local is None:
         fixed = at + SCHEDULE_LEAD if newsletter.mode == "scheduled" and can_schedule else None
         return lambda _zone, _hour: fixed
     home = newsletter.zone(publication)
+    grace = timedelta(hours=newsletter.schedule.max_lateness_hours)
 
     @lru_cache(maxsize=4096)
     def morning(zone: str, hour: str) -> datetime:
-        return next_local(_clock(hour) or local, zone if _exists(zone) else home, at)
+        return next_local(_clock(hour) or local, zone if _exists(zone) else home, at, grace=grace)
 
     return morning
 
@@ -240,11 +242,15 @@ def _clock(hour: str) -> time | None:
         return None
 
 
-def next_local(clock: time, zone: str, at: datetime) -> datetime:
-    """The first moment from *at* on at which clocks in *zone* show *clock*."""
+def next_local(clock: time, zone: str, at: datetime, *, grace: timedelta = timedelta()) -> datetime:
+    """
+    The first moment from *at* on at which clocks in *zone* show *clock*.
+
+    When it is past on the local day of *at* by no more than *grace*, it is that moment of this day.
+    """
     day = local_date(at, zone)
     today = due_at(day, clock, zone)
-    return today if today >= at else due_at(day + timedelta(days=1), clock, zone)
+    return today if today >= at - grace else due_at(day + timedelta(days=1), clock, zone)
 
 
 def _exists(zone: str) -> bool:

@@ -13,11 +13,13 @@ from typing import Any
 import psutil
 import structlog
 from sqlalchemy import Update, bindparam, func, update
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
 from newsletter.errors import StateError
-from newsletter.store.tables import Batch, EditionRow
+from newsletter.outbox.ids import unpack
+from newsletter.store.tables import Batch, EditionRow, ReaderException
 
 log = structlog.get_logger()
 
@@ -50,9 +52,9 @@ EDITION_MOVES: dict[EditionStatus, frozenset[EditionStatus]] = {
 BATCH_MOVES: dict[BatchState, frozenset[BatchState]] = {
     _B.PENDING: frozenset({_B.SUBMITTING, _B.WITHDRAWN, _B.SUBMITTED}),
     _B.SUBMITTING: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.UNCERTAIN}),
-    _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.ABANDONED}),
+    _B.UNCERTAIN: frozenset({_B.SUBMITTED, _B.PENDING, _B.FAILED, _B.ABANDONED, _B.WITHDRAWN}),
     _B.ABANDONED: frozenset({_B.SUBMITTED}),
-    _B.SUBMITTED: frozenset(),
+    _B.SUBMITTED: frozenset({_B.WITHDRAWN}),
     _B.FAILED: frozenset(),
     _B.WITHDRAWN: frozenset({_B.SUBMITTED}),
 }
@@ -134,6 +136,40 @@ def withdraw(session: Session, edition_id: int, *, at: datetime, reason: str) ->
     return int(result.rowcount)
 
 
+def give_way(session: Session, batch_id: int, *, at: datetime) -> bool:
+    """
+    Take a pending batch back when a later revision was frozen for its readers; say if it was.
+
+    To be called wherever a batch becomes pending again: what was corrected must not go out once more. Who
+    corrects holds the batch while they freeze, so one of the two sees the other's work.
+    """
+    mine = session.execute(
+        columns(
+            col(Batch.lo_id), col(Batch.hi_id), col(Batch.ids), col(EditionRow.newsletter),
+            col(EditionRow.edition_date), col(EditionRow.revision),
+        )
+        .join(EditionRow, col(EditionRow.id) == col(Batch.edition_id))
+        .where(col(Batch.id) == batch_id)
+    ).one()  # fmt: skip
+    lo, hi, ids, slug, day, revision = mine
+    later = session.execute(
+        columns(col(EditionRow.revision), col(Batch.ids))
+        .join(Batch, col(Batch.edition_id) == col(EditionRow.id))
+        .where(
+            col(EditionRow.newsletter) == slug, col(EditionRow.edition_date) == day,
+            col(EditionRow.revision) > revision, col(Batch.lo_id) <= hi, col(Batch.hi_id) >= lo,
+        )
+    ).all()  # fmt: skip
+    if not later:
+        return False
+    apart = columns(col(ReaderException.subscriber_id)).where(col(ReaderException.batch_id) == batch_id)
+    readers = set(unpack(ids)) - set(session.execute(apart).scalars())
+    taken = next((number for number, others in later if not readers.isdisjoint(unpack(others))), None)
+    return taken is not None and move_batch(
+        session, batch_id, to=BatchState.WITHDRAWN, frm=BatchState.PENDING, at=at, error=f"goes with revision {taken}"
+    )  # fmt: skip
+
+
 def finish(session: Session, edition_id: int, *, at: datetime) -> bool:
     """
     Call the edition submitted if nothing of it is pending, in flight or uncertain, and nobody is missing.
@@ -199,7 +235,7 @@ def recover(session: Session, *, at: datetime) -> int:
         expired = batch.lease_until is not None and batch.lease_until < at
         gone = is_dead(batch.owner)
         if (gone or expired) and batch.id is not None:
-            why = "its process died" if gone else "its lease ran out"
+            why = "its process died" if gone else "its process was not heard of for too long"
             count += move_batch(
                 session,
                 batch.id,

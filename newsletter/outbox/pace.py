@@ -53,20 +53,30 @@ def largest_batch(newsletter: Newsletter, publication: Publication, at: datetime
 
 
 def admit(
-    connection: Connection, newsletter: Newsletter, publication: Publication, readers: int, *, at: datetime
+    connection: Connection,
+    newsletter: Newsletter,
+    publication: Publication,
+    readers: int,
+    *,
+    at: datetime,
+    books: bool = True,
 ) -> Turn | Later:
-    """Book *readers* for the newsletter's sender, or for the one that takes its overflow, or say when."""
+    """
+    Book *readers* for the newsletter's sender, or for the one that takes its overflow, or say when.
+
+    Without *books* nothing is written: who only asks may be told of a turn that somebody else takes.
+    """
     if newsletter.window is not None and newsletter.local_time is None:
         opens = newsletter.window.opens(at, newsletter.zone(publication))
         if opens is not None:
-            return Later(opens, "outside its delivery window")
+            return Later(opens, "its delivery window is closed")
     sender = _sender(newsletter, publication)
     own = _Book(f"newsletter {newsletter.slug}", newsletter.pace, 0, f"the pace of {newsletter.name}")
-    first = _admit(connection, sender, own, publication, readers, at=at)
+    first = _admit(connection, sender, own, publication, readers, at=at, writes=books)
     overflow = publication.pace_of(sender.email).overflow
     if isinstance(first, Turn) or overflow is None or "warm-up" not in first.why:
         return first
-    return _admit(connection, overflow, own, publication, readers, at=at)
+    return _admit(connection, overflow, own, publication, readers, at=at, writes=books)
 
 
 def _sender(newsletter: Newsletter, publication: Publication) -> Address:
@@ -81,6 +91,7 @@ def _admit(
     readers: int,
     *,
     at: datetime,
+    writes: bool,
 ) -> Turn | Later:
     pace = publication.pace_of(sender.email)
     volume = pace.warm_up.volume(local_date(at, publication.timezone)) if pace.warm_up else 0
@@ -89,13 +100,13 @@ def _admit(
         for book in (_Book(f"sender {sender.email}", pace, volume, f"the pace of {sender.email}"), own)
         if book.ceilings.smallest or book.volume
     ]
-    for book in books:
+    for book in books if writes else ():
         _add(connection, book.key, at, 0)  # locks the key's row of this minute: claims of one key queue here
     for book in books:
         later = _full(connection, book, readers, at=at, zone=publication.timezone)
         if later is not None:
             return later
-    for book in books:
+    for book in books if writes else ():
         _add(connection, book.key, at, readers)
     return Turn(sender)
 
@@ -107,20 +118,20 @@ def _full(connection: Connection, book: _Book, readers: int, *, at: datetime, zo
     next_minute = datetime.fromtimestamp((minute + 1) * 60, UTC)
     ceilings = book.ceilings
     if book.volume and _over(connection, book, _minute(today), readers, book.volume):
-        return Later(tomorrow, f"the warm-up of {book.key.removeprefix('sender ')} has its volume for today")
+        return Later(tomorrow, f"the warm-up of {book.key.removeprefix('sender ')} allows no more today")
     if _over(connection, book, _minute(today), readers, ceilings.per_day):
-        return Later(tomorrow, f"{book.words} is reached for today")
+        return Later(tomorrow, f"{book.words} allows no more today")
     if _over(connection, book, minute - 59, readers, ceilings.per_hour):
         return Later(
-            _leaves_the_hour(connection, book, readers, minute), f"{book.words} is reached for this hour"
+            _leaves_the_hour(connection, book, readers, minute), f"{book.words} allows no more this hour"
         )
     if _over(connection, book, minute, readers, ceilings.per_minute):
-        return Later(next_minute, f"{book.words} is reached for this minute")
+        return Later(next_minute, f"{book.words} allows no more this minute")
     return None
 
 
 def _over(connection: Connection, book: _Book, since: int, readers: int, ceiling: int) -> bool:
-    """Whether *readers* more would be too many. A batch frozen before a ceiling was lowered goes alone."""
+    """Whether *readers* more would be too many. A batch that cannot be parted goes alone, or it would never go."""
     if not ceiling:
         return False
     booked = _booked(connection, book.key, since)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
-from newsletter.outbox.claim import Claim, append_readers, record_exception
-from newsletter.outbox.ledger import BatchState, finish, move_batch, withdraw
+from newsletter.outbox.batches import append_readers, record_exception
+from newsletter.outbox.claim import Claim
+from newsletter.outbox.ledger import BatchState, finish, give_way, move_batch, move_edition, withdraw
 from newsletter.outbox.pace import give_back
 from newsletter.providers import Accepted, Outcome, Refused, Uncertain
 from newsletter.store.tables import Batch, EditionRow
+
+log = structlog.get_logger()
 
 
 def settle(
@@ -22,12 +26,13 @@ def settle(
     Record *outcome* of an attempt. The caller commits, and calls ``close`` when nothing is left to claim.
 
     We are the ones who know: if the attempt was taken for uncertain meanwhile (our lease ran out while
-    this process was stopped), a certain outcome settles it. If it was given up and the batch sent
-    again, an acceptance proves a double, which is recorded.
+    this process was stopped), a certain outcome settles it, and an acceptance also one that a person has
+    abandoned. If it was given up and the batch sent again, an acceptance proves a double, which is recorded.
     """
     match outcome:
         case Accepted(provider_id):
-            if not _move(session, claim, BatchState.SUBMITTED, at=at, provider_id=provider_id, error=""):
+            taken = _move(session, claim, BatchState.SUBMITTED, at=at, provider_id=provider_id, error="")
+            if not taken and not _was_abandoned(session, claim, at=at, provider_id=provider_id):
                 record_double(session, claim.batch_id, claim.attempt, readers=len(claim.readers), at=at)
         case Uncertain(reason):
             _move(session, claim, BatchState.UNCERTAIN, at=at, error=reason)
@@ -52,6 +57,14 @@ def _move(session: Session, claim: Claim, to: BatchState, *, at: datetime, **val
         )
         for frm in origins
         if frm is not to
+    )  # fmt: skip
+
+
+def _was_abandoned(session: Session, claim: Claim, *, at: datetime, provider_id: str) -> bool:
+    """Whether a person had abandoned the attempt: then its readers are known to have it now."""
+    return move_batch(
+        session, claim.batch_id, to=BatchState.SUBMITTED, frm=BatchState.ABANDONED, at=at,
+        of_attempt=claim.attempt, provider_id=provider_id, error="after it had been abandoned",
     )  # fmt: skip
 
 
@@ -95,28 +108,80 @@ def _settle_refusal(
     """
     A refusal is certain: nobody of the batch got it, so the batch may go again.
 
-    Who the provider objects to fails with its reason. When it does not say who, or the request is
-    too large, the second half goes into a batch of its own: so one bad reader is found by halving.
+    Who the provider objects to fails with its reason, and a batch of whom nobody is left ends. When it
+    does not say who, or the request is too large, the second half goes into a batch of its own: so one bad
+    reader is found by halving.
     """
-    if not _move(
-        session, claim, BatchState.PENDING, at=at, error=refusal.reason, not_before=refusal.retry_at
-    ):
+    ids = claim.readers.all_ids()
+    is_about_mails = refusal.retry_at is None and not refusal.stop_run and (refusal.unfit or refusal.split)
+    failed = _to_blame(session, claim, refusal, ids) if is_about_mails else []
+    ends = bool(failed) and len(failed) == len(ids)
+    to = BatchState.FAILED if ends else BatchState.PENDING
+    if not _move(session, claim, to, at=at, error=refusal.reason, not_before=refusal.retry_at):
         return
     give_back(session.connection(), slug, claim.sender.email, len(claim.readers), at=claim.at)
-    if refusal.retry_at is not None or refusal.stop_run or not (refusal.unfit or refusal.split):
+    if give_way(session, claim.batch_id, at=at) or not is_about_mails:
         return
     batch = session.get_one(Batch, claim.batch_id, populate_existing=True)
-    ids = claim.readers.all_ids()
-    named = [ids[index] for index in refusal.recipients if 0 <= index < len(ids)]
-    if refusal.unfit and (named or len(ids) == 1):
-        for reader in named or ids:
-            record_exception(session, batch, reader, "failed", refusal.reason, at=at)
-    elif len(ids) == 1:
-        record_exception(session, batch, ids[0], "failed", refusal.reason, at=at)
-    else:
+    for reader in failed:
+        record_exception(session, batch, reader, "failed", refusal.reason, at=at)
+    if len(ids) == 1 and not failed:
+        _refused_alone(session, slug, batch, refusal)
+    elif not failed:
         second_half = sorted(ids)[len(ids) // 2 :]
         for reader in second_half:
             record_exception(session, batch, reader, "moved", "the request was halved", at=at)
         append_readers(
             session, batch, second_half, variant=batch.variant, at=at, batch_size=batch_size, trailing=False
         )
+
+
+def _to_blame(session: Session, claim: Claim, refusal: Refused, ids: list[int]) -> list[int]:
+    """
+    Who of *ids* fails: those the provider names, and one it refused alone, if it is theirs.
+
+    It is, when somebody else got the same variant, or when there is nobody else to try.
+    """
+    named = [ids[index] for index in refusal.recipients if 0 <= index < len(ids)] if refusal.unfit else []
+    if named or len(ids) != 1:
+        return named
+    goes = col(Batch.n) - col(Batch.skipped_n) - col(Batch.failed_n) - col(Batch.moved_n) > 0
+    taken = (col(Batch.state) == BatchState.SUBMITTED) & (col(Batch.variant) == claim.variant)
+    waits = col(Batch.state).in_((BatchState.PENDING, BatchState.SUBMITTING))
+    others = select(Batch.id).where(Batch.edition_id == claim.edition_id, Batch.id != claim.batch_id, goes)
+    is_theirs = (
+        session.exec(others.where(taken)).first() is not None
+        or session.exec(others.where(waits)).first() is None
+    )
+    return ids if is_theirs else []
+
+
+_LAST = 1_000
+"""The rank of who is tried again when everybody else was."""
+
+
+def _refused_alone(session: Session, slug: str, batch: Batch, refusal: Refused) -> None:
+    """
+    One reader was refused alone, and nobody has got it yet: try the others before blaming them.
+
+    When a second one is refused alone in the same words the fault is ours, and the edition stops.
+    """
+    batch.rank = _LAST
+    session.add(batch)
+    alone = col(Batch.n) - col(Batch.skipped_n) - col(Batch.failed_n) - col(Batch.moved_n) == 1
+    another = session.exec(
+        select(Batch.id).where(
+            Batch.edition_id == batch.edition_id, Batch.id != batch.id, Batch.state == BatchState.PENDING,
+            Batch.rank == _LAST, Batch.error == refusal.reason, alone,
+        )
+    ).first()  # fmt: skip
+    if another is None:
+        return
+    reason = (
+        f"Paused: the provider refuses it, whoever it is for. {refusal.reason} Nobody was failed for it and nothing is "
+        f"lost: mend the sender, the template or the account, then run newsletter resume {slug}."
+    )
+    if move_edition(
+        session, batch.edition_id, to=EditionStatus.PAUSED, frm=(EditionStatus.SUBMITTING,), reason=reason
+    ):
+        log.error("edition.refused", newsletter=slug, edition=batch.edition_id, reason=refusal.reason)

@@ -48,6 +48,16 @@ def current_edition(session: Session, slug: str, day: date) -> EditionRow | None
     ).first()
 
 
+def revisions(session: Session, slug: str, day: date) -> list[EditionRow]:
+    """Every revision of a newsletter's edition of *day*, the newest first."""
+    rows = session.exec(
+        select(EditionRow)
+        .where(EditionRow.newsletter == slug, EditionRow.edition_date == day)
+        .order_by(col(EditionRow.revision).desc())
+    )
+    return list(rows.all())
+
+
 def latest_edition(session: Session, slug: str) -> EditionRow | None:
     """The newest edition of a newsletter, whatever its state."""
     return session.exec(
@@ -147,10 +157,30 @@ def load_renderings(session: Session, edition_id: int) -> tuple[Rendered, ...]:
     )
 
 
+OPEN = (EditionStatus.SUBMITTING, EditionStatus.PAUSED)
+"""States of an edition that is being sent: somebody of it waits, is in flight or is in doubt."""
+
+
 def editions(session: Session, slugs: Sequence[str], *, day: date | None = None) -> list[EditionRow]:
-    """Editions of *slugs* on *day* (all revisions), or the newest of each when *day* is None."""
-    if day is None:
-        latest = (latest_edition(session, slug) for slug in slugs)
-        return [row for row in latest if row is not None]
-    current = (current_edition(session, slug, day) for slug in slugs)
-    return [row for row in current if row is not None]
+    """
+    The newest edition of each of *slugs*, of *day* if it is given, then whatever older ones are still being sent.
+
+    In the order of *slugs*, each newsletter's newest date and revision first.
+    """
+    found: list[EditionRow] = []
+    for slug in slugs:
+        newest = latest_edition(session, slug) if day is None else current_edition(session, slug, day)
+        if newest is None:
+            continue
+        older = (
+            select(EditionRow)
+            .where(
+                EditionRow.newsletter == slug, EditionRow.id != newest.id, col(EditionRow.status).in_(OPEN),
+            )
+            .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc())
+        )  # fmt: skip
+        found += [
+            newest,
+            *session.exec(older if day is None else older.where(EditionRow.edition_date == day)),
+        ]
+    return found

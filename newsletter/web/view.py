@@ -18,7 +18,7 @@ from newsletter.audience.tokens import TokenKind
 from newsletter.catalogue import class_of
 from newsletter.desk import Desk
 from newsletter.outbox.claim import Readers
-from newsletter.outbox.drain import recipients
+from newsletter.outbox.envelopes import recipients
 from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
@@ -74,7 +74,9 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
     rendered = found.get(variant) or found.get(class_of(variant))
     if rendered is None:
         return None
-    recipient = recipients(desk.sender, row, Readers("", reader, ("",), ("",)))[0]
+    recipient = recipients(desk.sender.signer, desk.sender.base_url, row, Readers("", reader, ("",), ("",)))[
+        0
+    ]
     return fill(rendered.html, recipient.values)
 
 
