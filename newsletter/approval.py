@@ -224,13 +224,14 @@ def decide_unapproved(
     """
     Do what the newsletter's own rule says with an edition nobody has approved; whether it still waited.
 
-    An edition with errors is held, whatever the rule says.
+    An edition with errors, or one found later than the newsletter may be late, is held whatever the rule says.
     """
     session.refresh(row, with_for_update=True)
     deadline = deadline_of(newsletter, publication, row.edition_date, made_at=made_up_at(session, row))
     late = f"Nobody approved it by {in_words(deadline, newsletter, publication, row.edition_date)}."
     has_errors = any(finding["severity"] == "error" for finding in row.findings)
-    rule = "hold" if has_errors or row.snapshot is None else newsletter.unapproved
+    too_late = at - deadline > timedelta(hours=newsletter.schedule.max_lateness_hours)
+    rule = "hold" if has_errors or too_late or row.snapshot is None else newsletter.unapproved
     slug, codes = newsletter.slug, [one.code for one in warnings_of(row)]
     values: dict[str, object] = {}
     if rule == "send":

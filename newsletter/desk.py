@@ -26,7 +26,9 @@ from newsletter.approval import (
     deadline_of,
     decide_unapproved,
     hold_edition,
+    in_words,
     is_outdated,
+    is_touched,
     let_pass,
     made_up_at,
     record,
@@ -327,7 +329,10 @@ class Desk:
                 return self._account(session, row)
         try:
             made = self.make(newsletter, day, now=now)
-            status, reason = _verdict(newsletter, made)
+            until = deadline_of(newsletter, self.catalogue.publication, day, made_at=began)
+            status, reason = _verdict(
+                newsletter, made, until=in_words(until, newsletter, self.catalogue.publication, day)
+            )
         except NewsletterError as error:
             made, status, reason = None, EditionStatus.HELD, str(error)
         try:
@@ -411,6 +416,22 @@ class Desk:
                 return False
             self._record_slot(session, newsletter, day, "missed", reason, at=self.clock())
             return True
+
+    def remakes(self, newsletter: Newsletter, day: date) -> bool:
+        """
+        Whether an edition that waits for approval should be made up anew: it could not go as it was made, and
+        nobody has decided about it since.
+        """
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            stopped = row is not None and row.status in (EditionStatus.HELD, EditionStatus.SKIPPED)
+            return row is not None and stopped and not is_touched(session, row)
+
+    def is_due(self, newsletter: Newsletter, day: date) -> bool:
+        """Whether an approved edition may go: where approval is required that may come before the slot."""
+        if newsletter.approval == "auto":
+            return True
+        return slot_of(newsletter, self.catalogue.publication, day) <= self.clock()
 
     def has_slot(self, newsletter: Newsletter, day: date) -> bool:
         """Whether that local date is accounted for: made, missed or skipped."""
@@ -504,21 +525,20 @@ class Desk:
 
         An edition with orders that it does not hold is made anew instead, for which its editors have time.
         """
-        at = self.clock()
-        with writing(self.engine) as session:
+        publication, at = self.catalogue.publication, self.clock()
+        with reading(self.engine) as session:
             row = current_edition(session, newsletter.slug, day)
             if row is None or row.status != EditionStatus.DRAFT:
                 return None
-            deadline = deadline_of(
-                newsletter, self.catalogue.publication, day, made_at=made_up_at(session, row)
-            )
-            if at < deadline:
+            if at < deadline_of(newsletter, publication, day, made_at=made_up_at(session, row)):
                 return None
             outdated = is_outdated(session, row)
-            if not outdated:
-                if not decide_unapproved(session, newsletter, self.catalogue.publication, row, at=at):
+        if not outdated:
+            with writing(self.engine) as session:
+                row = self._row(session, newsletter, day)
+                if not decide_unapproved(session, newsletter, publication, row, at=at):
                     return None
-                owe(session, f"decided {newsletter.slug} {day}", at=at)
+                owe(session, f"decided {newsletter.slug} {day} {int(at.timestamp())}", at=at)
                 session.refresh(row)
                 return self._account(session, row)
         return self.prepare(newsletter, day, now=now)
@@ -1022,8 +1042,8 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
     )  # fmt: skip
 
 
-def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
-    """What becomes of a freshly made edition, and why."""
+def _verdict(newsletter: Newsletter, made: Made, *, until: str) -> tuple[EditionStatus, str]:
+    """What becomes of a freshly made edition, and why; *until*: when an editor must have decided."""
     if made.picks.shortfalls or made.snapshot is None:
         sentence = "Thin day: " + "; ".join(made.picks.shortfalls or ("no story at all",)) + "."
         if newsletter.thin_day == "skip":
@@ -1041,7 +1061,7 @@ def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
         )
     if newsletter.approval == "auto":
         return EditionStatus.APPROVED, ""
-    return EditionStatus.DRAFT, f"Waits for an editor: newsletter approve {newsletter.slug}"
+    return EditionStatus.DRAFT, f"Waits for an editor until {until}: newsletter approve {newsletter.slug}"
 
 
 def _when(account: Account, desk: Desk) -> str:

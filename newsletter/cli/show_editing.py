@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.edition import Difference
     from newsletter.picks import Order
-    from newsletter.store.tables import EditionRow
+    from newsletter.store.tables import Decision, EditionRow
 
 
 def difference(told: Difference, newsletter: Newsletter, *, as_json: bool) -> None:
@@ -49,7 +49,13 @@ def difference(told: Difference, newsletter: Newsletter, *, as_json: bool) -> No
 
 
 def history(
-    orders: Sequence[Order], row: EditionRow | None, newsletter: Newsletter, day: date, *, as_json: bool
+    orders: Sequence[Order],
+    row: EditionRow | None,
+    decided: Sequence[Decision],
+    newsletter: Newsletter,
+    day: date,
+    *,
+    as_json: bool,
 ) -> None:
     """``history``."""
     stages = _stages(row)
@@ -66,16 +72,22 @@ def history(
                     for one in orders
                 ],
                 "edition": [{"at": iso(at), "what": what} for at, what in stages],
+                "decisions": [
+                    {"at": iso(one.at), "verb": one.verb, "actor": one.actor, "hash": one.content_hash, "detail": one.detail}
+                    for one in decided
+                ],
+                "despite": row.despite if row else [],
             }
         )  # fmt: skip
         return
-    if not orders and not stages:
+    if not orders and not stages and not decided:
         show.out.print(
             f"Nothing was ordered for the {newsletter.name} of {day}, and it was not made.", markup=False
         )
         return
     table = show.a_table("at", "who", "what")
     lines = [(at, "", what) for at, what in stages]
+    lines += [(one.at, one.actor, f"{one.verb}{': ' + one.detail if one.detail else ''}") for one in decided]
     for one in orders:
         about = one.url or ", ".join(one.fields)
         place = (

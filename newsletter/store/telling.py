@@ -7,7 +7,7 @@ refused, lapses, and the next who looks says it: at least once, and only after a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -69,6 +69,19 @@ def is_told(engine: Engine, key: str) -> bool:
     """Whether *key* was said."""
     with reading(engine) as session:
         return session.get(Told, key) is not None
+
+
+def keep_told(engine: Engine, keys: Iterable[str], *, at: datetime) -> None:
+    """Remember *keys* as said, because something else said them too."""
+    with writing(engine) as session:
+        for key in keys:
+            session.execute(_insert(session).values(key=key, at=at).on_conflict_do_nothing())
+
+
+def settle_owed(engine: Engine, key: str) -> None:
+    """Drop a promise: there is nothing (more) to say."""
+    with writing(engine) as session:
+        session.execute(delete(Told).where(col(Told.key) == _OWED + key))
 
 
 def forget_told(session: Session, beginning: str) -> None:
