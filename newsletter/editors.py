@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from newsletter.approval import HASH_SHOWN, Action, in_words, make_links, record, warnings_of
+from newsletter.approval import HASH_SHOWN, Action, in_words, make_links, record, slot_of, warnings_of
 from newsletter.audience.segments import audience_sizes
 from newsletter.catalogue import Newsletter, class_of
 from newsletter.errors import NewsletterError
@@ -71,7 +71,8 @@ class EditorsMail:
             "newsletter": newsletter, "publication": publication, "day": day, "subject": found[widest].subject,
             "preheader": found[widest].preheader, "variant": widest, "sizes": sizes, "hash": row.content_hash,
             "hash_shown": HASH_SHOWN, "findings": findings_of(row), "warnings": warnings_of(row),
-            "deadline": in_words(deadline, newsletter, publication, day), "rule": newsletter.unapproved,
+            "deadline": in_words(deadline, newsletter, publication, day), "slot": in_words(slot_of(newsletter, publication, day), newsletter, publication, day),
+            "rule": newsletter.unapproved,
             "readers": sum(sizes.values()),
         }  # fmt: skip
         return ProofMail(newsletter, row, html, text, context, max(deadline, at) + lateness)

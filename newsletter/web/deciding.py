@@ -61,7 +61,6 @@ class Asked:
     deadline: str
     slot: str
     changes: tuple[str, ...]
-    last: str
 
     @property
     def changed(self) -> bool:
@@ -118,8 +117,7 @@ class Deciding:
         day = row.edition_date
         subjects = {one.variant: one.subject for one in load_renderings(session, row.id or 0)}
         taken = decisions(session, row.id or 0)
-        changes = tuple(one.detail for one in taken if one.verb == "changed" and one.at >= link.made_at)
-        last = next((one for one in reversed(taken) if one.verb not in ("asked", "changed")), None)
+        changes = tuple(one.detail for one in taken if one.verb == "changed" and one.at > link.made_at)
         deadline = slot = ""
         if newsletter is not None:
             moment = deadline_of(newsletter, publication, day, made_at=made_up_at(session, row))
@@ -128,7 +126,7 @@ class Deciding:
         return Asked(
             link, row, newsletter, next(iter(subjects.values()), ""),
             audience_sizes(session, newsletter, publication, now) if newsletter else {},
-            deadline, slot, changes, f"{last.verb} by {last.actor}" if last else "",
+            deadline, slot, changes,
         )  # fmt: skip
 
     def _page(
