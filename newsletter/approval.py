@@ -115,9 +115,14 @@ def record(
     )  # fmt: skip
 
 
-def decisions(session: Session, edition_id: int) -> tuple[Decision, ...]:
-    """What was decided about an edition, oldest first."""
-    wanted = select(Decision).where(Decision.edition_id == edition_id).order_by(col(Decision.id))
+def decisions(session: Session, slug: str, day: date) -> tuple[Decision, ...]:
+    """What was decided about a newsletter's edition of *day* and its corrections, oldest first."""
+    wanted = (
+        select(Decision)
+        .join(EditionRow, col(EditionRow.id) == col(Decision.edition_id))
+        .where(EditionRow.newsletter == slug, EditionRow.edition_date == day)
+        .order_by(col(Decision.id))
+    )
     return tuple(session.exec(wanted).all())
 
 
@@ -230,7 +235,11 @@ def decide_unapproved(
     deadline = deadline_of(newsletter, publication, row.edition_date, made_at=made_up_at(session, row))
     late = f"Nobody approved it by {in_words(deadline, newsletter, publication, row.edition_date)}."
     has_errors = any(finding["severity"] == "error" for finding in row.findings)
-    too_late = at - deadline > timedelta(hours=newsletter.schedule.max_lateness_hours)
+    due = slot_of(newsletter, publication, row.edition_date)
+    latest = timedelta(
+        hours=newsletter.schedule.max_lateness_hours, minutes=max(newsletter.approval_deadline_minutes, 0)
+    )
+    too_late = at - due > latest + SHORTEST
     rule = "hold" if has_errors or too_late or row.snapshot is None else newsletter.unapproved
     slug, codes = newsletter.slug, [one.code for one in warnings_of(row)]
     values: dict[str, object] = {}
@@ -247,7 +256,7 @@ def decide_unapproved(
         passed = f", despite {', '.join(codes)}" if rule == "send" and codes else ""
         record(session, row, "unapproved", at=at, actor=BY_RULE, detail=f"{rule}{passed}")
     if moved and rule == "skip" and (slot := _slot(session, row)) is not None:
-        slot.state, slot.reason = "skipped", words
+        slot.state = "skipped"  # its reason stays that of the make-up: see is_touched
         session.add(slot)
     return moved
 

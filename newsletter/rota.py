@@ -162,17 +162,22 @@ def _for_editors(desk: Desk, newsletter: Newsletter, due: Due, collecting: Colle
     row = desk.find(newsletter, due.day) if newsletter.approval == "required" else None
     if row is None or row.status not in _WAITING:
         return ()
-    decided = desk.decide(newsletter, due.day, now=desk.clock())
-    if decided is not None:
-        log.warning(
-            "edition.unapproved", newsletter=newsletter.slug, date=due.day.isoformat(), status=decided.status,
-            reason=decided.reason,
-        )  # fmt: skip
-        return ()
-    desk.ask(newsletter, due.day)  # whom a mail has not reached yet
+    _await_editors(desk, newsletter, due.day)
     if desk.clock() < due.at and desk.remakes(newsletter, due.day) and _looks(desk, newsletter, due):
         return _make(desk, newsletter, due, collecting)
     return ()
+
+
+def _await_editors(desk: Desk, newsletter: Newsletter, day: date) -> None:
+    """Ask whom a mail has not reached yet; past the deadline, decide."""
+    decided = desk.decide(newsletter, day, now=desk.clock())
+    if decided is None:
+        desk.ask(newsletter, day)
+        return
+    log.warning(
+        "edition.unapproved", newsletter=newsletter.slug, date=day.isoformat(), status=decided.status,
+        reason=decided.reason,
+    )  # fmt: skip
 
 
 def _looks(desk: Desk, newsletter: Newsletter, due: Due) -> bool:
@@ -189,6 +194,10 @@ def carry_on(desk: Desk) -> None:
             log.warning("batches.go_again", batches=resent)
     except NewsletterError as error:
         log.error("doubts.unresolved", reason=str(error))
+    for account in desk.status():
+        newsletter = desk.catalogue[account.newsletter]
+        if account.status == EditionStatus.DRAFT and newsletter.approval == "required":
+            _await_editors(desk, newsletter, account.date)
     tell_owed(desk)
     for account in desk.status():
         if account.status != EditionStatus.APPROVED or desk.stop.is_set():

@@ -165,6 +165,6 @@ def history(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False)
     edition_date = day or desk.edition_date(newsletter, moment(now))
     row = desk.find(newsletter, edition_date)
     with reading(desk.engine) as session:
-        decided = decisions(session, row.id or 0) if row is not None else ()
+        decided = decisions(session, slug, edition_date)
     orders = desk.orders(newsletter, edition_date)
     show.history(orders, row, decided, newsletter, edition_date, as_json=as_json)

@@ -58,7 +58,7 @@ def history(
     as_json: bool,
 ) -> None:
     """``history``."""
-    stages = _stages(row)
+    stages = _stages(row, any(one.verb in ("approved", "unapproved") for one in decided))
     if as_json:
         show.print_json(
             {
@@ -102,12 +102,13 @@ def history(
     show.out.print(table)
 
 
-def _stages(row: EditionRow | None) -> list[tuple[datetime | None, str]]:
-    """What became of the edition, with the moments that are known."""
+def _stages(row: EditionRow | None, is_decided: bool) -> list[tuple[datetime | None, str]]:
+    """What became of the edition, with the moments that are known; *is_decided*: the decisions tell who approved it."""
     if row is None:
         return []
+    approved_at = None if is_decided else row.approved_at
     known = (
-        (row.made_at, "made up"), (row.approved_at, f"approved by {row.approved_by}"), (row.frozen_at, "audience frozen"),
+        (row.made_at, "made up"), (approved_at, f"approved by {row.approved_by}"), (row.frozen_at, "audience frozen"),
         (row.submitted_at, f"submitted, revision {row.revision}"),
     )  # fmt: skip
     return [(at, what) for at, what in known if at is not None]

@@ -139,7 +139,7 @@ class EditionRow(SQLModel, table=True):
     approved_by: str = ""
     despite: list[dict[str, str]] = _json(
         default_factory=list
-    )  # findings an editor let pass: code, by, reason
+    )  # warnings it went out with: code, by whom they were let pass, at
     frozen_at: datetime | None = _instant(default=None, nullable=True)
     submitted_at: datetime | None = _instant(default=None, nullable=True)
     audience: int = 0

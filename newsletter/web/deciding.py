@@ -116,7 +116,7 @@ class Deciding:
         )
         day = row.edition_date
         subjects = {one.variant: one.subject for one in load_renderings(session, row.id or 0)}
-        taken = decisions(session, row.id or 0)
+        taken = decisions(session, row.newsletter, day)
         changes = tuple(one.detail for one in taken if one.verb == "changed" and one.at > link.made_at)
         deadline = slot = ""
         if newsletter is not None:
