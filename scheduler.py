@@ -13,17 +13,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from newsletter.catalogue import Newsletter, load_catalogue
+from newsletter.catalogue import Newsletter, Publication, load_catalogue
 from newsletter.desk import Desk
 from newsletter.errors import NewsletterError
 from newsletter.outbox.ledger import is_dead, this_owner
-from newsletter.rota import Collecting, attend, begin, carry_on, coming
+from newsletter.rota import Collecting, attend, begin, carry_on, coming, next_wake
 from newsletter.settings import load_settings
 from newsletter.store.lease import HEARTBEAT_SECONDS, hold_lease, release_lease
 from newsletter.store.session import spoken
@@ -32,6 +33,17 @@ from newsletter.times import iso, system_clock
 LEASE = "scheduler"
 ENDING = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
+
+
+class Wakes(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """Fires whenever the rota has something to look at for one newsletter."""
+
+    def __init__(self, newsletter: Newsletter, publication: Publication) -> None:
+        self.newsletter, self.publication = newsletter, publication
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The next moment after the last one, or after now."""
+        return next_wake(self.newsletter, self.publication, after=(previous_fire_time or now).astimezone(UTC))
 
 
 class Daily:
@@ -91,21 +103,19 @@ class Daily:
 
     def _set_triggers(self) -> None:
         """One trigger a newsletter; a folder that came or went since is followed."""
+        publication = self.desk.catalogue.publication
         wanted = {newsletter.slug: newsletter for newsletter in self.desk.catalogue.newsletters}
         for job in self.scheduler.get_jobs():
             if job.id.startswith("due ") and job.id.removeprefix("due ") not in wanted:
                 job.remove()
         for slug, newsletter in wanted.items():
             self.scheduler.add_job(
-                self._attend, self._trigger(newsletter), args=[slug], id=f"due {slug}", replace_existing=True
+                self._attend,
+                Wakes(newsletter, publication),
+                args=[slug],
+                id=f"due {slug}",
+                replace_existing=True,
             )
-
-    def _trigger(self, newsletter: Newsletter) -> CronTrigger:
-        schedule = newsletter.schedule
-        return CronTrigger(
-            day_of_week=",".join(schedule.days), hour=schedule.at.hour, minute=schedule.at.minute,
-            second=schedule.at.second, timezone=newsletter.zone(self.desk.catalogue.publication),
-        )  # fmt: skip
 
     def _attend(self, slug: str) -> None:
         try:

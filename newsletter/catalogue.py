@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from newsletter.articles import Kind, Region, Rights, Topic
 from newsletter.errors import CatalogueError, NotFound
@@ -51,6 +60,21 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:\d{1,5})?$")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+
+def _mailbox(text: str) -> str:
+    if not re.fullmatch(r"[^\s@<>,;:\"]{1,64}@[^\s@<>,;:\"]{1,255}", text):
+        raise ValueError("must be a plain address such as desk@example.org")
+    return text
+
+
+Editor = Annotated[str, AfterValidator(_mailbox)]
+"""Where an editor of ours gets the mails of the desk."""
+
+# What "required" was called before.
+_Approval = Annotated[
+    Literal["auto", "required"], BeforeValidator(lambda told: "required" if told == "editor" else told)
+]
 
 
 class _Value(BaseModel):
@@ -230,6 +254,7 @@ class Publication(_Value):
     timezone: Zone
     language: str = "en"
     collect_every_minutes: int = Field(15, ge=1)
+    editors: tuple[Editor, ...] = ()
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
@@ -367,7 +392,13 @@ class Section(_Value):
 
 
 class Newsletter(_Value):
-    """One newsletter; the folder's name is its slug, which never changes and is never reused."""
+    """
+    One newsletter; the folder's name is its slug, which never changes and is never reused.
+
+    *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
+    *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
+    negative; what nobody has approved by then is treated as *unapproved* says.
+    """
 
     slug: Slug
     name: Line
@@ -387,7 +418,11 @@ class Newsletter(_Value):
     window_hours: float = Field(gt=0)
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
-    approval: Literal["auto", "editor"] = "auto"
+    approval: _Approval = "auto"
+    editors: tuple[Editor, ...] | None = None
+    lead_minutes: int = Field(60, ge=5, le=720)
+    approval_deadline_minutes: int = Field(0, ge=-720, le=720)
+    unapproved: Literal["hold", "send", "skip"] = "hold"
     correction: str = "Correction: "
     welcome: str = ""
     quieter: str = ""
@@ -415,6 +450,24 @@ class Newsletter(_Value):
     def local_time(self) -> time | None:
         """The reader's wall-clock time for ``deliver = "local 06:30"``; None: at once."""
         return time.fromisoformat(self.deliver.removeprefix("local ")) if self.deliver != "at once" else None
+
+    def editors_of(self, publication: Publication) -> tuple[str, ...]:
+        """Who gets the desk's mails about it: its own editors, else the publication's."""
+        return publication.editors if self.editors is None else self.editors
+
+    @property
+    def lead(self) -> timedelta:
+        """How long before its slot an edition is looked at or made up."""
+        return timedelta(minutes=self.lead_minutes)
+
+    @model_validator(mode="after")
+    def _deadline_follows_make_up(self) -> Newsletter:
+        if self.approval == "required" and self.approval_deadline_minutes <= -self.lead_minutes:
+            raise ValueError(
+                f"approval_deadline_minutes = {self.approval_deadline_minutes} is not after the make-up, which is "
+                f"{self.lead_minutes} minutes before the slot (lead_minutes); editors need time between the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sections_differ(self) -> Newsletter:

@@ -11,13 +11,34 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
+from newsletter.approval import (
+    Action,
+    approve_edition,
+    asked_key,
+    changes_in_words,
+    check_proof,
+    deadline_of,
+    decide_unapproved,
+    hold_edition,
+    in_words,
+    is_outdated,
+    is_touched,
+    let_pass,
+    made_up_at,
+    record,
+    replaced,
+    slot_of,
+    sweep_links,
+    use_link,
+    warnings_of,
+)
 from newsletter.archive import index_missing
 from newsletter.articles import Rights
 from newsletter.audience.doors import sweep
@@ -28,10 +49,12 @@ from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
+from newsletter.editors import EditorsMail
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article, load_articles
 from newsletter.makeup import corrected, make_snapshot
+from newsletter.notices import Notices
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.claim import waits
 from newsletter.outbox.correct import check_landed, have_wrong, take_over
@@ -64,7 +87,8 @@ from newsletter.store.editions import (
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
-from newsletter.times import WEEKDAYS, Clock, due_at, iso, local_date, system_clock
+from newsletter.store.telling import owe, prune_told, tell_once
+from newsletter.times import WEEKDAYS, Clock, iso, local_date, system_clock
 from newsletter.wakeups import defer_drain, ensure_queue, has_queue
 from newsletter.wording import Wording, read_wording
 
@@ -179,10 +203,20 @@ class Desk:
             cancel_limit=self.settings.cancel_limit,
         )  # fmt: skip
 
+    @cached_property
+    def editors(self) -> EditorsMail:
+        """What writes to the editors, the same way as the system's other mails."""
+        own = None if self.settings.provider == "maildir" else self.provider
+        notices = Notices(
+            self.engine, self.catalogue, self.keys, self.settings, clock=self.clock, provider=own
+        )
+        return EditorsMail(notices)
+
     def reload(self) -> None:
         """Read templates and newsletters again (the preview does, before every page)."""
         self.catalogue = load_catalogue(self.settings.templates)
         self.renderer.catalogue = self.catalogue  # its compiled templates look after themselves
+        self.__dict__.pop("editors", None)
 
     def edition_date(self, newsletter: Newsletter, now: datetime) -> date:
         """The newsletter's local day of *now*."""
@@ -221,6 +255,8 @@ class Desk:
         sweep(self.engine, now=at)
         prune(self.engine, now=at)
         forget_repeats(self.engine, now=at)
+        sweep_links(self.engine, now=at)
+        prune_told(self.engine, now=at)
         index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------
@@ -312,21 +348,29 @@ class Desk:
         """
         Make up the edition of *day* and store it: approved, held, skipped or a draft, with the reason.
 
-        An edition that an editor or a send has taken further is left as it is.
+        An edition that an editor or a send has taken further is left as it is. Where approval is required
+        the editors are asked, once for each content.
         """
+        began = self.clock()
         with reading(self.engine) as session:
             row = current_edition(session, newsletter.slug, day)
             if row is not None and row.status not in _REMADE:
                 return self._account(session, row)
         try:
             made = self.make(newsletter, day, now=now)
-            status, reason = _verdict(newsletter, made)
+            until = deadline_of(newsletter, self.catalogue.publication, day, made_at=began)
+            status, reason = _verdict(
+                newsletter, made, until=in_words(until, newsletter, self.catalogue.publication, day)
+            )
         except NewsletterError as error:
             made, status, reason = None, EditionStatus.HELD, str(error)
         try:
-            return self._store(newsletter, day, made, status, reason, now=now)
+            account = self._store(newsletter, day, made, status, reason, now=now, at=began)
         except IntegrityError:  # another process made it in the meantime: theirs stands
             return self.status([newsletter.slug], day=day)[0]
+        if account.status == EditionStatus.DRAFT:
+            self.ask(newsletter, day)
+        return account
 
     def _store(
         self,
@@ -337,6 +381,7 @@ class Desk:
         reason: str,
         *,
         now: datetime,
+        at: datetime,
     ) -> Account:
         template_hash = self.renderer.template_hash(newsletter.slug)
         with writing(self.engine) as session:
@@ -350,32 +395,44 @@ class Desk:
                 return self._account(session, row)
             row.made_at, row.reason, row.status = now, reason, status
             row.template_hash = template_hash
+            self._note_content(session, row, made, at=at)
             row.content_hash = made.hash if made else ""
             row.findings = [finding.as_json() for finding in made.findings] if made else []
-            row.snapshot = None
+            row.snapshot, row.approved_at, row.approved_by, row.despite = None, None, "", []
             if status is EditionStatus.APPROVED:
                 row.approved_at, row.approved_by = self.clock(), "auto"
+                row.despite = let_pass([one.code for one in warnings_of(row)], by="auto", at=self.clock())
             session.add(row)
             if made and made.snapshot:
                 write_content(session, row, made.snapshot, made.renderings)
-            self._record_slot(
-                session, newsletter, day, "skipped" if status is EditionStatus.SKIPPED else "made", reason
-            )
+            state = "skipped" if status is EditionStatus.SKIPPED else "made"
+            self._record_slot(session, newsletter, day, state, reason, at=at)
             session.flush()
             return self._account(session, row)
 
+    def _note_content(self, session: Session, row: EditionRow, made: Made | None, *, at: datetime) -> None:
+        """Write down that an edition that was made before holds something else now."""
+        if not row.content_hash or row.content_hash == (made.hash if made else ""):
+            return
+        before, had = (
+            (load_snapshot(row.snapshot) if row.snapshot else None),
+            load_renderings(session, row.id or 0),
+        )
+        changes = "it could not be made up any more"
+        if made and made.snapshot and before:
+            changes = changes_in_words(compare((made.snapshot, made.renderings), (before, had)))
+        replaced(session, row, at=at, changes=changes)
+
     def _record_slot(
-        self, session: Session, newsletter: Newsletter, day: date, state: str, reason: str
+        self, session: Session, newsletter: Newsletter, day: date, state: str, reason: str, *, at: datetime
     ) -> None:
         slot = session.exec(
             select(Slot).where(Slot.newsletter == newsletter.slug, Slot.local_date == day)
         ).first()
-        due = due_at(day, newsletter.schedule.at, newsletter.zone(self.catalogue.publication))
+        due = slot_of(newsletter, self.catalogue.publication, day)
         if slot is None:
-            slot = Slot(
-                newsletter=newsletter.slug, local_date=day, due_at=due, state=state, recorded_at=self.clock()
-            )
-        slot.state, slot.reason, slot.recorded_at = state, reason, self.clock()
+            slot = Slot(newsletter=newsletter.slug, local_date=day, due_at=due, state=state, recorded_at=at)
+        slot.state, slot.reason, slot.recorded_at = state, reason, at
         session.add(slot)
 
     def record_missed(self, newsletter: Newsletter, day: date, reason: str) -> bool:
@@ -386,8 +443,24 @@ class Desk:
             ).first()
             if known is not None:
                 return False
-            self._record_slot(session, newsletter, day, "missed", reason)
+            self._record_slot(session, newsletter, day, "missed", reason, at=self.clock())
             return True
+
+    def remakes(self, newsletter: Newsletter, day: date) -> bool:
+        """
+        Whether an edition that waits for approval should be made up anew: it could not go as it was made, and
+        nobody has decided about it since.
+        """
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            stopped = row is not None and row.status in (EditionStatus.HELD, EditionStatus.SKIPPED)
+            return row is not None and stopped and not is_touched(session, row)
+
+    def is_due(self, newsletter: Newsletter, day: date) -> bool:
+        """Whether an approved edition may go: where approval is required that may come before the slot."""
+        if newsletter.approval == "auto":
+            return True
+        return slot_of(newsletter, self.catalogue.publication, day) <= self.clock()
 
     def has_slot(self, newsletter: Newsletter, day: date) -> bool:
         """Whether that local date is accounted for: made, missed or skipped."""
@@ -401,38 +474,103 @@ class Desk:
 
     # --- go or no-go ----------------------------------------------------------------------------
 
-    def approve(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
+    def approve(
+        self,
+        newsletter: Newsletter,
+        day: date,
+        *,
+        actor: str,
+        despite: Sequence[str] = (),
+        content_hash: str = "",
+    ) -> Account:
         """
-        Let the stored edition go, as it was proofed.
+        Let the stored edition go, as it was proofed; *despite* and *content_hash* as in ``approve_edition``.
 
         Raises:
             ThinDay: there is nothing in it.
-            ProofFailed: a finding of severity error blocks it.
-            StateError: it is not waiting for an approval.
+            ProofFailed: a finding of severity error blocks it, or a warning lacks the editor's word.
+            StateError: it is not waiting for an approval, or not what the editor saw.
         """
         with writing(self.engine) as session:
             row = self._row(session, newsletter, day)
-            if row.snapshot is None:
-                raise ThinDay(f"The {newsletter.name} of {day} holds nothing that could go out: {row.reason}")
-            _check_proof(newsletter, row)
-            moved = move_edition(
-                session, row.id or 0, to=EditionStatus.APPROVED, frm=(EditionStatus.DRAFT, EditionStatus.HELD),
-                approved_at=self.clock(), approved_by=actor, reason=f"approved by {actor}",
+            moved = approve_edition(
+                session, newsletter, row, actor=actor, at=self.clock(), despite=despite, content_hash=content_hash
             )  # fmt: skip
-            if not moved:
-                raise StateError(
-                    f"The {newsletter.name} of {day} is {row.status}; it cannot be approved from there. "
-                    f"{_instead(row.status, EditionStatus.APPROVED, newsletter.slug)}".strip()
-                )
-            session.refresh(row)
-            return self._account(session, row)
+            return self._moved(session, row, moved, EditionStatus.APPROVED)
 
     def hold(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Take an approval back, or keep a draft from going."""
-        frm = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)
-        return self._order(
-            newsletter, day, EditionStatus.HELD, frm, f"held by {actor}{': ' + reason if reason else ''}"
-        )
+        with writing(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            moved = hold_edition(session, row, actor=actor, at=self.clock(), reason=reason)
+            return self._moved(session, row, moved, EditionStatus.HELD)
+
+    def act_by_link(self, secret: str, *, despite: Sequence[str] = (), reason: str = "") -> Account:
+        """
+        Approve or hold by the link of an editor's mail; a link that could not act is still unused.
+
+        Raises:
+            NotFound: there is no such link or newsletter.
+            ThinDay, ProofFailed: as ``approve``.
+            StateError: the link was used or has expired, or the edition is another one by now.
+        """
+        with writing(self.engine) as session:
+            link = use_link(session, secret, now=self.clock())
+            row = session.get_one(EditionRow, link.edition_id)
+            newsletter = self.catalogue[row.newsletter]
+            at, how = self.clock(), " by the link in their mail"
+            if link.action == Action.HOLD:
+                moved = hold_edition(session, row, actor=link.editor, at=at, reason=reason, how=how)
+                return self._moved(session, row, moved, EditionStatus.HELD)
+            moved = approve_edition(
+                session, newsletter, row, actor=link.editor, at=at, despite=despite,
+                content_hash=link.content_hash, how=how,
+            )  # fmt: skip
+            return self._moved(session, row, moved, EditionStatus.APPROVED)
+
+    def ask(self, newsletter: Newsletter, day: date) -> bool:
+        """
+        Send the edition that waits to its editors, with links to approve or hold it, each once for this
+        content; whether a mail went out now. Never raises for a delivery.
+        """
+        publication, at = self.catalogue.publication, self.clock()
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            if row is None or row.status != EditionStatus.DRAFT or not row.snapshot:
+                return False
+            made_at = made_up_at(session, row)
+        deadline = deadline_of(newsletter, publication, day, made_at=made_at)
+        mail = cache(lambda: self.editors.proof_of(newsletter, row, deadline))
+        asked = False
+        for editor in newsletter.editors_of(publication):
+            key = asked_key(row.id or 0, row.content_hash, editor)
+            say = partial(lambda who: self.editors.ask(mail(), who), editor)
+            asked |= tell_once(self.engine, key, at=at, say=say)
+        return asked
+
+    def decide(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account | None:
+        """
+        Past its deadline do with an edition that waits what its newsletter's rule says; None: nothing to do yet.
+
+        An edition with orders that it does not hold is made anew instead, for which its editors have time.
+        """
+        publication, at = self.catalogue.publication, self.clock()
+        with reading(self.engine) as session:
+            row = current_edition(session, newsletter.slug, day)
+            if row is None or row.status != EditionStatus.DRAFT:
+                return None
+            if at < deadline_of(newsletter, publication, day, made_at=made_up_at(session, row)):
+                return None
+            outdated = is_outdated(session, row)
+        if not outdated:
+            with writing(self.engine) as session:
+                row = self._row(session, newsletter, day)
+                if not decide_unapproved(session, newsletter, publication, row, at=at):
+                    return None
+                owe(session, f"decided {newsletter.slug} {day} {int(at.timestamp())}", at=at)
+                session.refresh(row)
+                return self._account(session, row)
+        return self.prepare(newsletter, day, now=now)
 
     def spike(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Kill an edition, also while it is being sent: what has gone has gone, the rest is taken back."""
@@ -444,30 +582,22 @@ class Desk:
         with writing(self.engine) as session:
             moved = self._move(session, newsletter, day, to=EditionStatus.SPIKED, frm=frm, reason=words)
             for row in moved:
+                record(session, row, "spiked", at=self.clock(), actor=actor, detail=reason)
                 withdraw(session, row.id or 0, at=self.clock(), reason=words)
             return self._account(session, moved[0])
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Stop claiming batches; those in flight still settle."""
         return self._order(
-            newsletter,
-            day,
-            EditionStatus.PAUSED,
-            (EditionStatus.SUBMITTING,),
-            f"paused by {actor}; newsletter resume {newsletter.slug} --date {day} lets it go on",
-        )
+            newsletter, day, EditionStatus.PAUSED, EditionStatus.SUBMITTING, "paused", actor,
+            more=f"; newsletter resume {newsletter.slug} --date {day} lets it go on",
+        )  # fmt: skip
 
     def resume(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:
         """Let a paused edition go on: idle workers are woken; on one machine ``send`` continues it."""
-        with writing(self.engine) as session:
-            moved = self._move(
-                session, newsletter, day, to=EditionStatus.SUBMITTING, frm=(EditionStatus.PAUSED,),
-                reason=f"resumed by {actor}",
-            )  # fmt: skip
-            for row in moved:
-                close(session, row.id or 0, at=self.clock())  # it may have landed whole while it was paused
-                session.refresh(row)
-            account = self._account(session, moved[0])
+        account = self._order(
+            newsletter, day, EditionStatus.SUBMITTING, EditionStatus.PAUSED, "resumed", actor
+        )
         self.wake(newsletter, day)
         return account
 
@@ -480,12 +610,29 @@ class Desk:
                         defer_drain(session, row.id or 0)
 
     def _order(
-        self, newsletter: Newsletter, day: date, to: EditionStatus, frm: Iterable[EditionStatus], reason: str
-    ) -> Account:
+        self, newsletter: Newsletter, day: date, to: EditionStatus, frm: EditionStatus, verb: str, actor: str, *,
+        more: str = "",
+    ) -> Account:  # fmt: skip
         with writing(self.engine) as session:
-            return self._account(
-                session, self._move(session, newsletter, day, to=to, frm=frm, reason=reason)[0]
+            moved = self._move(session, newsletter, day, to=to, frm=(frm,), reason=f"{verb} by {actor}{more}")
+            for row in moved:
+                record(session, row, verb, at=self.clock(), actor=actor)
+                if to is EditionStatus.SUBMITTING:
+                    close(
+                        session, row.id or 0, at=self.clock()
+                    )  # it may have landed whole while it was paused
+                session.refresh(row)
+            return self._account(session, moved[0])
+
+    def _moved(self, session: Session, row: EditionRow, moved: bool, to: EditionStatus) -> Account:
+        newsletter = self.catalogue[row.newsletter]
+        if not moved:
+            raise StateError(
+                f"The {newsletter.name} of {row.edition_date} is {row.status}; it cannot be {_ORDERED.get(to, to)} "
+                f"from there. {_instead(row.status, to, newsletter.slug)}".strip()
             )
+        session.refresh(row)
+        return self._account(session, row)
 
     def _move(
         self, session: Session, newsletter: Newsletter, day: date, *, to: EditionStatus, frm: Iterable[EditionStatus],
@@ -640,8 +787,10 @@ class Desk:
         """
         with reading(self.engine) as session:
             row = self._row(session, newsletter, day)
+            if row.status == EditionStatus.APPROVED:
+                self._refuse_other_bytes(session, row)
         if row.status == EditionStatus.APPROVED:
-            _check_proof(newsletter, row)
+            check_proof(newsletter, row)
             freeze(
                 self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
@@ -651,6 +800,14 @@ class Desk:
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)
         return row.id if row.status == EditionStatus.SUBMITTING else None
+
+    def _refuse_other_bytes(self, session: Session, row: EditionRow) -> None:
+        """An approval is of a content hash: bytes of another one never go out under it."""
+        if content_hash(load_renderings(session, row.id or 0)) != row.content_hash:
+            raise StateError(
+                f"The stored bytes of {row.newsletter} on {row.edition_date} are not those that were approved. "
+                f"Hold it, make it anew and approve that: newsletter hold {row.newsletter}"
+            )
 
     def send(self, newsletter: Newsletter, day: date, *, now: datetime, tell: Tell = _silent) -> Account:
         """
@@ -922,7 +1079,11 @@ class Desk:
 
     def settled(self, row: EditionRow) -> Made | None:
         """The stored bytes of an edition that is approved or further; None: it is still made anew."""
-        if row.status not in (*RAN, EditionStatus.SPIKED) or not row.snapshot:
+        return self.kept(row) if row.status in (*RAN, EditionStatus.SPIKED) else None
+
+    def kept(self, row: EditionRow) -> Made | None:
+        """The stored bytes of an edition, whatever its state: what an approval would let go."""
+        if not row.snapshot:
             return None
         snapshot, renderings = self.stored(row)
         findings = tuple(Finding.from_json(found) for found in row.findings)
@@ -1072,24 +1233,8 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
     )  # fmt: skip
 
 
-def _check_proof(newsletter: Newsletter, row: EditionRow) -> None:
-    """
-    Keep an edition with an unmended error from going on.
-
-    Raises:
-        ProofFailed: names up to three of them.
-    """
-    errors = [one for one in map(Finding.from_json, row.findings) if one.severity == "error"]
-    if errors:
-        raise ProofFailed(
-            f"The {newsletter.name} of {row.edition_date} has errors in its proof: "
-            f"{' '.join(f'{one.message} {one.remedy}'.strip() for one in errors[:3])} "
-            f"See newsletter proof {newsletter.slug}"
-        )
-
-
-def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
-    """What becomes of a freshly made edition, and why."""
+def _verdict(newsletter: Newsletter, made: Made, *, until: str) -> tuple[EditionStatus, str]:
+    """What becomes of a freshly made edition, and why; *until*: when an editor must have decided."""
     if made.picks.shortfalls or made.snapshot is None:
         sentence = "Thin day: " + "; ".join(made.picks.shortfalls or ("no story at all",)) + "."
         if newsletter.thin_day == "skip":
@@ -1107,7 +1252,7 @@ def _verdict(newsletter: Newsletter, made: Made) -> tuple[EditionStatus, str]:
         )
     if newsletter.approval == "auto":
         return EditionStatus.APPROVED, ""
-    return EditionStatus.DRAFT, f"Waits for an editor: newsletter approve {newsletter.slug}"
+    return EditionStatus.DRAFT, f"Waits for an editor until {until}: newsletter approve {newsletter.slug}"
 
 
 def _when(account: Account, desk: Desk) -> str:

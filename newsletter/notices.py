@@ -159,7 +159,6 @@ class Notices:
         publication = self.catalogue.publication
         chosen = [one for one in self.catalogue.newsletters if one.slug in values.get("newsletters", ())]
         context: dict[str, Any] = {
-            "publication": publication, "theme": publication.theme, "words": spoken, "base_url": base,
             "name": spoken.isolated(publication.name), "newsletters": chosen,
             "names": spoken.listed([one.name for one in chosen]),
             "link": f"{base}{values['link']}" if "link" in values else "",
@@ -167,7 +166,20 @@ class Notices:
             "preferences": f"{base}/preferences/{self.signer.preferences(reader)}",
             "next_of": lambda one: self._next(one, spoken, at),
         }  # fmt: skip
-        name = f"{kind}.j2"
+        return self.compose(f"{kind}.j2", spoken, context)
+
+    def compose(self, name: str, spoken: Words, values: Mapping[str, Any]) -> Notice:
+        """
+        Set the words of ``_notices/<name>`` in the publication's look, as HTML and as text.
+
+        Raises:
+            TemplateError: a template does not render or compile.
+        """
+        publication = self.catalogue.publication
+        context: dict[str, Any] = {
+            "publication": publication, "theme": publication.theme, "words": spoken,
+            "base_url": self.settings.base_url, "link": "", "newsletters": (), **values,
+        }  # fmt: skip
         try:
             said = self._environment(spoken, escapes=False).get_template(name).make_module(context)
             content = {
@@ -181,18 +193,25 @@ class Notices:
                 subject=content["subject"], preheader=content["preheader"], language=spoken.language,
                 direction=spoken.direction,
             )  # fmt: skip
-            source = self._environment(spoken, escapes=True).get_template("notice.mjml.j2").render(
-                {**context, **content, "edition": edition}
-            )  # fmt: skip
-            text = self._environment(spoken, escapes=False).get_template("notice.txt.j2").render(
-                {**context, **content, "edition": edition}
-            )  # fmt: skip
+            context |= {**content, "edition": edition}
+            source = self.set("notice.mjml.j2", spoken, context, escapes=True)
+            text = self.set("notice.txt.j2", spoken, context, escapes=False)
             html = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
         except (jinja2.TemplateError, ValueError) as error:
-            raise TemplateError(
-                f"The notice {kind} does not render: {error}", template=f"_notices/{name}"
-            ) from error
+            raise _unset(name, error) from error
         return Notice(str(content["subject"]), str(html), _tidy(text))
+
+    def set(self, name: str, spoken: Words, context: Mapping[str, Any], *, escapes: bool) -> str:
+        """
+        Render ``_notices/<name>`` alone; *escapes*: for HTML.
+
+        Raises:
+            TemplateError: it does not render.
+        """
+        try:
+            return self._environment(spoken, escapes=escapes).get_template(name).render(context)
+        except jinja2.TemplateError as error:
+            raise _unset(name, error) from error
 
     def _next(self, newsletter: Newsletter, spoken: Words, at: datetime) -> str:
         """When the next edition of a newsletter comes, in words."""
@@ -217,6 +236,10 @@ class Notices:
                 made.filters.update(FILTERS)
                 self._environments[spoken.language, escapes] = made
         return made
+
+
+def _unset(name: str, error: Exception) -> TemplateError:
+    return TemplateError(f"The notice _notices/{name} does not render: {error}", template=f"_notices/{name}")
 
 
 def _tidy(text: str) -> str:

@@ -1,7 +1,8 @@
 """
 The rota: which slots there are, which are due, and what becomes of one that is late.
 
-A slot is a newsletter's local date. Whatever wakes us (a trigger that fired twice, a restart, a second
+A slot is a newsletter's local date. Some way ahead of it the edition is looked at, or made up for editors who
+have to approve it until a deadline. Whatever wakes us (a trigger that fired twice, a restart, a second
 machine), the rota looks at what is due and not yet accounted for; so a doubled or lost wake-up only
 costs a look. Late by less than the newsletter's ``max_lateness_hours``: made up. Later: recorded as
 missed, and said aloud.
@@ -18,16 +19,19 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from newsletter.catalogue import Catalogue, Newsletter
+from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.desk import Account, Desk
 from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError
+from newsletter.foresight import foresee, tell_owed
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Installation
-from newsletter.times import due_dates, iso, parse_instant
+from newsletter.store.telling import claim, owe
+from newsletter.times import Due, due_dates, iso, parse_instant
 
 LOOK_BACK = timedelta(days=14)
 _SINCE = "rota-since"
+_WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 
 log = structlog.get_logger()
 
@@ -77,8 +81,33 @@ def begin(desk: Desk) -> datetime:
         return parse_instant(session.get_one(Installation, _SINCE).value)
 
 
+def next_wake(newsletter: Newsletter, publication: Publication, *, after: datetime) -> datetime:
+    """
+    The next moment after *after* at which something of *newsletter* may be due.
+
+    From its lead on, as often as sources are read, up to the slot; the slot; and the deadline of editors.
+    Counted back from the slot in real time, so that clocks that change neither lose nor double one.
+    """
+    every = timedelta(minutes=publication.collect_every_minutes)
+    deadline = timedelta(minutes=newsletter.approval_deadline_minutes)
+    # A deadline may lie after its slot: the slot it belongs to may be past.
+    start = after - max(deadline, timedelta()) - timedelta(days=1)
+    found: list[datetime] = []
+    for due in due_dates(
+        days=newsletter.schedule.days, at=newsletter.schedule.at, zone=newsletter.zone(publication), start=start,
+        end=after + newsletter.lead + timedelta(days=8),
+    ):  # fmt: skip
+        looks = -(-newsletter.lead // every)
+        found += [due.at - newsletter.lead + every * look for look in range(looks)]
+        found += [due.at, *([due.at + deadline] if newsletter.approval == "required" else [])]
+    return min(moment for moment in found if moment > after)
+
+
 def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tuple[Account, ...]:
-    """Make and send what is due of *newsletter* by now; record what is too late."""
+    """
+    Do what is due of *newsletter* by now: look ahead or make up for its editors, make and send, decide for
+    editors who did not; record what is too late.
+    """
     at = desk.clock()
     with reading(desk.engine) as session:
         row = session.get(Installation, _SINCE)
@@ -88,11 +117,12 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
     zone = newsletter.zone(desk.catalogue.publication)
     accounts: list[Account] = []
     for due in due_dates(
-        days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=start, end=at
-    ):
+        days=newsletter.schedule.days, at=newsletter.schedule.at, zone=zone, start=start, end=at + newsletter.lead
+    ):  # fmt: skip
         if desk.stop.is_set():
             break
         if desk.has_slot(newsletter, due.day):
+            accounts += _for_editors(desk, newsletter, due, collecting)
             continue
         late = at - due.at
         if late > timedelta(hours=newsletter.schedule.max_lateness_hours):
@@ -100,15 +130,60 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
             if desk.record_missed(newsletter, due.day, reason):
                 log.error("slot.missed", newsletter=newsletter.slug, date=due.day.isoformat(), reason=reason)
             continue
-        collecting.refresh(desk)
-        accounts += desk.run(now=desk.clock(), day=due.day, only=[newsletter.slug], every=True)
+        if due.at > at and newsletter.approval == "auto":
+            if _looks(desk, newsletter, due):
+                collecting.refresh(desk)
+                foresee(desk, newsletter, due.day)
+            continue
+        accounts += _make(desk, newsletter, due, collecting)
     for account in accounts:
         told = log.warning if account.waits else log.info
         told(
             "slot.made", newsletter=account.newsletter, date=account.date.isoformat(), status=account.status,
             audience=account.audience, submitted=account.submitted, reason=account.reason,
         )  # fmt: skip
+    if accounts:
+        tell_owed(desk)
     return tuple(accounts)
+
+
+def _make(desk: Desk, newsletter: Newsletter, due: Due, collecting: Collecting) -> tuple[Account, ...]:
+    """Make up the edition, and send it where nobody has to approve it; promise first to tell how it went."""
+    collecting.refresh(desk)
+    with writing(desk.engine) as session:
+        owe(session, f"made {newsletter.slug} {due.day}", at=desk.clock())
+    if newsletter.approval == "required":
+        return (desk.prepare(newsletter, due.day, now=desk.clock()),)
+    return desk.run(now=desk.clock(), day=due.day, only=[newsletter.slug], every=True)
+
+
+def _for_editors(desk: Desk, newsletter: Newsletter, due: Due, collecting: Collecting) -> tuple[Account, ...]:
+    """What is still to be done for an edition that was made up for its editors."""
+    row = desk.find(newsletter, due.day) if newsletter.approval == "required" else None
+    if row is None or row.status not in _WAITING:
+        return ()
+    _await_editors(desk, newsletter, due.day)
+    if desk.clock() < due.at and desk.remakes(newsletter, due.day) and _looks(desk, newsletter, due):
+        return _make(desk, newsletter, due, collecting)
+    return ()
+
+
+def _await_editors(desk: Desk, newsletter: Newsletter, day: date) -> None:
+    """Ask whom a mail has not reached yet; past the deadline, decide."""
+    decided = desk.decide(newsletter, day, now=desk.clock())
+    if decided is None:
+        desk.ask(newsletter, day)
+        return
+    log.warning(
+        "edition.unapproved", newsletter=newsletter.slug, date=day.isoformat(), status=decided.status,
+        reason=decided.reason,
+    )  # fmt: skip
+
+
+def _looks(desk: Desk, newsletter: Newsletter, due: Due) -> bool:
+    """Whether it is time to look again, as often as sources are read, whoever looks."""
+    every = timedelta(minutes=desk.catalogue.publication.collect_every_minutes)
+    return claim(desk.engine, f"look {newsletter.slug} {due.day}", at=desk.clock(), lapses=every)
 
 
 def carry_on(desk: Desk) -> None:
@@ -120,7 +195,14 @@ def carry_on(desk: Desk) -> None:
     except NewsletterError as error:
         log.error("doubts.unresolved", reason=str(error))
     for account in desk.status():
-        if account.status == EditionStatus.APPROVED and not desk.stop.is_set():
+        newsletter = desk.catalogue[account.newsletter]
+        if account.status == EditionStatus.DRAFT and newsletter.approval == "required":
+            _await_editors(desk, newsletter, account.date)
+    tell_owed(desk)
+    for account in desk.status():
+        if account.status != EditionStatus.APPROVED or desk.stop.is_set():
+            continue
+        if desk.is_due(desk.catalogue[account.newsletter], account.date):
             _freeze(desk, account)
     editions = desk.being_sent()
     if not editions or desk.stop.is_set():

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.settings import Keys
 from newsletter.store.session import open_store
+from tests.approving import collected, opens  # noqa: F401  # fixtures
 
 # Machines are noisy: a property is about what holds, not about how long one example took.
 settings.register_profile("newsletter", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,9 +15,9 @@ PACKAGE = ROOT / "newsletter"
 # Rooms from the top of the house to the ground. A room may import from its own level or below.
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
-    frozenset({"rota", "worker"}),
-    frozenset({"desk", "notices"}),
-    frozenset({"archive"}),
+    frozenset({"rota", "worker", "foresight"}),
+    frozenset({"desk", "notices", "editors"}),
+    frozenset({"archive", "approval"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),

@@ -18,11 +18,13 @@ from sqlmodel import col, select
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.outbox.ledger import is_dead, this_owner
-from newsletter.rota import Collecting, attend, begin, coming
+from newsletter.rota import Collecting, attend, begin, coming, next_wake
 from newsletter.settings import load_settings
 from newsletter.store.lease import LAPSES_AFTER, hold_lease, release_lease
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, Installation, Slot
+from newsletter.times import WEEKDAYS, due_at
+from scheduler import Wakes
 from tests.builders import ROOT, a_site, the_catalogue
 
 FRIDAY = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
@@ -148,6 +150,57 @@ def test_a_day_with_a_clock_change_gives_one_edition(desk: Desk, zone: str, day:
     days = [row[1] for row in slots(desk)]
     assert days.count(day) == 1
     assert sorted(set(days)) == sorted(days)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("America/New_York", date(2026, 3, 8)), ("America/New_York", date(2026, 11, 1)),
+        ("Australia/Lord_Howe", date(2026, 4, 5)), ("Europe/London", date(2026, 10, 25)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("hour", ["00:20", "01:30", "02:15", "06:30"])
+@pytest.mark.parametrize("deadline", [-10, 0, 90])
+def test_wakes_follow_the_slot_over_clock_changes(zone: str, day: date, hour: str, deadline: int) -> None:
+    """An hour of real time ahead, each quarter of an hour to the slot, at the deadline: each once, each day."""
+    publication = the_catalogue().publication
+    given = the_catalogue()["today"].model_dump() | {
+        "timezone": zone, "approval": "required", "lead_minutes": 60, "approval_deadline_minutes": deadline,
+    }  # fmt: skip
+    given["schedule"] = {"days": WEEKDAYS, "at": hour}
+    newsletter = Newsletter.model_validate(given)
+    trigger = Wakes(newsletter, publication)
+    days = [day + timedelta(days=number) for number in range(-3, 4)]
+    slots = [due_at(one, newsletter.schedule.at, zone) for one in days]
+    offsets = {*range(-60, 1, 15), deadline}
+    start, end = slots[1] + timedelta(hours=3), slots[-2] + timedelta(hours=3)
+    expected = sorted(
+        moment
+        for slot in slots
+        for moment in (slot + timedelta(minutes=offset) for offset in offsets)
+        if start < moment <= end
+    )
+
+    fired: list[datetime] = []
+    previous = None
+    while (following := trigger.get_next_fire_time(previous, start)) <= end:
+        fired.append(following)
+        previous = following
+
+    assert fired == expected
+
+
+def test_without_approval_there_is_no_deadline_to_wake_for() -> None:
+    """Looks ahead, and the slot."""
+    catalogue = the_catalogue()
+    today = catalogue["today"].model_copy(update={"approval_deadline_minutes": 30})
+    slot = FRIDAY + timedelta(hours=1, minutes=30)
+
+    wakes = [next_wake(today, catalogue.publication, after=slot - timedelta(minutes=n)) for n in (61, 60, 16)]
+
+    assert wakes == [slot - timedelta(minutes=n) for n in (60, 45, 15)]
+    monday = slot + timedelta(days=3)
+    assert next_wake(today, catalogue.publication, after=slot) == monday - timedelta(minutes=60)
 
 
 def test_the_library_fires_in_the_newsletters_zone_and_does_not_hang() -> None:

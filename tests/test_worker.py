@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -342,6 +342,49 @@ def test_a_tick_makes_what_is_due_and_leaves_the_sending(site: Path, desk: Desk)
     assert (made.status, made.submitted, made.pending) == ("submitting", 0, made.audience)
     assert waiting == again == [(f"drain:{row.id}", "todo")]
     assert (account(desk).status, account(desk).submitted) == ("submitted", made.audience)
+
+
+def test_ticks_ask_editors_and_decide_at_the_deadline(site: Path, desk: Desk) -> None:
+    """At the lead made up and asked, once over many ticks of two desks; at the deadline sent by its rule, once."""
+    _schedule(site, days="fri")
+    path = site / "templates/today/newsletter.toml"
+    settings = 'approval = "required"\nunapproved = "send"\napproval_deadline_minutes = -5\n'
+    path.write_text(settings + path.read_text(encoding="utf-8"), encoding="utf-8")
+    other = WorkerDesk.open(load_settings())
+    desks = (desk, other)
+
+    def at(moment: datetime) -> Account | None:
+        """Both desks tick."""
+        for one in desks:
+            one.clock = lambda: moment
+        for one in desks:
+            tick(one, Collecting())
+        found = desk.status(["today"], day=DAY)
+        return found[0] if found else None
+
+    desk.clock = lambda: NOW - timedelta(days=1)
+    begin(desk)
+    slot = NOW + timedelta(hours=1, minutes=30)  # 06:30 in Paris
+
+    stands = [at(slot - timedelta(minutes=minutes)) for minutes in (61, 60, 59, 6, 5, 4)]
+    sent = at(slot)
+
+    other.engine.dispose()
+    told = [path.parent.name for path in Path("outbox-system").rglob("*.eml")]
+    assert [one.status if one else "" for one in stands] == [
+        "",
+        "draft",
+        "draft",
+        "draft",
+        "approved",
+        "approved",
+    ]
+    assert (
+        sent is not None
+        and sent.status == "submitting"
+        and "Sent by its own rule" in sent.reason + stands[-1].reason
+    )  # type: ignore[union-attr]
+    assert sorted(told) == ["notice.approval", "notice.decided"]
 
 
 def test_two_workers_share_one_edition(desk: Desk, standin: StandIn, start: Callable[[str], Process]) -> None:

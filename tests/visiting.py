@@ -108,7 +108,8 @@ class Mail:
         parts = {
             part.get_content_type(): part.get_content() for part in message.walk() if not part.is_multipart()
         }
-        self.text, self.html = parts["text/plain"], unescape(parts["text/html"])
+        self.text, self.raw_html = parts["text/plain"], parts["text/html"]
+        self.html = unescape(self.raw_html)
 
     def link(self, kind: str) -> str:
         """The path of the link of *kind* (``confirm``, ``login``…), the same in text and HTML."""

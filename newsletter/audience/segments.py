@@ -262,19 +262,27 @@ def _midnight(day: date) -> datetime:
 
 def segment_sizes(session: Session, catalogue: Catalogue, now: datetime) -> tuple[tuple[str, str, int], ...]:
     """(slug, variant, readers) for each newsletter and each variant it goes out in."""
-    sizes = []
-    for newsletter in catalogue.newsletters:
-        reminders = catalogue.publication.reminders_of(newsletter)
-        index = variant_index(catalogue.publication, reminders, now).label("variant")
-        query = _audience(newsletter, (index,), catalogue.publication, now=now).order_by(None).subquery()
-        counted = session.execute(columns(query.c.variant, func.count()).group_by(query.c.variant)).all()
-        found = {int(variant): int(number) for variant, number in counted}
-        sizes += [
-            (newsletter.slug, variant, found.get(at, 0))
-            for at, variant in enumerate(variants(reminders))
-            if class_of(variant) in newsletter.audience.classes
-        ]
-    return tuple(sizes)
+    return tuple(
+        (newsletter.slug, variant, readers)
+        for newsletter in catalogue.newsletters
+        for variant, readers in audience_sizes(session, newsletter, catalogue.publication, now).items()
+    )
+
+
+def audience_sizes(
+    session: Session, newsletter: Newsletter, publication: Publication, now: datetime
+) -> dict[str, int]:
+    """How many readers each variant of a newsletter would go to now."""
+    reminders = publication.reminders_of(newsletter)
+    index = variant_index(publication, reminders, now).label("variant")
+    query = _audience(newsletter, (index,), publication, now=now).order_by(None).subquery()
+    counted = session.execute(columns(query.c.variant, func.count()).group_by(query.c.variant)).all()
+    found = {int(variant): int(number) for variant, number in counted}
+    return {
+        variant: found.get(at, 0)
+        for at, variant in enumerate(variants(reminders))
+        if class_of(variant) in newsletter.audience.classes
+    }
 
 
 SEPARATOR = "\x1f"

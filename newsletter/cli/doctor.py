@@ -108,6 +108,7 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
                 f"{newsletter.slug} is due between 01:00 and 03:00, when clocks change; another hour is easier to reason about.",
             )  # fmt: skip
     yield from _readers_pages(catalogue)
+    yield from _editors(catalogue)
     sender = catalogue.publication.sender.email
     if sender.endswith(".example"):
         yield Check("sender", "error", f"The sender {sender} is the sample's; set yours in publication.toml.")
@@ -115,6 +116,22 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "error", "publication.toml names no feeds.")
     elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _editors(catalogue: Catalogue) -> Iterator[Check]:
+    """Whether somebody is asked where approval is required, and told where something is amiss."""
+    alone = [one for one in catalogue.newsletters if not one.editors_of(catalogue.publication)]
+    unasked = [one.slug for one in alone if one.approval == "required"]
+    if unasked:
+        yield Check(
+            "editors", "error",
+            f"{', '.join(unasked)}: approval is required, but nobody is asked; name editors in publication.toml or newsletter.toml.",
+        )  # fmt: skip
+    elif alone:
+        yield Check(
+            "editors", "warning",
+            "Nobody is told early of a thin day or a dead source; name editors in publication.toml.",
+        )  # fmt: skip
 
 
 def _readers_pages(catalogue: Catalogue) -> Iterator[Check]:

@@ -155,11 +155,16 @@ def diff(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) ->
 
 
 def history(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
-    """Who ordered what for an edition, and when; what is undone included."""
+    """Who ordered what for an edition, who let it go or not, and when; what is undone included."""
+    from newsletter.approval import decisions
     from newsletter.cli import show_editing as show
+    from newsletter.store.session import reading
 
     desk = open_desk()
     newsletter = desk.catalogue[slug]
     edition_date = day or desk.edition_date(newsletter, moment(now))
     row = desk.find(newsletter, edition_date)
-    show.history(desk.orders(newsletter, edition_date), row, newsletter, edition_date, as_json=as_json)
+    with reading(desk.engine) as session:
+        decided = decisions(session, slug, edition_date)
+    orders = desk.orders(newsletter, edition_date)
+    show.history(orders, row, decided, newsletter, edition_date, as_json=as_json)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from newsletter.cli import show
-from newsletter.edition import PERSONAL_TAGS
+from newsletter.edition import PERSONAL_TAGS, EditionStatus
 from newsletter.errors import NewsletterError, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from newsletter.rendering.proof.online import Looked
 
 _LOOK_SECONDS = 8.0
+
+
+WAITING = (EditionStatus.DRAFT, EditionStatus.HELD)
+"""States in which an approval would let the stored bytes go."""
 
 
 def _made(desk: Desk, newsletter: Newsletter, *, now: datetime, day: date | None) -> tuple[date, Made | None]:
@@ -191,7 +195,11 @@ def test_send(
         address, _ = normalise(to)
     except ValueError as error:
         raise typer.BadParameter(f"--to: {error}") from None
-    edition_date, made = _made(desk, newsletter, now=now, day=day)
+    edition_date = day or desk.edition_date(newsletter, now)
+    waiting = desk.find(newsletter, edition_date)
+    # What waits for approval is tested as it was stored: those bytes go out, not what would be made now.
+    made = desk.kept(waiting) if waiting is not None and waiting.status in WAITING else None
+    made = made or desk.shown(newsletter, edition_date, now=now)
     if made is None:
         raise ThinDay(f"There is nothing to test: no story fits {newsletter.name} on {edition_date}.")
     rendered = next((one for one in made.renderings if one.variant == variant), None)

@@ -200,9 +200,16 @@ def _go(verb: str, slug: str, *, now: datetime | None, day: date | None, as_json
 
 
 @app.command()
-def approve(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+def approve(
+    slug: Slug,
+    despite: Annotated[list[str] | None, typer.Option("--despite", metavar="CODE", help="A warning of the proof that you let pass; repeat for more.")] = None,
+    content_hash: Annotated[str, typer.Option("--hash", metavar="H", help="The content hash you saw, or its first eight digits or more; refused if it is another by now.")] = "",
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Let an edition go as it was proofed; then: newsletter send SLUG."""
-    _go("approve", slug, now=now, day=day, as_json=as_json)
+    _go("approve", slug, now=now, day=day, as_json=as_json, despite=despite or (), content_hash=content_hash)
 
 
 @app.command()

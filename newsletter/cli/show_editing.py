@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.edition import Difference
     from newsletter.picks import Order
-    from newsletter.store.tables import EditionRow
+    from newsletter.store.tables import Decision, EditionRow
 
 
 def difference(told: Difference, newsletter: Newsletter, *, as_json: bool) -> None:
@@ -49,10 +49,16 @@ def difference(told: Difference, newsletter: Newsletter, *, as_json: bool) -> No
 
 
 def history(
-    orders: Sequence[Order], row: EditionRow | None, newsletter: Newsletter, day: date, *, as_json: bool
+    orders: Sequence[Order],
+    row: EditionRow | None,
+    decided: Sequence[Decision],
+    newsletter: Newsletter,
+    day: date,
+    *,
+    as_json: bool,
 ) -> None:
     """``history``."""
-    stages = _stages(row)
+    stages = _stages(row, any(one.verb in ("approved", "unapproved") for one in decided))
     if as_json:
         show.print_json(
             {
@@ -66,16 +72,22 @@ def history(
                     for one in orders
                 ],
                 "edition": [{"at": iso(at), "what": what} for at, what in stages],
+                "decisions": [
+                    {"at": iso(one.at), "verb": one.verb, "actor": one.actor, "hash": one.content_hash, "detail": one.detail}
+                    for one in decided
+                ],
+                "despite": row.despite if row else [],
             }
         )  # fmt: skip
         return
-    if not orders and not stages:
+    if not orders and not stages and not decided:
         show.out.print(
             f"Nothing was ordered for the {newsletter.name} of {day}, and it was not made.", markup=False
         )
         return
     table = show.a_table("at", "who", "what")
     lines = [(at, "", what) for at, what in stages]
+    lines += [(one.at, one.actor, f"{one.verb}{': ' + one.detail if one.detail else ''}") for one in decided]
     for one in orders:
         about = one.url or ", ".join(one.fields)
         place = (
@@ -90,12 +102,13 @@ def history(
     show.out.print(table)
 
 
-def _stages(row: EditionRow | None) -> list[tuple[datetime | None, str]]:
-    """What became of the edition, with the moments that are known."""
+def _stages(row: EditionRow | None, is_decided: bool) -> list[tuple[datetime | None, str]]:
+    """What became of the edition, with the moments that are known; *is_decided*: the decisions tell who approved it."""
     if row is None:
         return []
+    approved_at = None if is_decided else row.approved_at
     known = (
-        (row.made_at, "made up"), (row.approved_at, f"approved by {row.approved_by}"), (row.frozen_at, "audience frozen"),
+        (row.made_at, "made up"), (approved_at, f"approved by {row.approved_by}"), (row.frozen_at, "audience frozen"),
         (row.submitted_at, f"submitted, revision {row.revision}"),
     )  # fmt: skip
     return [(at, what) for at, what in known if at is not None]

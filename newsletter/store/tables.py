@@ -2,7 +2,7 @@
 The whole schema on one page. Only Alembic changes it (``store/migrations``).
 
 Instants are aware UTC. JSON columns hold what is never searched. The same models serve SQLite and
-PostgreSQL. No row but ``subscriber`` holds an address: suppression, events and everything written
+PostgreSQL. No row but ``subscriber`` holds a reader's address: suppression, events and everything written
 about a reader use ids or ``address_hash``, the keyed hash of the normalised address.
 """
 
@@ -139,7 +139,7 @@ class EditionRow(SQLModel, table=True):
     approved_by: str = ""
     despite: list[dict[str, str]] = _json(
         default_factory=list
-    )  # findings an editor let pass: code, by, reason
+    )  # warnings it went out with: code, by whom they were let pass, at
     frozen_at: datetime | None = _instant(default=None, nullable=True)
     submitted_at: datetime | None = _instant(default=None, nullable=True)
     audience: int = 0
@@ -203,6 +203,24 @@ class ApprovalLink(SQLModel, table=True):
     made_at: datetime = _instant()
     expires_at: datetime = _instant(index=True)
     used_at: datetime | None = _instant(default=None, nullable=True)
+
+
+class Decision(SQLModel, table=True):
+    """
+    What was decided about an edition, by whom and when; rows are only ever added.
+
+    *content_hash* is of the edition as it then was. *verb*: made, changed, asked, approved, held, spiked, paused,
+    resumed, or unapproved (the deadline passed and its own rule decided).
+    """
+
+    __tablename__ = "decision"
+    id: int | None = Field(default=None, primary_key=True)
+    edition_id: int = Field(foreign_key="edition.id", index=True)
+    at: datetime = _instant()
+    verb: str
+    actor: str = _text()
+    content_hash: str = ""
+    detail: str = _text()
 
 
 class Told(SQLModel, table=True):

@@ -25,6 +25,7 @@ from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
 from newsletter.web.api.routes import Api
 from newsletter.web.archive import Archive
+from newsletter.web.deciding import Deciding
 from newsletter.web.door import Door
 from newsletter.web.entering import Entering
 from newsletter.web.forms import Forms
@@ -66,6 +67,7 @@ def create_app(
         *Rights(door).routes(),
         *Preferences(door).routes(),
         *Viewing(door, view).routes(),
+        *Deciding(door).routes(),
         *Archive(door).routes(),
         *Api(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),

@@ -1,0 +1,170 @@
+"""The links of an editor's mail: they act once, for one content, and by a person's press alone."""
+
+from __future__ import annotations
+
+import re
+
+from sqlmodel import select
+
+from newsletter.audience.limits import Knock, knock
+from newsletter.store.session import reading
+from newsletter.store.tables import ApprovalLink
+from newsletter.web.deciding import A_VISITOR
+from tests.approving import (
+    DAY,
+    MIA,
+    TOM,
+    Opens,
+    edition,
+    go_on,
+    links,
+    mails,
+    other_words,
+    pages,
+    plant,
+    prepare,
+    told,
+)
+
+
+def test_looking_changes_nothing(opens: Opens) -> None:
+    """A scanner's GET, HEAD and bare POST leave edition and link as they were; the page names whose link it is."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    link, hold = links(mails(desk, "approval")[0])
+    scanner = pages(desk)
+
+    answers = [scanner.ask("GET", link), scanner.ask("HEAD", link), scanner.ask("GET", hold)]
+    posts = [scanner.ask("POST", link), scanner.ask("POST", link, data={"form": "made up"})]
+    with_origin = pages(desk).ask("POST", link, headers={"Origin": "https://elsewhere.example"})
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [answer.status_code for answer in [*posts, with_origin]] == [403, 403, 403]
+    assert MIA in answers[0].text and "Approve it" in answers[0].text and "Hold it" in answers[2].text
+    assert "default-src 'none'" in answers[0].headers["content-security-policy"]
+    assert edition(desk).status == "draft"
+    with reading(desk.engine) as session:
+        assert session.exec(select(ApprovalLink.used_at)).all() == [None, None]
+
+
+def test_a_press_faster_than_reading_is_asked_about_again(opens: Opens) -> None:
+    """A program that fetches the page and posts its form at once does not approve."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    link, _ = links(mails(desk, "approval")[0])
+    browser = pages(desk)
+
+    hasty = browser.fill(link, wait=0.5)
+    unhurried = browser.fill(link)
+
+    assert (hasty.status_code, unhurried.status_code) == (403, 200)
+    assert edition(desk).status == "approved"
+
+
+def test_a_link_works_once(opens: Opens) -> None:
+    """The press approves and is recorded as the editor's whose link it is; the second says it was used."""
+    desk = opens()
+    prepare(desk)
+    asked = {mail.to: links(mail) for mail in mails(desk, "approval")}
+    browser = pages(desk)
+
+    done = browser.fill(asked[MIA][0])
+    held = browser.fill(asked[TOM][1], reason="The lead is wrong")
+    second = browser.ask("GET", asked[MIA][0])
+    signed = re.search(r'name="form" value="([^"]+)"', browser.ask("GET", asked[TOM][0]).text)
+    go_on(desk, seconds=5)
+    assert signed is not None
+    again = browser.ask("POST", asked[MIA][0], data={"form": signed[1]})
+
+    assert done.status_code == 200 and "goes out at 06:30 (Europe/Paris)" in done.text
+    assert held.status_code == 200 and "does not go out" in held.text
+    assert "done its work" in second.text and "Approve it" not in second.text
+    assert again.status_code == 409 and edition(desk).status == "held"
+    assert told(desk)[2:] == [
+        ("approved", f"{MIA} by the link in their mail", ""),
+        ("held", f"{TOM} by the link in their mail", "The lead is wrong"),
+    ]
+    assert edition(desk).reason == f"held by {TOM} by the link in their mail: The lead is wrong"
+
+
+def test_a_link_of_a_changed_edition_says_what_changed(opens: Opens) -> None:
+    """Nothing can be approved by it; a new mail has gone out, and its links work."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    old, _ = links(mails(desk, "approval")[0])
+    browser = pages(desk)
+    other_words(desk, "Good morning from Lima.")
+    after = prepare(desk)
+
+    shown = browser.ask("GET", old)
+    new, _ = links(mails(desk, "approval")[1])
+    form = re.search(r'name="form" value="([^"]+)"', browser.ask("GET", new).text)
+    go_on(desk, seconds=5)
+    assert form is not None
+    pressed = browser.ask("POST", old, data={"form": form[1]})
+    waits = edition(desk).status
+    approved = browser.fill(new)
+
+    assert "not the edition you saw" in shown.text and "Approve it" not in shown.text
+    assert "greeting: “Good morning from Lima.” instead of “Good morning.”" in shown.text
+    assert (pressed.status_code, waits) == (409, "draft")
+    assert approved.status_code == 200 and edition(desk).status == "approved"
+    assert edition(desk).content_hash == after.hash
+
+
+def test_what_is_changed_back_is_asked_about_anew(opens: Opens) -> None:
+    """The old links stay ended, although the hash is theirs again; the editors get a mail for it."""
+    desk = opens(editors=(MIA,))
+    first = prepare(desk)
+    old, _ = links(mails(desk, "approval")[0])
+    other_words(desk, "Good morning from Lima.")
+    prepare(desk)
+    go_on(desk, seconds=5)
+    desk.undo(desk.catalogue["today"], DAY, actor="mia")
+
+    back = prepare(desk)
+
+    assert back.hash == first.hash and len(mails(desk, "approval")) == 3
+    assert "Approve it" not in pages(desk).ask("GET", old).text
+
+
+def test_an_expired_link_says_so(opens: Opens) -> None:
+    """It lives as long as an edition may be late; the commands go on working."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    link, _ = links(mails(desk, "approval")[0])
+    go_on(desk, hours=4, minutes=1)
+
+    shown = pages(desk).ask("GET", link)
+
+    assert shown.status_code == 200 and "has expired" in shown.text and "Approve it" not in shown.text
+    assert pages(desk).ask("GET", "/desk/" + "x" * 43).status_code == 404
+
+
+def test_warnings_are_ticked_on_the_page(opens: Opens) -> None:
+    """Without a tick it is refused and the link still works; with it the word is recorded."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    plant(desk, ("warning", "alt"), ("note", "names"))
+    link, _ = links(mails(desk, "approval")[0])
+    browser = pages(desk)
+
+    unticked = browser.fill(link)
+    ticked = browser.fill(link, despite=["alt"])
+
+    assert unticked.status_code == 409 and "need your word" in unticked.text
+    assert ticked.status_code == 200
+    assert [(one["code"], one["by"]) for one in edition(desk).despite] == [("alt", MIA)]
+
+
+def test_presses_are_limited(opens: Opens) -> None:
+    """Who presses all the time is told to wait."""
+    desk = opens(editors=(MIA,))
+    prepare(desk)
+    link, _ = links(mails(desk, "approval")[0])
+    for _ in range(A_VISITOR.n):
+        knock(desk.engine, [Knock(A_VISITOR, "127.0.0.1/32")], keys=desk.keys, now=desk.clock())
+
+    answer = pages(desk).fill(link)
+
+    assert answer.status_code == 429 and edition(desk).status == "draft"
