@@ -44,7 +44,7 @@ Declaration = tuple[str, str, bool]
 """Property, value, whether it is important."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Style:
     """What decides contrast: colours as red, green, blue of 0 to 1; size in px, 0 for none. *is_known*: no picture behind."""
 
@@ -95,7 +95,8 @@ class Sheet:
                 waiting += [(child, node) for child in reversed(element) if isinstance(child.tag, str)]
 
     def _node(self, above: Node, element: Any) -> Node:
-        key = (element.tag, *(element.get(name, "") for name in ("class", "style", "bgcolor", "id", "color")))
+        get = element.get
+        key = (element.tag, get("class", ""), get("style", ""), get("bgcolor", ""), get("id", ""))
         known = above.below.get(key)
         if known is not None:
             return known
@@ -118,7 +119,7 @@ class Sheet:
                     ((loud, 0, rule.strength, order), name, value) for name, value, loud in rule.declarations
                 ]
         ordered += [((loud, 1, (0, 0, 0), 0), name, value) for name, value, loud in declarations(key[2])]
-        values = {"background-color": key[3], "color": key[5] if node.tag == "font" else ""}
+        values = {"background-color": key[3]}
         values |= {name: value for _, name, value in sorted(ordered, key=lambda one: one[0])}
         return _computed(node.tag, values, above)
 
@@ -214,13 +215,14 @@ def _computed(tag: str, values: dict[str, str], above: Style) -> Style:
     told = replace(
         above, size=size, weight=_weight(tag, values.get("font-weight", ""), above.weight),
         is_hidden=above.is_hidden or hidden,
-        is_known=above.is_known and "url(" not in values.get("background-color", ""),
     )  # fmt: skip
     if ground is not None and ground.alpha > 0:
         told = replace(told, ground=_over(ground, above.ground), is_known=told.is_known or ground.alpha == 1)
+    if "url(" in values.get("background-color", ""):
+        told = replace(told, is_known=False)
     if isinstance(colour, RGBA):
         told = replace(told, colour=_over(colour, told.ground) if colour.alpha < 1 else colour[:3])
-    elif tag == "a" and values.get("color") != "inherit" and not values.get("color"):
+    elif tag == "a" and not values.get("color"):
         told = replace(told, colour=(0.0, 0.0, 238 / 255))  # a browser's own blue
     return told
 
