@@ -31,7 +31,7 @@ from newsletter.store.telling import forget_told
 from newsletter.times import due_at
 
 SHORTEST = timedelta(minutes=15)
-"""However late an edition is made up, its editors have so long, or as long as they have every day if that is less."""
+"""However late an edition is made up, its editors have so long, or half of what they have every day if that is less."""
 
 HASH_SHOWN = 10
 BY_RULE = "its own rule"
@@ -69,7 +69,7 @@ def deadline_of(
     """Until when editors may decide; *made_at* is when the edition was made up, by the operational clock."""
     after_slot = timedelta(minutes=newsletter.approval_deadline_minutes)
     told = slot_of(newsletter, publication, day) + after_slot
-    return max(told, made_at + min(SHORTEST, newsletter.lead + after_slot))
+    return max(told, made_at + min(SHORTEST, (newsletter.lead + after_slot) / 2))
 
 
 def in_words(moment: datetime, newsletter: Newsletter, publication: Publication, day: date) -> str:

@@ -31,7 +31,7 @@ from newsletter.times import Due, due_dates, iso, parse_instant
 
 LOOK_BACK = timedelta(days=14)
 _SINCE = "rota-since"
-_WAITING = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
+_WAITING = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)
 
 log = structlog.get_logger()
 
@@ -163,6 +163,9 @@ def _for_editors(desk: Desk, newsletter: Newsletter, due: Due, collecting: Colle
     if row is None or row.status not in _WAITING:
         return ()
     _await_editors(desk, newsletter, due.day)
+    row = desk.find(newsletter, due.day)
+    if row is not None and row.status == EditionStatus.APPROVED and due.at <= desk.clock():
+        return desk.run(now=desk.clock(), day=due.day, only=[newsletter.slug], every=True)
     if desk.clock() < due.at and desk.remakes(newsletter, due.day) and _looks(desk, newsletter, due):
         return _make(desk, newsletter, due, collecting)
     return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, update
 from sqlmodel import col
 from typer.testing import CliRunner
 
-from newsletter.approval import BY_RULE, warnings_of
+from newsletter.approval import BY_RULE, deadline_of, slot_of, warnings_of
 from newsletter.catalogue import load_catalogue
 from newsletter.cli.main import app
 from newsletter.editors import EditorsMail
@@ -342,6 +343,20 @@ def test_past_the_deadline_its_own_rule_decides(opens: Opens, rule: str, status:
     assert [one["by"] for one in edition(desk).despite] == ([BY_RULE] if rule == "send" else [])
     assert sorted(mail.to for mail in mails(desk, "decided")) == [MIA, TOM]
     assert all(decided[0].reason[:40] in mail.text.replace("\n", " ") for mail in mails(desk, "decided"))
+
+
+@pytest.mark.parametrize(
+    ("lead", "late", "until"),
+    [(60, 0, 60), (60, 0.2, 60), (60, 50, 65), (60, 180, 195), (5, 0.2, 5), (5, 4, 6.5)],
+)
+def test_a_late_make_up_leaves_editors_time(lead: int, late: float, until: float) -> None:
+    """A quarter of an hour, or half of what they have every day; minutes from when it should have been made up."""
+    today = with_today(lead_minutes=lead)["today"]
+    due = slot_of(today, the_catalogue().publication, DAY) - timedelta(minutes=lead)
+
+    deadline = deadline_of(today, the_catalogue().publication, DAY, made_at=due + timedelta(minutes=late))
+
+    assert deadline == due + timedelta(minutes=until)
 
 
 def test_a_deadline_found_much_later_never_sends(opens: Opens) -> None:

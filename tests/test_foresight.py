@@ -133,10 +133,11 @@ def test_it_is_made_up_at_its_lead_and_goes_at_its_slot(rota: Callable[..., Desk
     look(desk)
     before = edition(desk).status
     go_on(desk, minutes=1)
-    look(desk)
+    (gone,) = attend(desk, desk.catalogue["today"], collecting=Still())
     look(desk)
 
     assert [account.status for account in made] == ["draft"] and again == ()
+    assert gone.status == "submitted"
     assert len(mails(desk, "approval")) == 1
     assert (before, edition(desk).status) == ("approved", "submitted")
     sent = list(desk.settings.outbox.rglob("*.eml"))
