@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lxml import html
 from sqlalchemy import Engine
 from sqlmodel import select
 
@@ -19,7 +20,7 @@ from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Event, OneTimeLink, ReaderSession, Subscriber, Subscription, Suppression
 from tests.builders import the_catalogue
-from tests.visiting import House, Moment, Visitor
+from tests.visiting import House, Moment, Visitor, values_of
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ANN = "ann@mail.example"
@@ -84,9 +85,106 @@ def test_a_reader_chooses_everything_in_one_form(house: House, ann: Visitor, by:
 
 def test_what_was_not_on_the_page_stays(house: House, ann: Visitor) -> None:
     """A form of an older page, or of another, ends nothing it did not show."""
-    ann.ask("POST", mail_link(house), data={"do": "save", "shown": ["economy"], "newsletters": []})
+    ann.fill(mail_link(house), button=0, do="save", shown=["economy"], newsletters=[])
 
     assert states(house.engine) == {"planet": "active", "today": "active"}
+
+
+@pytest.fixture
+def waiting(house: House) -> str:
+    """A newsletter somebody asked for in her name and nobody has confirmed."""
+    house.visitor().fill("/subscribe", email=ANN, newsletters=["economy"])
+    return house.mails()[-1].link("confirm")
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+def test_what_waits_is_not_chosen_and_not_made_active_by_saving(
+    house: House, ann: Visitor, waiting: str, by: str
+) -> None:
+    """It is shown unticked and says so; Save as the page stands leaves it, Save with a tick asks by mail."""
+    path = "/preferences" if by == "session" else mail_link(house)
+    page = ann.ask("GET", path).text
+    box = html.fromstring(page).get_element_by_id("nl-economy")
+
+    ann.fill(path, button=0, do="save")
+    untouched, mails = states(house.engine), len(house.mails())
+    asked = ann.fill(path, button=0, do="save", newsletters=["economy", "planet", "today"])
+    still = states(house.engine)
+    ann.fill(house.mails()[-1].link("confirm"))
+
+    assert "checked" not in box.attrib and "waiting for your confirmation" in page
+    assert untouched == still == {"economy": "pending", "planet": "active", "today": "active"}
+    assert "will come once you press the button in the mail" in asked.text
+    assert len(house.mails()) == mails + 2  # the confirming mail and, after the press, the welcome
+    assert states(house.engine)["economy"] == "active"
+
+
+def test_the_confirming_mail_is_not_sent_as_often_as_one_likes(
+    house: House, ann: Visitor, waiting: str
+) -> None:
+    """As many an hour as from the page where one joins."""
+    for _ in range(9):
+        ann.fill("/preferences", button=0, do="save", newsletters=["economy", "planet", "today"])
+
+    assert sum("confirm" in mail.subject.lower() for mail in house.mails()) == 3
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+@pytest.mark.parametrize(("what", "button"), [("leave-all", -1), ("pause", -2)])
+def test_leaving_and_pausing_are_undone_by_one_press(
+    house: House, ann: Visitor, waiting: str, by: str, what: str, button: int
+) -> None:
+    """The page that says what was done takes it back; what waited waits again."""
+    path = "/preferences" if by == "session" else mail_link(house)
+    before, paused = states(house.engine), row(house.engine).paused_until
+
+    done = ann.fill(path, button=button, do=what)
+    between = states(house.engine), row(house.engine).paused_until
+    form = next(one for one in html.fromstring(done.text).forms if "undo" in one.fields)
+    undone = ann.ask("POST", path, data={**dict(form.form_values()), "do": "undo"})
+    again = ann.ask("POST", path, data={**dict(form.form_values()), "do": "undo"})
+
+    assert between != (before, paused)
+    assert "All is as it was" in undone.text and "cannot be taken back" in again.text
+    assert (states(house.engine), row(house.engine).paused_until) == (before, paused)
+
+
+@pytest.mark.parametrize("do", ["leave-all", "pause", "save"])
+@pytest.mark.parametrize("how", ["no page", "in haste", "after the trap"])
+def test_a_scanner_that_presses_changes_nothing_by_the_mails_link(house: House, do: str, how: str) -> None:
+    """Faster than anybody reads, without the page, or after the link nobody sees: asked once more."""
+    path, scanner = mail_link(house), house.visitor()
+    page = scanner.ask("GET", path).text
+    trap = html.fromstring(page).xpath('string(//a[@aria-hidden="true"]/@href)')
+    if how == "after the trap":
+        scanner.ask("GET", str(trap))
+    fields = {"do": do, "shown": ["today", "planet"], "newsletters": ["planet"], "days": "14"}
+
+    if how == "no page":
+        asked = scanner.ask("POST", path, data=fields)
+    else:
+        asked = scanner.fill(path, button=0, wait=0.5 if how == "in haste" else 5, **fields)
+    still = states(house.engine), row(house.engine).paused_until
+    house.clock.go_on(seconds=3)
+    form = html.fromstring(asked.text).forms[0]
+    scanner.ask("POST", path, data=values_of(form))
+
+    assert trap == f"{path}/t" and "Was it you?" in asked.text
+    assert still == ({"planet": "active", "today": "active"}, None)
+    assert (states(house.engine), row(house.engine).paused_until) != still
+
+
+def test_a_scanner_does_not_confirm_an_address(house: House, ann: Visitor) -> None:
+    """Minutes after the mail a press in haste takes one more; a person's does not."""
+    ann.fill("/preferences/address", email=NEW)
+    path = next(mail for mail in house.mails() if NEW in mail.to).link("address")
+
+    asked = house.visitor().fill(path, wait=0.5)
+    house.visitor().ask("POST", path)
+    still = row(house.engine).email
+    house.visitor().fill(path)
+
+    assert "Was it you?" in asked.text and (still, row(house.engine).email) == (ANN, NEW)
 
 
 def test_members_newsletters_are_for_members(house: House, ann: Visitor) -> None:

@@ -47,10 +47,17 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a press on the preferences did: slugs."""
+    """
+    What a press on the preferences did: slugs.
+
+    *first*: those of *joined* they never had before. *waiting*: ticked, but not confirmed yet; only the
+    press on a confirming mail makes them come.
+    """
 
     joined: tuple[str, ...]
+    first: tuple[str, ...]
     left: tuple[str, ...]
+    waiting: tuple[str, ...]
     refused: tuple[str, ...]
 
 
@@ -105,18 +112,23 @@ def choose(
     What was not on the page stays as it is. *refused*: what speaks against it is no choice of theirs.
     """
     ticked = set(wanted)
-    gets = set(choices.reader.gets)
+    states = choices.reader.states
     left: list[str] = []
     joined: list[str] = []
+    waiting: list[str] = []
     refused: list[str] = []
     for slug in dict.fromkeys(shown):
-        if slug in ticked and choices.reader.states.get(slug) != "active":
+        state = states.get(slug)
+        if slug in ticked and state == "pending":
+            waiting.append(slug)
+        elif slug in ticked and state != "active":
             with writing(engine) as session:
                 done = join(session, choices.reader.subscriber_id, slug, now=now, source=source, words=words)
             (joined if done else refused).append(slug)
-        elif slug in gets and slug not in ticked:
+        elif state == "active" and slug not in ticked:
             left.extend(leave_as(engine, choices.reader, slug, now=now, how="the preferences page"))
-    return Changed(tuple(joined), tuple(left), tuple(refused))
+    first = tuple(slug for slug in joined if slug not in states)
+    return Changed(tuple(joined), first, tuple(left), tuple(waiting), tuple(refused))
 
 
 def describe(engine: Engine, subscriber_id: int, values: Mapping[str, str], *, now: datetime) -> None:
@@ -133,23 +145,21 @@ def describe(engine: Engine, subscriber_id: int, values: Mapping[str, str], *, n
         )
 
 
-def pause(engine: Engine, subscriber_id: int, *, days: int, now: datetime) -> datetime:
+def pause(session: Session, subscriber_id: int, *, days: int, now: datetime) -> datetime:
     """Send a reader nothing for *days* (1 to a year); return when it goes on."""
     until = now + timedelta(days=min(max(days, 1), LONGEST_PAUSE_DAYS))
-    _set_pause(engine, subscriber_id, until)
+    _set_pause(session, subscriber_id, until)
     return until
 
 
 def go_on(engine: Engine, subscriber_id: int) -> None:
     """End a pause."""
-    _set_pause(engine, subscriber_id, None)
-
-
-def _set_pause(engine: Engine, subscriber_id: int, until: datetime | None) -> None:
     with writing(engine) as session:
-        session.execute(
-            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until)
-        )
+        _set_pause(session, subscriber_id, None)
+
+
+def _set_pause(session: Session, subscriber_id: int, until: datetime | None) -> None:
+    session.execute(update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until))
 
 
 def ask_for_address(engine: Engine, subscriber_id: int, email: str, *, now: datetime) -> str | None:

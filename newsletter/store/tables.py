@@ -384,7 +384,8 @@ class OneTimeLink(SQLModel, table=True):
     """
     A link that works once and not for long: *secret_hash* of what stands in it, never the secret.
 
-    *purpose* is ``confirm`` (joining), ``login`` or ``address`` (``subscriber.pending_email`` is theirs).
+    *purpose* is ``confirm`` (joining), ``login``, ``address`` (``subscriber.pending_email`` is theirs) or
+    ``undo`` (*detail* is what an act changed, before and after).
     """
 
     __tablename__ = "one_time_link"

@@ -23,9 +23,10 @@ from newsletter.errors import TokenError
 from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.times import Clock
-from newsletter.web.forms import Forms
+from newsletter.web.forms import Form, Forms, one_line
 from newsletter.web.listing import Entry, listing
 from newsletter.web.pages import Pages
+from newsletter.web.presses import Presses
 from newsletter.words import Words
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class Door:
     forms: Forms
     pages: Pages
     notices: Notices
+    presses: Presses
     listings: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
 
     async def front(self, request: Request) -> Response:
@@ -73,6 +75,16 @@ class Door:
         own, around = networks_of(request.client.host if request.client else "")
         knocks = (Knock(narrow, own), Knock(wide, around), *more)
         return await run_in_threadpool(knock, self.engine, knocks, keys=self.keys, now=self.clock())
+
+    def ask_again(
+        self, request: Request, form: Form, *, keep: tuple[str, ...] = (), language: str = ""
+    ) -> Response:
+        """The page that asks for a second press where the first may have been a scanner's; *keep*: its fields."""
+        fields = {name: [one_line(value)[:200] for value in form.all(name)] for name in keep}
+        return self.pages.page(
+            request, "again.html.j2", words=self.pages.words(request, language), fields=fields,
+            stamp=self.presses.stamp(request),
+        )  # fmt: skip
 
     def listing(self, spoken: Words) -> tuple[Entry, ...]:
         """The newsletters in words; made once a language, because CLDR takes its time."""

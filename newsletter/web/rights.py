@@ -12,11 +12,12 @@ from datetime import timedelta
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from newsletter.audience.choosing import ask_for_address, confirm_address, find_choices, masked
-from newsletter.audience.doors import Purpose, Visitor, look_at_link
+from newsletter.audience.doors import Link, Purpose, Visitor, look_at_link
+from newsletter.audience.leaving import JUST_SENT
 from newsletter.audience.limits import Knock, Limit
 from newsletter.audience.rights import everything_held
 from newsletter.audience.subscribers import forget
@@ -27,6 +28,7 @@ from newsletter.store.session import reading
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Verdict, read_form
 from newsletter.web.joining import LONGEST_ADDRESS, address_fault
+from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import Words
 
 ADDRESS, ERASE = "address", "erase"
@@ -47,6 +49,7 @@ class Rights:
             Route("/preferences/data", self.data, methods=["GET"]),
             Route("/preferences/address", self.address, methods=["GET", "POST"]),
             Route("/preferences/address/{token}", self.confirm, methods=["GET", "POST"]),
+            Route("/preferences/address/{token}/t", self.trap, methods=["GET"]),
             Route("/preferences/erase", self.erase, methods=["GET", "POST"]),
         ]
 
@@ -106,10 +109,20 @@ class Rights:
         """``/preferences/address/{token}``: GET shows a button, POST moves the reader there."""
         door = self.door
         secret = request.path_params["token"]
-        if not await run_in_threadpool(self._opens, secret):
+        link = await run_in_threadpool(self._look, secret)
+        if link is None or not link.is_open:
             return door.pages.page(request, "old-link.html.j2", 410 if request.method == "POST" else 200)
         if request.method != "POST":
-            return door.pages.page(request, "address-confirm.html.j2")
+            return door.pages.page(
+                request, "address-confirm.html.j2", stamp=door.presses.stamp(request),
+                trap=f"/preferences/address/{secret}/t",
+            )  # fmt: skip
+        form = await read_form(request)
+        just_sent = door.clock() - link.made_at < JUST_SENT
+        if await run_in_threadpool(
+            door.presses.is_machine, request, form, secret, just_sent=lambda: just_sent
+        ):
+            return door.ask_again(request, form)
         moved = await run_in_threadpool(
             confirm_address, door.engine, secret, keys=door.keys, now=door.clock()
         )
@@ -118,10 +131,14 @@ class Rights:
         words = door.pages.words(request, moved.language)
         return door.pages.page(request, "address-moved.html.j2", words=words, email=moved.email)
 
-    def _opens(self, secret: str) -> bool:
+    def _look(self, secret: str) -> Link | None:
         with reading(self.door.engine) as session:
-            link = look_at_link(session, secret, Purpose.ADDRESS, now=self.door.clock())
-        return link is not None and link.is_open
+            return look_at_link(session, secret, Purpose.ADDRESS, now=self.door.clock())
+
+    async def trap(self, request: Request) -> Response:
+        """The link no person sees."""
+        await run_in_threadpool(self.door.presses.fall_in, request.path_params["token"])
+        return PlainTextResponse(NOTHING_HERE)
 
     async def erase(self, request: Request) -> Response:
         """GET says what happens, POST does it."""
