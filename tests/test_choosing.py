@@ -14,11 +14,19 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.subscribers import add
+from newsletter.audience.subscribers import add, forget
 from newsletter.audience.tokens import Signer
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Event, OneTimeLink, ReaderSession, Subscriber, Subscription, Suppression
+from newsletter.store.tables import (
+    Event,
+    FormerAddress,
+    OneTimeLink,
+    ReaderSession,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
 from tests.builders import the_catalogue
 from tests.visiting import House, Moment, Visitor, values_of
 
@@ -272,18 +280,69 @@ def test_an_address_changes_when_the_new_one_says_yes(house: House, ann: Visitor
     assert house.visitor().ask("POST", path).status_code == 410
 
 
-def test_an_address_that_is_somebody_elses_is_not_given_away(house: House, ann: Visitor, keys: Keys) -> None:
-    """The same answer on screen; no mail to anybody, nothing pending."""
-    add(house.engine, NEW, catalogue=the_catalogue(), keys=keys, now=NOW, newsletters=(), consent="yes")
-    mails = len(house.mails())
+@pytest.mark.parametrize("whose", ["somebody's", "her own", "bounced", "complained at"])
+def test_whose_an_address_is_shows_only_in_the_mail_to_it(
+    house: House, ann: Visitor, keys: Keys, whose: str
+) -> None:
+    """The same page, the same line on the preferences, the same mail to the old address, the same data."""
+    email = ANN if whose == "her own" else NEW
+    if whose == "somebody's":
+        add(house.engine, NEW, catalogue=the_catalogue(), keys=keys, now=NOW, name="Bea", consent="yes")
+    if whose in ("bounced", "complained at"):
+        reason = "bounced" if whose == "bounced" else "complained"
+        hashed = address_hash(keys.suppression, NEW)
+        with writing(house.engine) as session:
+            session.add(Suppression(address_hash=hashed, scope="all", reason=reason, suppressed_at=NOW))
 
-    free = ann.fill("/preferences/address", email="free@mail.example")
-    sent = len(house.mails())
-    taken = ann.fill("/preferences/address", email=NEW)
+    seen = []
+    for address in ("free@mail.example", email):
+        mails = len(house.mails())
+        answer = ann.fill("/preferences/address", email=address)
+        shown = ann.ask("GET", "/preferences").text
+        held = json.loads(ann.ask("GET", "/preferences/data").text)
+        links = [one["purpose"] for one in held["links"] if one["purpose"] == "address"]
+        text = html.fromstring(shown).xpath('string(//p[@class="done"])')
+        told = [mail.subject for mail in house.mails()[mails:] if "about to change" in mail.subject]
+        seen.append(
+            (answer.status_code, answer.text.replace(address, "…"), text.replace(address, "…"), links, told,
+             held["pending_email"] == address)
+        )  # fmt: skip
+    there = [mail for mail in house.mails()[mails:] if "about to change" not in mail.subject]
 
-    assert (free.status_code, taken.status_code) == (200, 200)
-    assert free.text.replace("free@mail.example", NEW) == taken.text
-    assert (sent - mails, len(house.mails()) - sent) == (2, 0)
+    assert seen[0] == seen[1] and "waits to be confirmed" in seen[0][2]
+    if whose in ("bounced", "complained at"):
+        assert there == []
+    else:
+        assert [mail.subject for mail in there] == ["We know this address already"]
+        assert email in there[0].to and there[0].link("login") and "Bea" not in there[0].to
+
+
+def test_the_mail_to_a_new_address_greets_nobody(house: House, ann: Visitor) -> None:
+    """It may be a stranger's: nothing a reader typed stands in it; and not often to the same one."""
+    ann.fill("/preferences", button=0, do="save", name="Buy at shop.example")
+    for _ in range(4):
+        ann.fill("/preferences/address", email=NEW)
+
+    there = [mail for mail in house.mails() if NEW in mail.to]
+    assert len(there) == 3 and {mail.to for mail in there} == {NEW}
+    assert not any("shop.example" in mail.text + mail.html for mail in there)
+
+
+@pytest.mark.parametrize("old", ["nobody's", "somebody's"])
+def test_erasing_covers_the_address_before(house: House, ann: Visitor, keys: Keys, old: str) -> None:
+    """After a move no list brings the old address back either, unless it is somebody's by now."""
+    ann.fill("/preferences/address", email=NEW)
+    ann.fill(next(mail for mail in house.mails() if NEW in mail.to).link("address"))
+    if old == "somebody's":
+        add(house.engine, ANN, catalogue=the_catalogue(), keys=keys, now=NOW, consent="yes")
+
+    forget(house.engine, NEW, keys=keys, now=NOW)
+
+    with reading(house.engine) as session:
+        erased = {one.address_hash for one in session.exec(select(Suppression)) if one.reason == "erased"}
+        assert session.exec(select(FormerAddress)).all() == []
+    covered = [NEW] if old == "somebody's" else [NEW, ANN]
+    assert erased == {address_hash(keys.suppression, email) for email in covered}
 
 
 def test_everything_held_comes_as_a_file(house: House, ann: Visitor) -> None:

@@ -8,18 +8,13 @@ from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, update
+from sqlalchemy import Engine, bindparam, update
 from sqlalchemy import select as columns
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
-from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.doors import Purpose, close_doors, make_link, use_link
 from newsletter.audience.leaving import Reader, join, leave_as
-from newsletter.audience.subscribers import HARD_REASONS
-from newsletter.settings import Keys
 from newsletter.store.session import writing
-from newsletter.store.tables import OneTimeLink, Subscriber, Subscription, Suppression
+from newsletter.store.tables import Subscriber, Subscription
 
 LONGEST_PAUSE_DAYS = 365
 
@@ -160,80 +155,3 @@ def go_on(engine: Engine, subscriber_id: int) -> None:
 
 def _set_pause(session: Session, subscriber_id: int, until: datetime | None) -> None:
     session.execute(update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until))
-
-
-def ask_for_address(engine: Engine, subscriber_id: int, email: str, *, now: datetime) -> str | None:
-    """
-    Keep a new address until it is confirmed; return the secret of the link for it.
-
-    None: it is somebody's already, or their own; nobody is told which.
-
-    Raises:
-        ValueError: not an address.
-    """
-    address, key = normalise(email)
-    with writing(engine) as session:
-        taken = session.exec(select(Subscriber.id).where(Subscriber.email_key == key)).first()
-        row = session.get(Subscriber, subscriber_id)
-        if row is None or taken is not None:
-            return None
-        row.pending_email = address
-        session.add(row)
-        _drop_links(session, subscriber_id)
-        return make_link(session, Purpose.ADDRESS, subscriber_id, now=now, detail={})
-
-
-def drop_address(engine: Engine, subscriber_id: int) -> None:
-    """Forget an address that was asked for and not confirmed, and its link."""
-    with writing(engine) as session:
-        session.execute(
-            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(pending_email="")
-        )
-        _drop_links(session, subscriber_id)
-
-
-def _drop_links(session: Session, subscriber_id: int) -> None:
-    session.execute(
-        delete(OneTimeLink).where(
-            col(OneTimeLink.subscriber_id) == subscriber_id, col(OneTimeLink.purpose) == Purpose.ADDRESS
-        )
-    )
-
-
-def confirm_address(engine: Engine, secret: str, *, keys: Keys, now: datetime) -> Choices | None:
-    """
-    Move a reader to the address whose link they pressed; None: it was used, has expired, or cannot be theirs.
-
-    What they had left stays left at the new address; what was left there by somebody else before does not
-    count, for this is their own choice now. Every session ends.
-    """
-    try:
-        with writing(engine) as session:
-            link = use_link(session, secret, Purpose.ADDRESS, now=now)
-            row = session.get(Subscriber, link.subscriber_id) if link else None
-            if row is None or not row.pending_email:
-                return None
-            address, key = normalise(row.pending_email)
-            hashed = address_hash(keys.suppression, key)
-            there = session.exec(select(Suppression).where(Suppression.address_hash == hashed)).all()
-            if any(one.reason in HARD_REASONS for one in there):
-                return None
-            for one in there:
-                session.delete(one)
-            session.flush()
-            for mine in session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)):
-                if mine.reason == "unsubscribed":
-                    session.add(
-                        Suppression(
-                            address_hash=hashed, scope=mine.scope, reason=mine.reason, source=mine.source,
-                            suppressed_at=mine.suppressed_at,
-                        )
-                    )  # fmt: skip
-            row.email, row.email_key, row.address_hash, row.pending_email = address, key, hashed, ""
-            row.updated_at = now
-            session.add(row)
-            session.flush()
-            close_doors(session, link.subscriber_id if link else 0)
-    except IntegrityError:  # the address became somebody else's meanwhile
-        return None
-    return find_choices(engine, subscriber_id=row.id or 0)

@@ -245,6 +245,15 @@ class Subscriber(SQLModel, table=True):
     deliver_at: str = ""
 
 
+class FormerAddress(SQLModel, table=True):
+    """An address a subscriber had before, as its keyed hash, so that erasing them covers it, too."""
+
+    __tablename__ = "former_address"
+    subscriber_id: int = Field(primary_key=True, foreign_key="subscriber.id")
+    address_hash: str = Field(primary_key=True)
+    until: datetime = _instant()
+
+
 class SubscriberTag(SQLModel, table=True):
     """A tag on a subscriber, in a table so that segments are plain SQL."""
 

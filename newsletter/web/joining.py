@@ -140,6 +140,8 @@ class Joining:
         elif asked.told == Told.CONFIRM:
             values = {"link": f"/confirm/{asked.secret}", "newsletters": asked.newsletters}
             door.notices.send(Kind.CONFIRM, asked.subscriber_id, language=language, values=values)
+        else:
+            door.notices.rehearse(Kind.CONFIRM, language=language, newsletters=wish.newsletters)
 
     async def confirm(self, request: Request) -> Response:
         """``/confirm/{token}``: GET shows a button, POST confirms. The link itself is the authority."""

@@ -23,7 +23,6 @@ from newsletter.audience.choosing import (
     Choices,
     choose,
     describe,
-    drop_address,
     find_choices,
     go_on,
     pause,
@@ -31,6 +30,7 @@ from newsletter.audience.choosing import (
 from newsletter.audience.joining import Told, Wish, ask_to_join
 from newsletter.audience.leaving import leave_within
 from newsletter.audience.limits import Knock, knock
+from newsletter.audience.moving import stay
 from newsletter.audience.tokens import TokenKind
 from newsletter.audience.undoing import undo, undoably
 from newsletter.notices import Kind
@@ -153,7 +153,7 @@ class Preferences:
                     return Done(words.say("This cannot be taken back here"))
                 return Done(words.say("All is as it was"))
             case "drop-address" if whole:
-                drop_address(engine, number)
+                stay(engine, number)
                 return Done(words.say("Your address stays as it is."))
             case _:
                 return Done()

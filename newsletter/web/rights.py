@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from newsletter.audience.choosing import ask_for_address, confirm_address, find_choices, masked
+from newsletter.audience.addresses import normalise
+from newsletter.audience.choosing import find_choices, masked
 from newsletter.audience.doors import Link, Purpose, Visitor, look_at_link
 from newsletter.audience.leaving import JUST_SENT
 from newsletter.audience.limits import Knock, Limit
+from newsletter.audience.moving import ToldThere, ask_to_move, move
 from newsletter.audience.rights import everything_held
 from newsletter.audience.subscribers import forget
 from newsletter.errors import NotFound
@@ -27,7 +29,7 @@ from newsletter.outbox.accounts import editions_of
 from newsletter.store.session import reading
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Verdict, read_form
-from newsletter.web.joining import LONGEST_ADDRESS, address_fault
+from newsletter.web.joining import AN_ADDRESS, AN_ADDRESS_A_DAY, LONGEST_ADDRESS, address_fault
 from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import Words
 
@@ -84,22 +86,37 @@ class Rights:
             return self._form(request, words, email=email, note=note, status=403)
         if fault:
             return self._form(request, words, email=email, fault=fault, status=422)
-        over = await door.knock(request, A_VISITOR, A_NETWORK, Knock(A_READER, str(visitor.subscriber_id)))
-        if over:
+        _, key = normalise(email)
+        own = (Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key))
+        over = await door.knock(
+            request, A_VISITOR, A_NETWORK, Knock(A_READER, str(visitor.subscriber_id)), *own
+        )
+        if {A_VISITOR, A_NETWORK, A_READER} & set(over):
             raise HTTPException(429, headers={"Retry-After": "3600"})
-        answer = door.pages.page(request, "mailed.html.j2", words=words, email=email)
-        answer.background = afterwards(self._mail, visitor.subscriber_id, email, words.language)
+        answer = door.pages.page(request, "moving.html.j2", words=words, email=email)
+        answer.background = afterwards(
+            self._mail, visitor.subscriber_id, email, words.language, is_told=not over
+        )
         return answer
 
-    def _mail(self, subscriber_id: int, email: str, language: str) -> None:
-        """Both addresses hear of it; nobody hears of an address that is somebody else's."""
+    def _mail(self, subscriber_id: int, email: str, language: str, *, is_told: bool) -> None:
+        """
+        Both addresses hear of it; whether the new one is somebody's already stands only in the mail to it.
+
+        Not *is_told*: that address has had enough of our mails for now.
+        """
         door = self.door
-        secret = ask_for_address(door.engine, subscriber_id, email, now=door.clock())
-        if secret is None:
+        asked = ask_to_move(door.engine, subscriber_id, email, keys=door.keys, now=door.clock())
+        if asked is None:
             return
-        door.notices.send(
-            Kind.ADDRESS, subscriber_id, language=language, values={"link": f"/preferences/address/{secret}"}
-        )
+        told = asked.told if is_told else ToldThere.NOTHING
+        if told == ToldThere.CONFIRM:
+            values = {"link": f"/preferences/address/{asked.secret}"}
+            door.notices.send(Kind.ADDRESS, subscriber_id, language=language, values=values)
+        elif told == ToldThere.KNOWN:
+            door.notices.send_login(asked.holder, language=language, kind=Kind.ADDRESS_KNOWN)
+        else:
+            door.notices.rehearse(Kind.ADDRESS, language=language)
         door.notices.send(
             Kind.ADDRESS_TOLD, subscriber_id, language=language,
             values={"new": masked(email), "link": "/login"},
@@ -123,9 +140,7 @@ class Rights:
             door.presses.is_machine, request, form, secret, just_sent=lambda: just_sent
         ):
             return door.ask_again(request, form)
-        moved = await run_in_threadpool(
-            confirm_address, door.engine, secret, keys=door.keys, now=door.clock()
-        )
+        moved = await run_in_threadpool(move, door.engine, secret, keys=door.keys, now=door.clock())
         if moved is None:
             return door.pages.page(request, "old-link.html.j2", 410)
         words = door.pages.words(request, moved.language)
