@@ -529,6 +529,21 @@ def test_the_form_for_other_sites(house: House) -> None:
         )
 
 
+def test_too_often_is_said_within_the_frame_too(house: House) -> None:
+    """A 429 that browsers would not show in the frame would look like a broken site."""
+    visitor = house.visitor()
+    answers = [
+        visitor.fill("/subscribe/form?newsletter=today", email=f"reader{number}@mail.example")
+        for number in range(21)
+    ]
+
+    last = answers[-1]
+    assert [one.status_code for one in answers] == [200] * 20 + [429]
+    assert last.headers["content-security-policy"].endswith("frame-ancestors https://www.theparallel.example")
+    assert "x-frame-options" not in last.headers and last.headers["retry-after"] == "3600"
+    assert "too often" in last.text and "<header" not in last.text
+
+
 @pytest.mark.parametrize("lang", ["en", "fr", "es", "de", "ar"])
 def test_pages_are_light_and_whole(house: House, lang: str) -> None:
     """At most 50 KB, no script, nothing of others, one h1, landmarks, the language and its direction."""

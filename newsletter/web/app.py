@@ -75,7 +75,7 @@ def create_app(
         Route("/readyz", health.readyz, methods=["GET"]),
     ]
     _refuse_prefix(routes, settings)
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Guards, settings=settings, failed=pages.failed)],
         exception_handlers={
@@ -84,6 +84,8 @@ def create_app(
             SQLAlchemyError: pages.unavailable,
         },
     )
+    app.router.redirect_slashes = False  # see Guards
+    return app
 
 
 def _refuse_prefix(routes: list[BaseRoute], settings: Settings) -> None:

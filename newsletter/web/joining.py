@@ -114,7 +114,9 @@ class Joining:
             request, A_VISITOR, A_NETWORK, Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key)
         )
         if A_VISITOR in over or A_NETWORK in over:
-            raise HTTPException(429, headers={"Retry-After": "3600"})
+            refused = door.pages.page(request, "sorry.html.j2", 429, words=spoken, framed=framed, code=429)
+            refused.headers["Retry-After"] = "3600"
+            return refused
         answer = self._thanks(request, spoken, email, framed=framed)
         if not over:
             wish = Wish(
