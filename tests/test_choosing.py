@@ -209,6 +209,25 @@ def test_members_newsletters_are_for_members(house: House, ann: Visitor) -> None
     assert "ended on" in after
 
 
+@pytest.mark.parametrize(("zone", "day"), [("Pacific/Auckland", 1), ("America/Lima", 31), ("", 1)])
+def test_days_are_those_of_the_reader(house: House, zone: str, day: int) -> None:
+    """The end of a plan and of a pause on the reader's own clocks; without a zone on the publication's."""
+    with writing(house.engine) as session:
+        found = session.exec(select(Subscriber)).one()
+        found.timezone, found.plan = zone, "annual"
+        found.plan_until = found.paused_until = datetime(2027, 1, 31, 23, 30, tzinfo=UTC)
+        session.add(found)
+
+    page = house.visitor().ask("GET", mail_link(house)).text
+    house.clock.now = datetime(2027, 1, 1, 23, 30, tzinfo=UTC)
+    leaving = f"/u/{Signer(house.keys).unsubscribe(row(house.engine).reader, 'today')}"
+    paused = house.visitor().fill(leaving, wait=0, scope="pause").text
+
+    said = "31 January 2027" if day == 31 else "1 February 2027"
+    assert page.count(said) == 2  # the plan and the pause
+    assert f"It is quiet until {said}" in paused
+
+
 def test_a_pause_and_its_end(house: House, ann: Visitor) -> None:
     """Chosen in days, shown with its last day, ended by one press."""
     ann.fill("/preferences", button=-2, do="pause", days="14")

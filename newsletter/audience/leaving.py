@@ -52,6 +52,7 @@ class Reader:
     address_hash: str
     language: str
     states: Mapping[str, str]
+    timezone: str = ""
 
     def slug_of(self, scope: bytes) -> str:
         """The newsletter a token's scope stands for, of those they ever had; '' when it is none of them."""
@@ -79,16 +80,16 @@ def find_reader(engine: Engine, reader: str) -> Reader | None:
         rows = connection.execute(_reader_query(), {"reader": reader}).all()
     if not rows:
         return None
-    subscriber_id, address_hash, language, *_ = rows[0]
-    states = {row[3]: row[4] for row in rows if row[3] is not None}
-    return Reader(subscriber_id, reader, address_hash, language, states)
+    subscriber_id, address_hash, language, zone, *_ = rows[0]
+    states = {row[4]: row[5] for row in rows if row[4] is not None}
+    return Reader(subscriber_id, reader, address_hash, language, states, zone)
 
 
 @lru_cache(maxsize=1)
 def _reader_query() -> Any:
     return (
         columns(
-            col(Subscriber.id), col(Subscriber.address_hash), col(Subscriber.language),
+            col(Subscriber.id), col(Subscriber.address_hash), col(Subscriber.language), col(Subscriber.timezone),
             col(Subscription.newsletter), col(Subscription.state),
         )
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)

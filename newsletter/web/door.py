@@ -27,7 +27,7 @@ from newsletter.web.forms import Form, Forms, one_line
 from newsletter.web.listing import Entry, listing
 from newsletter.web.pages import Pages
 from newsletter.web.presses import Presses
-from newsletter.words import Words
+from newsletter.words import Words, known_zones
 
 log = structlog.get_logger()
 
@@ -92,6 +92,10 @@ class Door:
         if made is None:
             made = self.listings[spoken.language] = listing(self.catalogue, spoken)
         return made
+
+    def zone(self, own: str) -> str:
+        """On whose clocks days are shown: the reader's *own*, else the publication's."""
+        return own if own in known_zones() else self.catalogue.publication.timezone
 
     def name(self, slug: str | None) -> str:
         """What readers call a newsletter; of one that is gone its slug; of none the publication."""

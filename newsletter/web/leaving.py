@@ -102,7 +102,7 @@ class Leaving:
                 act=lambda session: pause(session, reader.subscriber_id, days=PAUSE_DAYS, now=now),
             )  # fmt: skip
             return self._page(
-                request, "paused.html.j2", reader, until=until.date(), secret=secret,
+                request, "paused.html.j2", reader, until=until, zone=door.zone(reader.timezone), secret=secret,
                 undo=f"/u/{request.path_params['token']}/undo", preferences=self._preferences(reader),
             )  # fmt: skip
         words = door.pages.words(request, reader.language)

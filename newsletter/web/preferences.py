@@ -138,7 +138,8 @@ class Preferences:
                 until, secret = undoably(
                     engine, number, lambda session: pause(session, number, days=days, now=now), now=now
                 )
-                return Done(words.say("It is quiet until %(day)s", day=words.date(until.date())), secret)
+                day = words.day(until, self.door.zone(choices.timezone))
+                return Done(words.say("It is quiet until %(day)s", day=day), secret)
             case "go-on":
                 go_on(engine, number)
                 return Done(words.say("The pause is over."))
@@ -235,16 +236,16 @@ class Preferences:
             if paying or not one.is_for_members or one.slug in choices.reader.gets
         )  # fmt: skip
         is_paused = choices.paused_until is not None and choices.paused_until > now
-        until = choices.plan_until
+        until, zone = choices.plan_until, self.door.zone(choices.timezone)
         return door.pages.page(
             request, "preferences.html.j2", status, words=words, purpose=PURPOSE if whole else "", whole=whole,
             choices=choices, entries=entries, chosen=choices.reader.active, waiting=choices.reader.waiting,
             done=done or Done(), note=note, stamp="" if whole else door.presses.stamp(request),
             trap="" if whole else f"/preferences/{request.path_params['token']}/t",
             plan=plan.name if plan else choices.plan, has_ended=until is not None and until <= now,
-            plan_until=words.date(until.date()) if until else "", consent=words.say(CONSENT),
-            zone=choices.timezone or publication.timezone, language=choices.language or words.language,
+            plan_until=words.day(until, zone) if until else "", consent=words.say(CONSENT),
+            zone=zone, language=choices.language or words.language,
             hours=[(f"{one:%H:%M}", words.clock(one)) for one in HOURS] if self.has_local else [],
-            paused_until=words.date(choices.paused_until.date()) if is_paused and choices.paused_until else "",
+            paused_until=words.day(choices.paused_until, zone) if is_paused and choices.paused_until else "",
             pauses=PAUSES,
         )  # fmt: skip

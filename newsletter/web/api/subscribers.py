@@ -116,12 +116,15 @@ class Subscribers:
 
     def _mail(self, made: Enrolled, slugs: tuple[str, ...], language: str) -> Any:
         """The mail that follows the answer: the confirming one, or a welcome to what is new; None: neither."""
-        kind, values = Kind.WELCOME, {"newsletters": made.first}
+        send = self.door.notices.send
+        values: dict[str, object]
         if made.secret:
-            kind, values = Kind.CONFIRM, {"link": f"/confirm/{made.secret}", "newsletters": slugs}
-        elif not made.first:
-            return None
-        return afterwards(self.door.notices.send, kind, made.subscriber_id, language=language, values=values)
+            values = {"link": f"/confirm/{made.secret}", "newsletters": slugs}
+            return afterwards(send, Kind.CONFIRM, made.subscriber_id, language=language, values=values)
+        if made.first:
+            values = {"newsletters": made.first}
+            return afterwards(send, Kind.WELCOME, made.subscriber_id, language=language, values=values)
+        return None
 
     def _enrolment(self, call: Call, asked: NewSubscriber) -> Enrolment:
         self._check_plan(asked.plan)
