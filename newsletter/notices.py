@@ -201,7 +201,7 @@ class Notices:
             "link": f"{base}{values['link']}" if "link" in values else "",
             "new": spoken.isolated(values.get("new", "")),
             "preferences": f"{base}/preferences/{self.signer.preferences(reader)}",
-            "next_of": lambda one: self._next(one, spoken, at),
+            "next_of": lambda one: self._next(one, spoken, at), "about_of": lambda one: one.about_in(spoken.language),
         }  # fmt: skip
         name = f"{kind}.j2"
         try:

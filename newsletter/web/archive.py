@@ -113,8 +113,10 @@ class Archive:
         )
         if not found and page > 1:
             raise HTTPException(404)
+        about, language = newsletter.about_in(words.language)
         return self._page(
-            request, "archive-list.html.j2", words, newsletter=newsletter, direction=direction_of(newsletter.language),
+            request, "archive-list.html.j2", words, newsletter=newsletter, about=about.description or about.tagline,
+            language=language, direction=direction_of(language),
             rows=self._rows(found[:PAGE], words), page=page, more=len(found) > PAGE,
             feed=f"/archive/{newsletter.slug}/feed.atom", here=f"/archive/{newsletter.slug}",
         )  # fmt: skip

@@ -242,7 +242,7 @@ class Preferences:
             choices=choices, entries=entries, chosen=choices.reader.active, waiting=choices.reader.waiting,
             done=done or Done(), note=note, stamp="" if whole else door.presses.stamp(request),
             trap="" if whole else f"/preferences/{request.path_params['token']}/t",
-            plan=plan.name if plan else choices.plan, has_ended=until is not None and until <= now,
+            plan=plan.name_in(words.language) if plan else choices.plan, has_ended=until is not None and until <= now,
             plan_until=words.day(until, zone) if until else "", consent=words.say(CONSENT),
             zone=zone, language=choices.language or words.language,
             hours=[(f"{one:%H:%M}", words.clock(one)) for one in HOURS] if self.has_local else [],
