@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from newsletter.audience.tokens import Signer
 from newsletter.errors import SettingsError
-from newsletter.settings import Keys, Settings
+from newsletter.settings import Keys, Settings, standing_at
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Subscriber, Subscription
 from newsletter.web.app import create_app
@@ -90,6 +90,21 @@ def test_on_this_machine_every_name_and_port_is_ours(
     answer = ask(app, "POST", "/login", data={"form": stamp, "email": "nonsense"}, headers=headers)
 
     assert answer.status_code == status  # 422: read, and the address found wanting
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9123"), ("localhost", "http://localhost:9123"), ("::1", "http://[::1]:9123"),
+        ("0.0.0.0", "http://127.0.0.1:9123"),
+    ],
+)  # fmt: skip
+def test_links_lead_to_where_the_pages_are_served(host: str, expected: str) -> None:
+    """While nobody has said where they stand; what was said counts."""
+    said = Settings(NEWSLETTER_BASE_URL="https://mail.example.org")
+
+    assert standing_at(Settings(), host=host, port=9123).base_url == expected
+    assert standing_at(said, host=host, port=9123).base_url == "https://mail.example.org"
 
 
 def test_no_hsts_without_https(engine: Engine, keys: Keys) -> None:

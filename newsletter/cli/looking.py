@@ -168,19 +168,14 @@ def serve_preview(
 
 
 def serve_readers(*, host: str, port: int) -> None:
-    """Serve the readers' pages; while nobody has said where they stand, they stand where they are served."""
+    """Serve the readers' pages."""
     from newsletter.desk import Desk
-    from newsletter.settings import is_loopback, load_settings
+    from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
     from newsletter.web.server import serve
     from newsletter.web.view import view_online
 
-    settings = load_settings()
-    if "base_url" not in settings.model_fields_set:
-        name = host if is_loopback(host) else "127.0.0.1"
-        here = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-        settings = settings.model_copy(update={"base_url": here})
-    desk = Desk.open(settings)
+    desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),

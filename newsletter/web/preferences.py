@@ -187,7 +187,8 @@ class Preferences:
             )  # fmt: skip
         else:
             told = words.say("Saved.")
-        return Done(told, mail=lambda: self._write(choices, changed, words))
+        follows = changed.first or changed.waiting
+        return Done(told, mail=(lambda: self._write(choices, changed, words)) if follows else None)
 
     def _write(self, choices: Choices, changed: Changed, words: Words) -> None:
         """The mails that follow: a welcome to what is new, the confirming one for what waits."""
