@@ -59,6 +59,8 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 # Who may show our form in a frame; nothing but scheme, host and port can get into the header.
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:\d{1,5})?$")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+# A language of the pages, as a key of what is said in it.
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
@@ -104,6 +106,14 @@ class Source(_Value):
     weight: float = Field(1.0, ge=0, le=10)
 
 
+class About(_Value):
+    """What pages and letters in another language say of a newsletter."""
+
+    tagline: Line = ""
+    description: Line = ""
+    welcome: str = ""
+
+
 class Plan(_Value):
     """
     A plan readers are on; its class decides which variant they get.
@@ -114,6 +124,7 @@ class Plan(_Value):
 
     id: Slug
     name: str
+    names: dict[Language, str] = {}
     plan_class: PlanClass = Field(alias="class")
     price: str = ""
     days: int = Field(0, ge=0, le=36_600)
@@ -124,6 +135,10 @@ class Plan(_Value):
         if self.trial and (self.plan_class != "paying" or not self.days):
             raise ValueError("a trial is of class paying and says for how many days")
         return self
+
+    def name_in(self, language: str) -> str:
+        """What it is called in *language*, if that was said."""
+        return self.names.get(language, self.name)
 
 
 class TopicRule(_Value):
@@ -247,6 +262,7 @@ class Publication(_Value):
 
     name: Line
     tagline: Line = ""
+    taglines: dict[Language, Line] = {}
     url: str
     postal_address: Line
     sender: Address
@@ -404,6 +420,7 @@ class Newsletter(_Value):
     name: Line
     tagline: Line = ""
     description: Line = ""
+    about: dict[Language, About] = {}
     language: str = "en"
     timezone: Zone | None = None
     schedule: Schedule
@@ -441,6 +458,12 @@ class Newsletter(_Value):
     sections: tuple[Section, ...] = Field(min_length=1)
     sources: tuple[str, ...] = ()
     without_sources: tuple[str, ...] = ()
+
+    def about_in(self, language: str) -> tuple[About, str]:
+        """What is said of it in *language*, and the language that is in: its own where nothing else was written."""
+        if language in self.about:
+            return self.about[language], language
+        return About(tagline=self.tagline, description=self.description, welcome=self.welcome), self.language
 
     def zone(self, publication: Publication) -> str:
         """The newsletter's time zone: its own, else the publication's."""

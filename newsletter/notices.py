@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +26,7 @@ import structlog
 from sqlalchemy import Engine
 
 from newsletter.audience.doors import Purpose, make_link
+from newsletter.audience.limits import Knock, Limit, knock
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.errors import TemplateError
@@ -46,12 +49,15 @@ class Kind(StrEnum):
     KNOWN = "known"  # link: they asked for what they get already
     LOGIN = "login"  # link
     ADDRESS = "address"  # link; goes to the pending address, which it confirms
+    ADDRESS_KNOWN = "address-known"  # link; to the subscriber of an address somebody else wants to move to
     ADDRESS_TOLD = "address-told"  # new: the masked address; goes to the old one
     WELCOME = "welcome"  # newsletters
 
 
-_TO_STRANGERS = frozenset((Kind.CONFIRM, Kind.KNOWN))
+_TO_STRANGERS = frozenset((Kind.CONFIRM, Kind.KNOWN, Kind.ADDRESS, Kind.ADDRESS_KNOWN))
 """Anybody can cause these to anybody: nothing that was typed into a form stands in them, not even a name."""
+
+_NOBODY = Limit("a mail that goes to nobody", 0, timedelta(minutes=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class Notices:
         provider: Provider | None = None,
     ) -> None:
         self.engine, self.catalogue, self.settings, self.clock = engine, catalogue, settings, clock
-        self.signer = Signer(keys)
+        self.keys, self.signer = keys, Signer(keys)
         self._given = provider
         self._environments: dict[tuple[str, bool], jinja2.Environment] = {}
         self._lock = threading.Lock()
@@ -107,27 +113,12 @@ class Notices:
         to = row.pending_email if kind == Kind.ADDRESS else row.email
         if not to:
             return False
-        spoken = words(choose_language([tag for tag in (language, row.language) if tag],
-                                       fallback=self.catalogue.publication.language))  # fmt: skip
-        at = self.clock()
-        notice = self.render(kind, spoken, reader=row.reader, values=values or {}, at=at)
-        slugs = tuple((values or {}).get("newsletters", ()))
-        leaving = ""
-        if kind == Kind.WELCOME:
-            slug = slugs[0] if len(slugs) == 1 else ""
-            leaving = f"{self.settings.base_url}/u/{self.signer.unsubscribe(row.reader, slug)}"
-        publication = self.catalogue.publication
-        envelope = Envelope(
-            edition=f"notice.{kind}", batch=f"{secrets.token_hex(6)}.1", newsletter="", variant=f"notice-{kind}",
-            sender=publication.sender, reply_to=publication.reply_to, subject=notice.subject, html=notice.html,
-            text=notice.text, list_id="", list_name="", dated_at=at, language=spoken.language,
-            recipients=(
-                Recipient(
-                    reader=row.reader, email=to, name="" if kind in _TO_STRANGERS else row.name, values={},
-                    unsubscribe_url=leaving,
-                ),
-            ),
+        spoken = self._spoken(language, row.language)
+        to_whom = Recipient(
+            reader=row.reader, email=to, name="" if kind in _TO_STRANGERS else row.name, values={},
+            unsubscribe_url=self._leaving(kind, row.reader, values or {}),
         )  # fmt: skip
+        envelope = self._envelope(kind, spoken, to_whom, values or {})
         outcome = self.provider.submit(envelope)
         if isinstance(outcome, Accepted):
             log.info("notice.sent", kind=str(kind), reader=row.reader)
@@ -145,6 +136,51 @@ class Notices:
             detail = {"then": then} if then else {}
             secret = make_link(session, Purpose.LOGIN, subscriber_id, now=self.clock(), detail=detail)
         return self.send(kind, subscriber_id, language=language, values={"link": f"/login/{secret}"})
+
+    def rehearse(self, kind: Kind, *, language: str = "", newsletters: Sequence[str] = ()) -> None:
+        """
+        Do the work of a mail for nobody: for an address we know the machine must not be busier than for others.
+
+        Looks, a write, the mail to its last byte, and a folder to hand it to, which is thrown away.
+        """
+        secret = secrets.token_urlsafe(32)
+        knock(self.engine, [Knock(_NOBODY, secret)], keys=self.keys, now=self.clock())
+        with reading(self.engine) as session:
+            session.get(Subscriber, 0)
+        nobody = Recipient(
+            reader=secrets.token_hex(12),
+            email="nobody@example.invalid",
+            name="",
+            values={},
+            unsubscribe_url="",
+        )
+        values = {"link": f"/login/{secret}", "newsletters": newsletters}
+        envelope = self._envelope(kind, self._spoken(language), nobody, values)
+        with TemporaryDirectory(prefix="newsletter-nobody-") as folder:
+            Maildir(Path(folder)).submit(envelope)
+
+    def _envelope(
+        self, kind: Kind, spoken: Words, recipient: Recipient, values: Mapping[str, Any]
+    ) -> Envelope:
+        publication, at = self.catalogue.publication, self.clock()
+        notice = self.render(kind, spoken, reader=recipient.reader, values=values, at=at)
+        return Envelope(
+            edition=f"notice.{kind}", batch=f"{secrets.token_hex(6)}.1", newsletter="", variant=f"notice-{kind}",
+            sender=publication.sender, reply_to=publication.reply_to, subject=notice.subject, html=notice.html,
+            text=notice.text, list_id="", list_name="", dated_at=at, language=spoken.language, recipients=(recipient,),
+        )  # fmt: skip
+
+    def _leaving(self, kind: Kind, reader: str, values: Mapping[str, Any]) -> str:
+        """The one-click link of a welcome: of its newsletter, or of all if there are several."""
+        if kind != Kind.WELCOME:
+            return ""
+        slugs = tuple(values.get("newsletters", ()))
+        slug = slugs[0] if len(slugs) == 1 else ""
+        return f"{self.settings.base_url}/u/{self.signer.unsubscribe(reader, slug)}"
+
+    def _spoken(self, *languages: str) -> Words:
+        fallback = self.catalogue.publication.language
+        return words(choose_language([tag for tag in languages if tag], fallback=fallback))
 
     def render(
         self, kind: Kind, spoken: Words, *, reader: str, values: Mapping[str, Any], at: datetime
@@ -164,7 +200,7 @@ class Notices:
             "link": f"{base}{values['link']}" if "link" in values else "",
             "new": spoken.isolated(values.get("new", "")),
             "preferences": f"{base}/preferences/{self.signer.preferences(reader)}",
-            "next_of": lambda one: self._next(one, spoken, at),
+            "next_of": lambda one: self._next(one, spoken, at), "about_of": lambda one: one.about_in(spoken.language),
         }  # fmt: skip
         return self.compose(f"{kind}.j2", spoken, context)
 

@@ -102,6 +102,14 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def standing_at(settings: Settings, *, host: str, port: int) -> Settings:
+    """*settings* with links to where the pages are served, unless NEWSLETTER_BASE_URL says where they stand."""
+    if "base_url" in settings.model_fields_set:
+        return settings
+    name = host if is_loopback(host) else "127.0.0.1"
+    return settings.model_copy(update={"base_url": f"http://{f'[{name}]' if ':' in name else name}:{port}"})
+
+
 def load_settings() -> Settings:
     """
     Read the environment and ``.env``.

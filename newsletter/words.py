@@ -74,6 +74,10 @@ class Words:
         """A date: ``full``, ``long``, ``medium``, ``short`` or a CLDR pattern."""
         return format_date(day, style, locale=self.locale)
 
+    def day(self, at: datetime, zone: str, style: str = "long") -> str:
+        """The date of an instant on the clocks of *zone*."""
+        return self.date(at.astimezone(ZoneInfo(zone)).date(), style)
+
     def moment(self, at: datetime, zone: str, style: str = "long") -> str:
         """An instant on the clocks of *zone*, to the minute."""
         local = at.astimezone(ZoneInfo(zone))

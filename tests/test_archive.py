@@ -28,9 +28,9 @@ from tests.visiting import House, Moment, Visitor
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 SECRET = "Only members read that the orchard was sold twice"
 ADVERT = "Advertisement: a teapot for every kitchen"
-HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mail</title></head><body><h1>{words}</h1>
+HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mail</title></head><body><div role="article" lang="en"><h1>{words}</h1>
 <a href="[[nl:unsubscribe_url]]">leave</a><a href="[[nl:preferences_url]]">choose</a><a href="[[nl:view_url]]">view</a>
-<img src="https://pictures.elsewhere.example/x.jpg" alt="A bridge"></body></html>"""
+<img src="https://pictures.elsewhere.example/x.jpg" alt="A bridge"></div></body></html>"""
 
 
 @pytest.fixture
@@ -110,6 +110,27 @@ def test_an_edition_is_the_mail_with_a_line_before_and_after(house: House) -> No
         and "img-src 'self' data: https://theparallel.example https://*.theparallel.example" in policy
     )
     assert "script" not in policy and answer.headers["x-robots-tag"] == "all"
+
+
+def test_a_page_that_is_a_mail_is_light_and_has_its_landmark(house: House) -> None:
+    """Compressed for who can read it; the mail's own container is the page's main part, and nothing else changes."""
+    put(house.engine, "today", "2026-11-20", "story " * 12_000)
+    path = "/archive/today/2026-11-20"
+
+    plain = house.visitor().ask("GET", path, headers={"Accept-Encoding": "identity"})
+    small = house.visitor().ask("GET", path, headers={"Accept-Encoding": "gzip"})
+
+    assert plain.text == small.text and len(plain.content) > 60_000
+    assert small.headers["content-encoding"] == "gzip" and int(small.headers["content-length"]) < 50_000
+    assert [one.get("lang") for one in html.fromstring(plain.text).xpath('//*[@role="main"]')] == ["en"]
+    assert "content-encoding" not in plain.headers and "Accept-Encoding" in plain.headers["vary"]
+
+
+def test_no_page_with_a_form_of_ours_is_compressed(house: House) -> None:
+    """Beside what a visitor typed, a compressed page would give its secrets away by its length (BREACH)."""
+    for path in ("/subscribe", "/login", "/subscribe/form"):
+        answer = house.visitor().ask("GET", path, headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in answer.headers and 'name="form"' in answer.text
 
 
 def test_lists_pages_and_search(house: House) -> None:

@@ -237,10 +237,17 @@ def test_an_unknown_header_is_refused_with_what_is_known(import_text: Import, te
         import_text(text)
 
 
-def test_a_file_that_is_not_utf8_is_refused_with_its_line(import_text: Import) -> None:
-    """Nothing is guessed about encodings."""
-    with pytest.raises(ImportFileError, match=r"not UTF-8 \(line 2\)"):
-        import_text(HEAD.encode() + b"x@example.com,Andr\xe9,free,today,,,,active\n")
+def test_what_is_not_utf8_costs_only_its_rows(import_text: Import) -> None:
+    """Nothing is guessed about encodings: such a row is rejected; a file in which nothing can be read is refused."""
+    report = import_text(
+        HEAD.encode() + b"x@example.com,Andr\xe9,free,today,,,,active\ny@example.com,Y,free,today,,,,active\n"
+    )
+
+    assert (report.added, [(one.line, one.reason.split(";")[0]) for one in report.rejected]) == (
+        1, [(2, "a cell is not UTF-8")],
+    )  # fmt: skip
+    with pytest.raises(ImportFileError, match="the header is none we know"):
+        import_text((HEAD + "x@example.com,,free,today,,,,active\n").encode("utf-16"))
 
 
 def test_an_export_imports_again_unchanged(import_text: Import, engine: Engine) -> None:

@@ -9,17 +9,26 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lxml import html
 from sqlalchemy import Engine
 from sqlmodel import select
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.subscribers import add
+from newsletter.audience.subscribers import add, forget
 from newsletter.audience.tokens import Signer
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Event, OneTimeLink, ReaderSession, Subscriber, Subscription, Suppression
+from newsletter.store.tables import (
+    Event,
+    FormerAddress,
+    OneTimeLink,
+    ReaderSession,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
 from tests.builders import the_catalogue
-from tests.visiting import House, Moment, Visitor
+from tests.visiting import House, Moment, Visitor, values_of
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ANN = "ann@mail.example"
@@ -84,9 +93,106 @@ def test_a_reader_chooses_everything_in_one_form(house: House, ann: Visitor, by:
 
 def test_what_was_not_on_the_page_stays(house: House, ann: Visitor) -> None:
     """A form of an older page, or of another, ends nothing it did not show."""
-    ann.ask("POST", mail_link(house), data={"do": "save", "shown": ["economy"], "newsletters": []})
+    ann.fill(mail_link(house), button=0, do="save", shown=["economy"], newsletters=[])
 
     assert states(house.engine) == {"planet": "active", "today": "active"}
+
+
+@pytest.fixture
+def waiting(house: House) -> str:
+    """A newsletter somebody asked for in her name and nobody has confirmed."""
+    house.visitor().fill("/subscribe", email=ANN, newsletters=["economy"])
+    return house.mails()[-1].link("confirm")
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+def test_what_waits_is_not_chosen_and_not_made_active_by_saving(
+    house: House, ann: Visitor, waiting: str, by: str
+) -> None:
+    """It is shown unticked and says so; Save as the page stands leaves it, Save with a tick asks by mail."""
+    path = "/preferences" if by == "session" else mail_link(house)
+    page = ann.ask("GET", path).text
+    box = html.fromstring(page).get_element_by_id("nl-economy")
+
+    ann.fill(path, button=0, do="save")
+    untouched, mails = states(house.engine), len(house.mails())
+    asked = ann.fill(path, button=0, do="save", newsletters=["economy", "planet", "today"])
+    still = states(house.engine)
+    ann.fill(house.mails()[-1].link("confirm"))
+
+    assert "checked" not in box.attrib and "waiting for your confirmation" in page
+    assert untouched == still == {"economy": "pending", "planet": "active", "today": "active"}
+    assert "will come once you press the button in the mail" in asked.text
+    assert len(house.mails()) == mails + 2  # the confirming mail and, after the press, the welcome
+    assert states(house.engine)["economy"] == "active"
+
+
+def test_the_confirming_mail_is_not_sent_as_often_as_one_likes(
+    house: House, ann: Visitor, waiting: str
+) -> None:
+    """As many an hour as from the page where one joins."""
+    for _ in range(9):
+        ann.fill("/preferences", button=0, do="save", newsletters=["economy", "planet", "today"])
+
+    assert sum("confirm" in mail.subject.lower() for mail in house.mails()) == 3
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+@pytest.mark.parametrize(("what", "button"), [("leave-all", -1), ("pause", -2)])
+def test_leaving_and_pausing_are_undone_by_one_press(
+    house: House, ann: Visitor, waiting: str, by: str, what: str, button: int
+) -> None:
+    """The page that says what was done takes it back; what waited waits again."""
+    path = "/preferences" if by == "session" else mail_link(house)
+    before, paused = states(house.engine), row(house.engine).paused_until
+
+    done = ann.fill(path, button=button, do=what)
+    between = states(house.engine), row(house.engine).paused_until
+    form = next(one for one in html.fromstring(done.text).forms if "undo" in one.fields)
+    undone = ann.ask("POST", path, data={**dict(form.form_values()), "do": "undo"})
+    again = ann.ask("POST", path, data={**dict(form.form_values()), "do": "undo"})
+
+    assert between != (before, paused)
+    assert "All is as it was" in undone.text and "cannot be taken back" in again.text
+    assert (states(house.engine), row(house.engine).paused_until) == (before, paused)
+
+
+@pytest.mark.parametrize("do", ["leave-all", "pause", "save"])
+@pytest.mark.parametrize("how", ["no page", "in haste", "after the trap"])
+def test_a_scanner_that_presses_changes_nothing_by_the_mails_link(house: House, do: str, how: str) -> None:
+    """Faster than anybody reads, without the page, or after the link nobody sees: asked once more."""
+    path, scanner = mail_link(house), house.visitor()
+    page = scanner.ask("GET", path).text
+    trap = html.fromstring(page).xpath('string(//a[@aria-hidden="true"]/@href)')
+    if how == "after the trap":
+        scanner.ask("GET", str(trap))
+    fields = {"do": do, "shown": ["today", "planet"], "newsletters": ["planet"], "days": "14"}
+
+    if how == "no page":
+        asked = scanner.ask("POST", path, data=fields)
+    else:
+        asked = scanner.fill(path, button=0, wait=0.5 if how == "in haste" else 5, **fields)
+    still = states(house.engine), row(house.engine).paused_until
+    house.clock.go_on(seconds=3)
+    form = html.fromstring(asked.text).forms[0]
+    scanner.ask("POST", path, data=values_of(form))
+
+    assert trap == f"{path}/t" and "Was it you?" in asked.text
+    assert still == ({"planet": "active", "today": "active"}, None)
+    assert (states(house.engine), row(house.engine).paused_until) != still
+
+
+def test_a_scanner_does_not_confirm_an_address(house: House, ann: Visitor) -> None:
+    """Minutes after the mail a press in haste takes one more; a person's does not."""
+    ann.fill("/preferences/address", email=NEW)
+    path = next(mail for mail in house.mails() if NEW in mail.to).link("address")
+
+    asked = house.visitor().fill(path, wait=0.5)
+    house.visitor().ask("POST", path)
+    still = row(house.engine).email
+    house.visitor().fill(path)
+
+    assert "Was it you?" in asked.text and (still, row(house.engine).email) == (ANN, NEW)
 
 
 def test_members_newsletters_are_for_members(house: House, ann: Visitor) -> None:
@@ -101,6 +207,25 @@ def test_members_newsletters_are_for_members(house: House, ann: Visitor) -> None
     assert 'value="magazine"' in during and 'value="magazine"' not in after
     assert "until December 20" in during or "until 20 December" in during
     assert "ended on" in after
+
+
+@pytest.mark.parametrize(("zone", "day"), [("Pacific/Auckland", 1), ("America/Lima", 31), ("", 1)])
+def test_days_are_those_of_the_reader(house: House, zone: str, day: int) -> None:
+    """The end of a plan and of a pause on the reader's own clocks; without a zone on the publication's."""
+    with writing(house.engine) as session:
+        found = session.exec(select(Subscriber)).one()
+        found.timezone, found.plan = zone, "annual"
+        found.plan_until = found.paused_until = datetime(2027, 1, 31, 23, 30, tzinfo=UTC)
+        session.add(found)
+
+    page = house.visitor().ask("GET", mail_link(house)).text
+    house.clock.now = datetime(2027, 1, 1, 23, 30, tzinfo=UTC)
+    leaving = f"/u/{Signer(house.keys).unsubscribe(row(house.engine).reader, 'today')}"
+    paused = house.visitor().fill(leaving, wait=0, scope="pause").text
+
+    said = "31 January 2027" if day == 31 else "1 February 2027"
+    assert page.count(said) == 2  # the plan and the pause
+    assert f"It is quiet until {said}" in paused
 
 
 def test_a_pause_and_its_end(house: House, ann: Visitor) -> None:
@@ -174,18 +299,69 @@ def test_an_address_changes_when_the_new_one_says_yes(house: House, ann: Visitor
     assert house.visitor().ask("POST", path).status_code == 410
 
 
-def test_an_address_that_is_somebody_elses_is_not_given_away(house: House, ann: Visitor, keys: Keys) -> None:
-    """The same answer on screen; no mail to anybody, nothing pending."""
-    add(house.engine, NEW, catalogue=the_catalogue(), keys=keys, now=NOW, newsletters=(), consent="yes")
-    mails = len(house.mails())
+@pytest.mark.parametrize("whose", ["somebody's", "her own", "bounced", "complained at"])
+def test_whose_an_address_is_shows_only_in_the_mail_to_it(
+    house: House, ann: Visitor, keys: Keys, whose: str
+) -> None:
+    """The same page, the same line on the preferences, the same mail to the old address, the same data."""
+    email = ANN if whose == "her own" else NEW
+    if whose == "somebody's":
+        add(house.engine, NEW, catalogue=the_catalogue(), keys=keys, now=NOW, name="Bea", consent="yes")
+    if whose in ("bounced", "complained at"):
+        reason = "bounced" if whose == "bounced" else "complained"
+        hashed = address_hash(keys.suppression, NEW)
+        with writing(house.engine) as session:
+            session.add(Suppression(address_hash=hashed, scope="all", reason=reason, suppressed_at=NOW))
 
-    free = ann.fill("/preferences/address", email="free@mail.example")
-    sent = len(house.mails())
-    taken = ann.fill("/preferences/address", email=NEW)
+    seen = []
+    for address in ("free@mail.example", email):
+        mails = len(house.mails())
+        answer = ann.fill("/preferences/address", email=address)
+        shown = ann.ask("GET", "/preferences").text
+        held = json.loads(ann.ask("GET", "/preferences/data").text)
+        links = [one["purpose"] for one in held["links"] if one["purpose"] == "address"]
+        text = html.fromstring(shown).xpath('string(//p[@class="done"])')
+        told = [mail.subject for mail in house.mails()[mails:] if "about to change" in mail.subject]
+        seen.append(
+            (answer.status_code, answer.text.replace(address, "…"), text.replace(address, "…"), links, told,
+             held["pending_email"] == address)
+        )  # fmt: skip
+    there = [mail for mail in house.mails()[mails:] if "about to change" not in mail.subject]
 
-    assert (free.status_code, taken.status_code) == (200, 200)
-    assert free.text.replace("free@mail.example", NEW) == taken.text
-    assert (sent - mails, len(house.mails()) - sent) == (2, 0)
+    assert seen[0] == seen[1] and "waits to be confirmed" in seen[0][2]
+    if whose in ("bounced", "complained at"):
+        assert there == []
+    else:
+        assert [mail.subject for mail in there] == ["We know this address already"]
+        assert email in there[0].to and there[0].link("login") and "Bea" not in there[0].to
+
+
+def test_the_mail_to_a_new_address_greets_nobody(house: House, ann: Visitor) -> None:
+    """It may be a stranger's: nothing a reader typed stands in it; and not often to the same one."""
+    ann.fill("/preferences", button=0, do="save", name="Buy at shop.example")
+    for _ in range(4):
+        ann.fill("/preferences/address", email=NEW)
+
+    there = [mail for mail in house.mails() if NEW in mail.to]
+    assert len(there) == 3 and {mail.to for mail in there} == {NEW}
+    assert not any("shop.example" in mail.text + mail.html for mail in there)
+
+
+@pytest.mark.parametrize("old", ["nobody's", "somebody's"])
+def test_erasing_covers_the_address_before(house: House, ann: Visitor, keys: Keys, old: str) -> None:
+    """After a move no list brings the old address back either, unless it is somebody's by now."""
+    ann.fill("/preferences/address", email=NEW)
+    ann.fill(next(mail for mail in house.mails() if NEW in mail.to).link("address"))
+    if old == "somebody's":
+        add(house.engine, ANN, catalogue=the_catalogue(), keys=keys, now=NOW, consent="yes")
+
+    forget(house.engine, NEW, keys=keys, now=NOW)
+
+    with reading(house.engine) as session:
+        erased = {one.address_hash for one in session.exec(select(Suppression)) if one.reason == "erased"}
+        assert session.exec(select(FormerAddress)).all() == []
+    covered = [NEW] if old == "somebody's" else [NEW, ANN]
+    assert erased == {address_hash(keys.suppression, email) for email in covered}
 
 
 def test_everything_held_comes_as_a_file(house: House, ann: Visitor) -> None:

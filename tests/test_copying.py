@@ -31,6 +31,7 @@ from newsletter.store.tables import (
     EditionStory,
     EditorOrder,
     Event,
+    FormerAddress,
     IdempotentRequest,
     ImportRun,
     Installation,
@@ -155,6 +156,7 @@ def _fill(engine: Engine) -> None:
             Told(key="thin today 2026-11-20", at=NOW),
             ReaderSession(secret_hash="w1", subscriber_id=1, made_at=NOW, expires_at=NOW),
             IdempotentRequest(token_id=1, key="once", fingerprint="f", status=201, reader="r1", made_at=NOW),
+            FormerAddress(subscriber_id=1, address_hash="h0", until=NOW),
             SubscriberTag(subscriber_id=1, tag="vip"), SubscriberTag(subscriber_id=1, tag="Vip"),
             Subscription(
                 subscriber_id=1, newsletter="daily", since=NOW, consent_source="form", consent_words="Yes, send it",

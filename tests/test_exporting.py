@@ -227,8 +227,8 @@ def test_an_export_of_some(full: Engine) -> None:
     def who(**options: Any) -> str:
         return " ".join(address.split("@")[0] for address in addresses(exported(full, **options)))
 
-    def segment(slug: str, plan_class: Any = None) -> Segmented:
-        return Segmented(catalogue[slug], catalogue.publication, NOW, plan_class)
+    def segment(slug: str, variant: str = "") -> Segmented:
+        return Segmented(catalogue[slug], catalogue.publication, NOW, variant)
 
     assert who(segment=segment("today")) == "lapsed paying"
     assert who(segment=segment("today", "free")) == "lapsed"
@@ -311,6 +311,11 @@ def test_the_command_writes_whole_files_for_their_owner(
         lines = runner.invoke(
             app, ["subscribers", "export", "-", "--format", "ndjson", "--plan", "free", "--status", "active"]
         )
+        runner.invoke(app, ["subscribers", "plan", "a@x.example", "annual", "--until", "2026-11-24"])
+        reminded, not_reminded = (
+            addresses(runner.invoke(app, ["subscribers", "export", "--segment", one, "--now", NOW.isoformat()]).stdout)
+            for one in ("today:paying+renewal-due", "today:paying+trial-ending")
+        )  # fmt: skip
         wrong = [
             runner.invoke(app, ["subscribers", "export", *options]).exit_code
             for options in (["--segment", "today:gold"], ["--status", "asleep"], ["--format", "xml"])
@@ -321,6 +326,7 @@ def test_the_command_writes_whole_files_for_their_owner(
     assert addresses((tmp_path / "all.csv").read_text()) == ["a@x.example", "b@x.example"]
     assert addresses(to_stdout.stdout) == ["a@x.example"]
     assert [json.loads(line)["email"] for line in lines.stdout.splitlines()] == ["b@x.example"]
+    assert (reminded, not_reminded) == (["a@x.example"], [])
     assert wrong == [2, 2, 2]
     assert "cannot be written: No space left on device" in str(full.exception)
     assert not list(tmp_path.glob("*.part"))

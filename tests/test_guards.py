@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from newsletter.audience.tokens import Signer
 from newsletter.errors import SettingsError
-from newsletter.settings import Keys, Settings
+from newsletter.settings import Keys, Settings, standing_at
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Subscriber, Subscription
 from newsletter.web.app import create_app
@@ -52,6 +52,59 @@ def test_every_answer_is_guarded(engine: Engine, keys: Keys, path: str) -> None:
         headers["referrer-policy"] in ("no-referrer", "same-origin")
         and headers["cache-control"] == "no-store"
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "/newsletters"])
+def test_a_slash_at_the_end_sends_nobody_elsewhere(engine: Engine, keys: Keys, prefix: str) -> None:
+    """Behind a proxy that ends https a redirect of ours would lead to http; so there is none, and the page is there."""
+    app = an_app(engine, keys, NEWSLETTER_BASE_URL=f"https://mail.example.org{prefix}")
+    said = {"Host": "mail.example.org"}
+
+    for path in ("/subscribe/", "/archive/", "/api/v1/openapi.json/"):
+        assert ask(app, "GET", f"{prefix}{path}", headers=said).status_code == 200
+    answer = ask(app, "GET", f"{prefix}/", headers=said)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{prefix}/subscribe")
+
+
+@pytest.mark.parametrize(
+    ("base", "host", "origin", "status"),
+    [
+        ("http://127.0.0.1:8000", "localhost:8000", "http://localhost:8000", 422),
+        ("http://127.0.0.1:8000", "127.0.0.1:9123", "http://127.0.0.1:9123", 422),
+        ("http://127.0.0.1:8000", "localhost:8000", "http://localhost:9123", 403),
+        ("http://127.0.0.1:8000", "localhost:8000", "https://evil.example", 403),
+        ("https://mail.example.org", "mail.example.org", "http://mail.example.org", 403),
+        ("https://mail.example.org", "mail.example.org:81", "https://mail.example.org:81", 403),
+    ],
+)
+def test_on_this_machine_every_name_and_port_is_ours(
+    engine: Engine, keys: Keys, base: str, host: str, origin: str, status: int
+) -> None:
+    """A form asked for at localhost or at another port is one of ours; on a public host only its own origin is."""
+    app = an_app(engine, keys, NEWSLETTER_BASE_URL=base)
+    page = ask(app, "GET", "/login", headers={"Host": host})
+    stamp = page.text.partition('name="form" value="')[2].partition('"')[0]
+    cookie = page.headers["set-cookie"].partition(";")[0]
+
+    headers = {"Host": host, "Origin": origin, "Cookie": cookie}
+    answer = ask(app, "POST", "/login", data={"form": stamp, "email": "nonsense"}, headers=headers)
+
+    assert answer.status_code == status  # 422: read, and the address found wanting
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9123"), ("localhost", "http://localhost:9123"), ("::1", "http://[::1]:9123"),
+        ("0.0.0.0", "http://127.0.0.1:9123"),
+    ],
+)  # fmt: skip
+def test_links_lead_to_where_the_pages_are_served(host: str, expected: str) -> None:
+    """While nobody has said where they stand; what was said counts."""
+    said = Settings(NEWSLETTER_BASE_URL="https://mail.example.org")
+
+    assert standing_at(Settings(), host=host, port=9123).base_url == expected
+    assert standing_at(said, host=host, port=9123).base_url == "https://mail.example.org"
 
 
 def test_no_hsts_without_https(engine: Engine, keys: Keys) -> None:
@@ -173,6 +226,10 @@ NETWORKS = Settings(NEWSLETTER_TRUSTED_PROXIES="10.0.0.0/8, ::1").proxies
         ("1.2.3.4, 203.0.113.9, 10.1.1.1", "203.0.113.9"),
         ("10.1.1.1", "10.1.1.1"),
         ("nonsense, 10.1.1.1", "10.1.1.1"),
+        ("203.0.113.9:4711, 10.1.1.1:80", "203.0.113.9"),
+        ("[2001:db8::7]:4711, [::1]:80", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("203.0.113.9:port", ""),
         ("2001:db8::7", "2001:db8::7"),
         ("", ""),
         ("<script>", ""),

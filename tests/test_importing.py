@@ -203,11 +203,11 @@ def test_rejected_rows_are_kept_to_be_mended(engine: Engine, tmp_path: Path) -> 
     assert report.rejected_files == (file,)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))
-    assert rows[0] == [*HEAD.strip().split(","), "line", "reason"]
+    assert rows[0] == [*HEAD.strip().split(","), "line", "reason", "row"]
     assert [row[8] for row in rows[1:]] == ["3", "4", "5"]
     assert rows[1][1] == "'=1+1, Zoë"
-    assert rows[2][:9] == ["short@x.example", "S", "", "", "", "", "", "", "4"]
-    assert rows[3][10:] == ["more"]
+    assert rows[2][:9] == [""] * 8 + ["4"] and rows[2][10] == "short@x.example,S"
+    assert rows[3][10] == "e@x.example,,golden,today,,,,active,more"
     mended = file.read_text(encoding="utf-8").replace("bad@,", "mended@x.example,").splitlines()[:2]
     again = import_file(engine, a_file(tmp_path, "\n".join(mended) + "\n", "mended.csv"))
     with reading(engine) as session:
@@ -295,19 +295,59 @@ def test_odd_files_are_refused_in_words(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_damage_within_a_file_costs_only_its_rows(engine: Engine, tmp_path: Path) -> None:
-    """A NUL, a stray quote, an unfinished one: told with their line; rows before and after go in."""
-    path = a_file(
-        tmp_path,
-        HEAD + "a@x.example,A\0B,free,today,,,,active\n" + 'b@x.example,"B"x,free,today,,,,active\n'
-        "\n,,,,,,,\nc@x.example,C,free,today,,,,active\n" + 'd@x.example,"D,free,today,,,,active\n',
-    )  # fmt: skip
+    """A NUL, a byte that is none, stray quotes, too few cells: told with their line; all other rows go in."""
+    lines = [
+        b"a@x.example,A\0B,free,today,,,,active", b'b@x.example,"B"x,free,today,,,,active', b"", b",,,,,,,",
+        b"c@x.example,C,free,today,,,,active", b'd@x.example,"D,free,today,,,,active', b'e@x.example,"E, E",free,today,,,,active',
+        b"f@x.example,Zo\xeb,free,today,,,,active", b"g@x.example", b"=h@x.example,H", b'i@x.example,"I,free,today,,,,active',
+        b'j@x.example,"J\r\nJ",free,today,,,,active',
+    ]  # fmt: skip
+    path = tmp_path / "list.csv"
+    path.write_bytes(HEAD.encode() + b"\r\n".join(lines) + b"\r\n")
 
     report = import_file(engine, path)
 
-    assert told(report) == (4, 1, 0, 0, 0, 3)
+    assert told(report) == (10, 3, 0, 0, 0, 7)
     assert [(row.line, row.reason.split(":")[0]) for row in report.rejected] == [
         (2, "a cell holds a NUL character"), (3, "not readable CSV"), (7, "not readable CSV"),
+        (9, "a cell is not UTF-8; save the file as UTF-8, or mend the row"), (10, "1 columns where the header has 8"),
+        (11, "2 columns where the header has 8"), (12, "not readable CSV"),
     ]  # fmt: skip
+    with reading(engine) as session:
+        names = dict(session.exec(select(Subscriber.email, Subscriber.name)).all())
+    assert names == {"c@x.example": "C", "e@x.example": "E, E", "j@x.example": "J\r\nJ"}
+
+
+def test_a_rejected_row_stands_in_the_file_as_it_was(engine: Engine, tmp_path: Path) -> None:
+    """Byte for byte; imported again unmended it is refused again, and the text is still there."""
+    broken = [
+        b'b@x.example,"B"x,free,today,,,,active',
+        b"f@x.example,Zo\xeb,free,today,,,,active",
+        b"g@x.example",
+    ]
+    path = tmp_path / "list.csv"
+    path.write_bytes(HEAD.encode() + b"\n".join(broken) + b"\n")
+
+    import_file(engine, path)
+    kept = tmp_path / "list.csv.rejected.csv"
+    again = import_file(engine, kept)
+    once_more = tmp_path / "list.csv.rejected.csv.rejected.csv"
+
+    for file in (kept, once_more):
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+        rows = [row[-1].encode("utf-8", "surrogateescape") for row in csv.reader(io.StringIO(text))]
+        assert rows == [b"row", *broken]
+    assert told(again) == (3, 0, 0, 0, 0, 3)
+    assert {one.reason for one in again.rejected} == {"not mended yet: its text stands in the column row"}
+
+
+def test_a_file_of_rejected_rows_of_before_is_read(engine: Engine, tmp_path: Path) -> None:
+    """It had line and reason only."""
+    head = HEAD.strip() + ",line,reason\n"
+
+    report = import_file(engine, a_file(tmp_path, head + "a@x.example,,free,today,,,,active,7,no address\n"))
+
+    assert told(report) == (1, 1, 0, 0, 0, 0)
 
 
 # --- stopped and gone on with --------------------------------------------------------------------

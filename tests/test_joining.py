@@ -109,13 +109,33 @@ def test_a_link_works_once(house: House) -> None:
     """The second press finds a kind page, changes nothing and sends nothing."""
     visitor = join(house)
     path = house.mails()[0].link("confirm")
-    visitor.ask("POST", path)
+    visitor.fill(path)
     mails = len(house.mails())
 
     again = visitor.ask("POST", path)
 
     assert again.status_code == 200 and "done its work" in again.text and len(house.mails()) == mails
     assert "done its work" in visitor.ask("GET", path).text
+
+
+@pytest.mark.parametrize("how", ["no page", "in haste", "after the trap"])
+def test_a_scanner_that_presses_confirms_nothing(house: House, how: str) -> None:
+    """Minutes after the mail a press in haste, or after the link nobody sees, takes one more."""
+    join(house)
+    path, scanner = house.mails()[0].link("confirm"), house.visitor()
+    if how == "after the trap":
+        scanner.ask("GET", f"{path}/t")
+
+    if how == "no page":
+        asked = scanner.ask("POST", path)
+    else:
+        asked = scanner.fill(path, wait=0.5 if how == "in haste" else 5)
+    still = states(house.engine)
+    house.clock.go_on(minutes=11)
+    house.visitor().ask("POST", path)
+
+    assert "Was it you?" in asked.text and still == {"today": "pending"}
+    assert states(house.engine) == {"today": "active"}
 
 
 def test_a_link_expires_and_the_wish_with_it(house: House) -> None:
@@ -180,7 +200,7 @@ def test_the_day_forgets_what_ran_out(engine: Engine, keys: Keys) -> None:
 
 def test_who_gets_it_already_is_told_by_mail_only(house: House) -> None:
     """The same page as for a stranger; the mail has a link to log in, and nothing was changed."""
-    house.visitor().ask("POST", _confirmed(house, "today"))
+    house.visitor().fill(_confirmed(house, "today"))
     before = house.mails()
 
     join(house, "today", name="Somebody Else")
@@ -198,7 +218,7 @@ def _confirmed(house: House, *slugs: str) -> str:
 
 def test_a_known_reader_confirms_only_what_is_new(house: House) -> None:
     """Asked for one they have and one they have not: the mail and its link are about the new one."""
-    house.visitor().ask("POST", _confirmed(house, "today"))
+    house.visitor().fill(_confirmed(house, "today"))
 
     join(house, "today", "planet")
 
@@ -209,7 +229,7 @@ def test_a_known_reader_confirms_only_what_is_new(house: House) -> None:
 
 def test_the_answer_is_the_same_for_everybody(house: House) -> None:
     """Known, unknown, complained, erased: status, headers, words and the queries before the answer are the same."""
-    house.visitor().ask("POST", _confirmed(house, "today"))
+    house.visitor().fill(_confirmed(house, "today"))
     with writing(house.engine) as session:
         hashed = address_hash(house.keys.suppression, "complained@mail.example")
         session.add(Suppression(address_hash=hashed, scope="all", reason="complained", suppressed_at=NOW))
@@ -252,14 +272,14 @@ def test_the_answer_is_the_same_for_everybody(house: House) -> None:
 
 def test_who_left_comes_back_by_confirming(house: House) -> None:
     """Asking changes nothing of what was left; confirming brings back what was asked for, and only that."""
-    house.visitor().ask("POST", _confirmed(house, "today", "planet"))
+    house.visitor().fill(_confirmed(house, "today", "planet"))
     with reading(house.engine) as session:
         reader = session.exec(select(Subscriber.reader)).one()
     leave(house.engine, reader, None, now=NOW, how="a test")
     path = _confirmed(house, "planet")
     asked = states(house.engine)
 
-    house.visitor().ask("POST", path)
+    house.visitor().fill(path)
 
     assert asked == {"today": "left", "planet": "left"}
     assert states(house.engine) == {"today": "left", "planet": "active"}
@@ -268,12 +288,12 @@ def test_who_left_comes_back_by_confirming(house: House) -> None:
 
 def test_who_was_erased_may_come_back_themselves(house: House) -> None:
     """No import revives an erased address; its owner's own confirmed wish does."""
-    house.visitor().ask("POST", _confirmed(house, "today"))
+    house.visitor().fill(_confirmed(house, "today"))
     forget(house.engine, ANN, keys=house.keys, now=NOW)
     path = _confirmed(house, "today")
     asked = scopes(house.engine)
 
-    house.visitor().ask("POST", path)
+    house.visitor().fill(path)
 
     assert asked == {("all", "erased")} and scopes(house.engine) == set()
     assert states(house.engine) == {"today": "active"}
@@ -288,7 +308,7 @@ def test_who_must_not_be_mailed_is_not(house: House, reason: str) -> None:
         session.add(Suppression(address_hash=hashed, scope="all", reason=reason, suppressed_at=NOW))
     mails = len(house.mails())
 
-    house.visitor().ask("POST", path)
+    house.visitor().fill(path)
     join(house, "planet")
 
     assert states(house.engine) == {"today": "pending"} and len(house.mails()) == mails
@@ -463,7 +483,7 @@ def test_no_name_gets_out(house: House, name: str) -> None:
     refused = house.visitor().fill("/subscribe", email="", newsletters=["today"], name=name)
     join(house, name=name)
     mail = house.mails()[0]
-    house.visitor().ask("POST", mail.link("confirm"))
+    house.visitor().fill(mail.link("confirm"))
     welcome = house.mails()[1]
 
     assert (
@@ -502,11 +522,26 @@ def test_the_form_for_other_sites(house: House) -> None:
         )
         assert "x-frame-options" not in one.headers and "set-cookie" not in one.headers
     assert "DENY" in visitor.ask("GET", "/subscribe").headers["x-frame-options"]
-    house.visitor().ask("POST", house.mails()[0].link("confirm"))
+    house.visitor().fill(house.mails()[0].link("confirm"))
     with reading(house.engine) as session:
         assert (
             session.exec(select(Subscription.consent_source)).one().startswith("/subscribe/form, confirmed")
         )
+
+
+def test_too_often_is_said_within_the_frame_too(house: House) -> None:
+    """A 429 that browsers would not show in the frame would look like a broken site."""
+    visitor = house.visitor()
+    answers = [
+        visitor.fill("/subscribe/form?newsletter=today", email=f"reader{number}@mail.example")
+        for number in range(21)
+    ]
+
+    last = answers[-1]
+    assert [one.status_code for one in answers] == [200] * 20 + [429]
+    assert last.headers["content-security-policy"].endswith("frame-ancestors https://www.theparallel.example")
+    assert "x-frame-options" not in last.headers and last.headers["retry-after"] == "3600"
+    assert "too often" in last.text and "<header" not in last.text
 
 
 @pytest.mark.parametrize("lang", ["en", "fr", "es", "de", "ar"])

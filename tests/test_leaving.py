@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,12 +17,13 @@ from sqlalchemy import Engine, event, select
 from sqlmodel import SQLModel, col
 from sqlmodel import select as rows_of
 
-from newsletter.audience.leaving import UNDO_FOR, leave, undo
+from newsletter.audience.leaving import UNDO_FOR, find_reader, leave, leave_within
 from newsletter.audience.subscribers import add
 from newsletter.audience.tokens import Signer
+from newsletter.audience.undoing import undo, undoably
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import EditionRow, Subscriber, Subscription, Suppression
+from newsletter.store.tables import EditionRow, OneTimeLink, Subscriber, Subscription, Suppression
 from tests.builders import the_catalogue
 from tests.visiting import House, Moment
 
@@ -63,12 +65,15 @@ def barred(engine: Engine) -> set[str]:
 
 
 def world(engine: Engine) -> dict[str, Any]:
-    """Every row of every table."""
+    """Every row of every table but the used links, which can do nothing any more."""
+    links = OneTimeLink.__table__  # type: ignore[attr-defined]
     with engine.connect() as connection:
         return {
-            name: sorted(map(repr, connection.execute(select(table)).all()))
+            name: sorted(
+                map(repr, connection.execute(select(table).where(links.c.used_at.is_(None)) if table is links else select(table)).all())
+            )
             for name, table in SQLModel.metadata.tables.items()
-        }
+        }  # fmt: skip
 
 
 @contextmanager
@@ -129,8 +134,7 @@ def test_a_press_on_the_page_leaves_and_one_press_takes_it_back(house: House) ->
 
     left = visitor.fill(link(house), scope="one")
     gone = states(house.engine)
-    act = html.fromstring(left.text).xpath('string(//input[@name="act"]/@value)')
-    page = visitor.ask("POST", f"{link(house)}/undo", data={"act": act})
+    page = visitor.ask("POST", f"{link(house)}/undo", data={"undo": secret_of(left)})
 
     assert left.status_code == 200 and "It was a slip" in left.text
     assert gone["today"] == "left"
@@ -141,30 +145,96 @@ def test_a_press_on_the_page_leaves_and_one_press_takes_it_back(house: House) ->
 def test_undo_brings_back_one_act_only(house: House) -> None:
     """Left one, later all: undoing the second leaves the first as it is."""
     engine, reader = house.engine, reader_of(house.engine)
-    leave(engine, reader, "planet", now=NOW, how="page")
-    leave(engine, reader, None, now=NOW + timedelta(minutes=1), how="page")
+    act(house, "planet", at=NOW)
+    secret = act(house, None, at=NOW + timedelta(minutes=1))
 
-    back = undo(engine, reader, NOW + timedelta(minutes=1), now=NOW + timedelta(minutes=2))
+    back = undo(engine, secret, reader=reader, now=NOW + timedelta(minutes=2))
 
     assert back == ("economy", "today")
     assert states(engine) == {"economy": "active", "planet": "left", "today": "active"}
     assert barred(engine) == {"planet"}
 
 
-@pytest.mark.parametrize("why", ["late", "complained", "another moment"])
+def act(house: House, slug: str | None, *, at: datetime) -> str:
+    """She leaves *slug* on the page; what takes it back."""
+    found = find_reader(house.engine, reader_of(house.engine))
+    assert found is not None
+    _, secret = undoably(
+        house.engine, found.subscriber_id, now=at,
+        act=lambda session: leave_within(session, found, slug, now=at, how="page"),
+    )  # fmt: skip
+    return secret
+
+
+@pytest.mark.parametrize("why", ["late", "complained", "nothing was left", "somebody else's"])
 def test_undo_has_its_bounds(house: House, why: str) -> None:
-    """Not after a day, not against a complaint, not for a moment at which nothing was left."""
+    """Not after a day, not against a complaint, not for a secret that is none, nor with another reader's link."""
     engine, reader = house.engine, reader_of(house.engine)
-    leave(engine, reader, "today", now=NOW, how="page")
+    secret = act(house, "today", at=NOW)
     if why == "complained":
         with writing(engine) as session:
             hashed = session.exec(rows_of(Subscriber.address_hash)).one()
             session.add(Suppression(address_hash=hashed, scope="all", reason="complained", suppressed_at=NOW))
-    act = NOW + timedelta(seconds=1) if why == "another moment" else NOW
+    if why == "nothing was left":
+        secret = act(house, "today", at=NOW + timedelta(seconds=1))
     now = NOW + UNDO_FOR + timedelta(seconds=1) if why == "late" else NOW + timedelta(seconds=30)
 
-    assert undo(engine, reader, act, now=now) == ()
+    assert undo(engine, secret, reader="0" * 24 if why == "somebody else's" else reader, now=now) is None
     assert states(engine)["today"] == "left"
+
+
+def test_what_waited_is_ended_and_waits_again(house: House) -> None:
+    """Leaving all ends what was not confirmed yet, too; undo makes nothing active that was not."""
+    with writing(house.engine) as session:
+        session.execute(
+            Subscription.__table__.update().where(col(Subscription.newsletter) == "planet").values(state="pending")  # type: ignore[attr-defined]
+        )  # fmt: skip
+    before, visitor = world(house.engine), house.visitor()
+
+    left = visitor.fill(link(house), scope="all")
+    gone = states(house.engine)
+    visitor.ask("POST", f"{link(house)}/undo", data={"undo": secret_of(left)})
+
+    assert set(gone.values()) == {"left"}
+    assert states(house.engine) == {"economy": "active", "planet": "pending", "today": "active"}
+    assert world(house.engine) == before
+
+
+@pytest.mark.parametrize("weekend", ["never had", "left", "pending"])
+def test_undo_takes_the_quieter_one_back_too(house: House, weekend: str) -> None:
+    """Weekly instead of daily, then undo: the daily comes, and the weekly is as it was before."""
+    if weekend != "never had":
+        with writing(house.engine) as session:
+            session.add(Subscription(subscriber_id=1, newsletter="weekend", state="pending", since=NOW))
+    if weekend == "left":
+        leave(house.engine, reader_of(house.engine), "weekend", now=NOW, how="a test")
+    before, visitor = world(house.engine), house.visitor()
+
+    left = visitor.fill(link(house), scope="quieter")
+    between = states(house.engine)
+    visitor.ask("POST", f"{link(house)}/undo", data={"undo": secret_of(left)})
+
+    assert between["today"] == "left"
+    assert between["weekend"] == ("pending" if weekend == "pending" else "active")
+    assert world(house.engine) == before
+
+
+def secret_of(page: httpx.Response) -> str:
+    """What stands in the page's undo button."""
+    return str(html.fromstring(page.text).xpath('string(//input[@name="undo"]/@value)'))
+
+
+def test_what_somebody_said_since_stays(house: House) -> None:
+    """Undo touches only what is still as the act left it."""
+    secret = act(house, None, at=NOW)
+    with writing(house.engine) as session:
+        one = session.get_one(Subscription, (1, "economy"))
+        one.left_at = NOW + timedelta(seconds=9)
+        session.add(one)
+
+    back = undo(house.engine, secret, reader=reader_of(house.engine), now=NOW + timedelta(seconds=30))
+
+    assert back == ("planet", "today") and states(house.engine)["economy"] == "left"
 
 
 def test_a_quieter_one_instead(house: House) -> None:
@@ -179,19 +249,24 @@ def test_a_quieter_one_instead(house: House) -> None:
 
 def test_a_pause_instead(house: House) -> None:
     """Nothing is left; for thirty days nothing is sent."""
-    answer = house.visitor().fill(link(house), scope="pause")
+    visitor = house.visitor()
 
+    answer = visitor.fill(link(house), scope="pause")
     with reading(house.engine) as session:
         until = session.exec(rows_of(Subscriber.paused_until)).one()
+    visitor.ask("POST", f"{link(house)}/undo", data={"undo": secret_of(answer)})
+
     assert "It is quiet until" in answer.text
     assert until == NOW + timedelta(days=30, seconds=5)
     assert set(states(house.engine).values()) == {"active"}
+    with reading(house.engine) as session:
+        assert session.exec(rows_of(Subscriber.paused_until)).one() is None
 
 
 def test_a_reason_is_kept_and_changes_nothing_else(house: House) -> None:
     """A code of ours and their words, on one line; said twice, the last one counts; undo still works."""
     visitor, path = house.visitor(), link(house)
-    visitor.fill(path, scope="one")
+    secret = secret_of(visitor.fill(path, scope="one"))
     act = house.clock().isoformat()
 
     for words in ("first", "<script>\r\nBcc: x"):
@@ -201,7 +276,7 @@ def test_a_reason_is_kept_and_changes_nothing_else(house: House) -> None:
     with reading(house.engine) as session:
         told = session.exec(rows_of(Subscription.left_reason).where(Subscription.newsletter == "today")).one()
     assert told == "the page behind the mail's link; too often: <script>\nBcc: x"
-    assert undo(house.engine, reader_of(house.engine), house.clock(), now=house.clock()) == ("today",)
+    assert undo(house.engine, secret, reader=reader_of(house.engine), now=house.clock()) == ("today",)
 
 
 def test_who_presses_the_trap_is_asked_once_more(house: House) -> None:

@@ -140,17 +140,21 @@ def test_the_end_of_a_plan_that_a_file_changes(
 
 
 def test_a_plan_by_hand(engine: Engine, tmp_path: Path) -> None:
-    """With or without an end; a trial given again begins again; unknown plans and people are said."""
+    """Given, it counts; not given, what was paid for stays, as in a file; unknown plans and people are said."""
     import_file(engine, a_file(tmp_path, HEAD + "a@x.example,free,today,\n"))
 
-    def put(plan: str, until: datetime | None = None, email: str = "A@x.example") -> datetime | None:
-        return change_plan(engine, email, plan, publication=PUBLICATION, now=NOW, until=until)
+    def put(
+        plan: str, until: datetime | None = None, email: str = "A@x.example", **options: bool
+    ) -> datetime | None:
+        return change_plan(engine, email, plan, publication=PUBLICATION, now=NOW, until=until, **options)
 
     assert put("trial") == NOW + timedelta(days=30)
     assert put("annual", NOW + timedelta(days=366)) == NOW + timedelta(days=366)
     assert audience(engine, "paying") == {"a"}
-    assert put("monthly") is None
+    assert put("monthly") == put("annual") == put("annual") == NOW + timedelta(days=366)
+    assert put("annual", is_endless=True) is None
     assert put("free") is None
+    assert put("monthly") is None
     assert ends(engine) == {"a": None}
     with pytest.raises(NotFound, match="there are free, trial"):
         put("golden")

@@ -19,13 +19,14 @@ from newsletter.store.session import reading, writing
 from newsletter.store.tables import Subscriber, Subscription, Suppression
 from newsletter.web.app import create_app
 from tests.builders import ask, the_catalogue
+from tests.visiting import Moment, Visitor
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 READER = "ab" * 12
 
 
 @pytest.fixture
-def pages(engine: Engine, keys: Keys) -> Starlette:
+def pages(engine: Engine, keys: Keys, clock: Moment) -> Starlette:
     """The pages, with one reader of two newsletters."""
     with writing(engine) as session:
         session.add(
@@ -35,7 +36,13 @@ def pages(engine: Engine, keys: Keys) -> Starlette:
         session.flush()
         for slug in ("today", "planet"):
             session.add(Subscription(subscriber_id=1, newsletter=slug, since=NOW))
-    return create_app(engine, the_catalogue(), keys, Settings(), clock=lambda: NOW)
+    return create_app(engine, the_catalogue(), keys, Settings(), clock=clock)
+
+
+@pytest.fixture
+def clock() -> Moment:
+    """When it is."""
+    return Moment(NOW)
 
 
 def states(engine: Engine) -> dict[str, str]:
@@ -98,13 +105,16 @@ def test_leaving_all_is_one_press(engine: Engine, keys: Keys, pages: Starlette) 
     assert "all" in suppressed(engine)
 
 
-def test_a_reader_can_come_back_by_the_preferences_page(engine: Engine, keys: Keys, pages: Starlette) -> None:
+def test_a_reader_can_come_back_by_the_preferences_page(
+    engine: Engine, keys: Keys, pages: Starlette, clock: Moment
+) -> None:
     """Leave, then take it back, from the mail's preferences link; the address is never shown in full."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
+    reader = Visitor(pages, clock)
 
-    ask(pages, "POST", path, data={"do": "save", "shown": ["today", "planet"], "newsletters": ["planet"]})
+    reader.fill(path, button=0, do="save", shown=["today", "planet"], newsletters=["planet"])
     left = states(engine)
-    ask(pages, "POST", path, data={"do": "save", "shown": ["today"], "newsletters": ["today"]})
+    reader.fill(path, button=0, do="save", shown=["today"], newsletters=["today"])
     page = ask(pages, "GET", path).text
 
     assert (left["today"], states(engine)["today"]) == ("left", "active")
@@ -112,25 +122,31 @@ def test_a_reader_can_come_back_by_the_preferences_page(engine: Engine, keys: Ke
     assert "ann@mail.example" not in page and "a…@m….example" in page
 
 
-def test_coming_back_to_one_does_not_bring_back_all(engine: Engine, keys: Keys, pages: Starlette) -> None:
+def test_coming_back_to_one_does_not_bring_back_all(
+    engine: Engine, keys: Keys, pages: Starlette, clock: Moment
+) -> None:
     """After leaving all, joining one again leaves the others suppressed."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
+    reader = Visitor(pages, clock)
 
-    ask(pages, "POST", path, data={"do": "leave-all"})
-    ask(pages, "POST", path, data={"do": "save", "shown": ["planet"], "newsletters": ["planet"]})
+    reader.fill(path, button=0, do="leave-all")
+    reader.fill(path, button=0, do="save", shown=["planet"], newsletters=["planet"])
 
     assert states(engine) == {"today": "left", "planet": "active"}
     assert suppressed(engine) == {"today"}
 
 
-def test_a_complaint_is_not_undone_by_a_button(engine: Engine, keys: Keys, pages: Starlette) -> None:
+def test_a_complaint_is_not_undone_by_a_button(
+    engine: Engine, keys: Keys, pages: Starlette, clock: Moment
+) -> None:
     """Who complained stays unmailed whatever is pressed."""
     path = f"/preferences/{Signer(keys).preferences(READER)}"
-    ask(pages, "POST", path, data={"do": "save", "shown": ["today"]})
+    reader = Visitor(pages, clock)
+    reader.fill(path, button=0, do="save", shown=["today"], newsletters=[])
     with writing(engine) as session:
         session.add(Suppression(address_hash="h1", scope="all", reason="complained", suppressed_at=NOW))
 
-    answer = ask(pages, "POST", path, data={"do": "save", "shown": ["today"], "newsletters": ["today"]})
+    answer = reader.fill(path, button=0, do="save", shown=["today"], newsletters=["today"])
 
     assert "cannot be sent to this address" in answer.text
 

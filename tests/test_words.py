@@ -19,6 +19,7 @@ from tests.messages import extracted, path_of, stored, written
 OTHERS = [language for language in LANGUAGES if language != "en"]
 VALUE = re.compile(r"%\(\w+\)s")
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+KEYS = Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -116,12 +117,41 @@ def test_when_it_comes_is_said_in_words(language: str, today: str, economy: str,
     assert words(language).date(date(2026, 11, 20)) == a_day
 
 
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_is_said_of_newsletters_and_plans_is_in_the_language(language: str) -> None:
+    """The samples' nine, their plans and their tagline: on pages and in letters, marked as what they are."""
+    catalogue = the_catalogue()
+    own = {one.slug: one for one in listing(catalogue, words("en"))}
+
+    for one in listing(catalogue, words(language)):
+        assert (one.language, one.direction) == (language, words(language).direction)
+        assert one.description and one.tagline and one.name == own[one.slug].name
+        assert one.description != own[one.slug].description and one.tagline != own[one.slug].tagline
+    assert all(plan.name_in(language) != plan.name for plan in catalogue.publication.plans)
+    assert catalogue.publication.taglines[language] != catalogue.publication.tagline
+    made = Notices(None, catalogue, KEYS, Settings(), clock=lambda: NOW).render(  # type: ignore[arg-type]
+        Kind.WELCOME, words(language), reader="ab" * 12, values={"newsletters": ("today",)}, at=NOW
+    )
+    said = catalogue["today"].about[language].description
+    assert said in made.html and said in " ".join(made.text.split())
+    assert f'<bdi lang="{language}">{said}' in made.html
+
+
+def test_what_was_not_translated_is_said_in_its_own_language() -> None:
+    """A newsletter without words in a language keeps its own, and a plan its name."""
+    catalogue = the_catalogue()
+    today = catalogue["today"].model_copy(update={"about": {}})
+
+    assert today.about_in("de") == (today.about_in("en")[0], "en-GB")
+    assert today.about_in("de")[0].description == today.description
+    assert catalogue.publication.plans[0].model_copy(update={"names": {}}).name_in("de") == "Free"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_notice_renders_in_every_language(kind: Kind, language: str) -> None:
     """HTML and text hold the link, the direction and nothing unfilled."""
-    keys = Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
-    notices = Notices(None, the_catalogue(), keys, Settings(), clock=lambda: NOW)  # type: ignore[arg-type]
+    notices = Notices(None, the_catalogue(), KEYS, Settings(), clock=lambda: NOW)  # type: ignore[arg-type]
     values = {"link": "/login/abc", "newsletters": ("today",), "new": "n…@m….example"}
 
     made = notices.render(kind, words(language), reader="ab" * 12, values=values, at=NOW)

@@ -61,10 +61,11 @@ class Visitor:
         page = self.ask("GET", path)
         self.clock.go_on(seconds=wait)
         form = html.fromstring(page.text).forms[button]
-        return self.ask("POST", form.action or path, data={**_values(form), **fields})
+        return self.ask("POST", form.action or path, data={**values_of(form), **fields})
 
 
-def _values(form: Any) -> dict[str, Any]:
+def values_of(form: Any) -> dict[str, Any]:
+    """The fields of a form as they would be posted."""
     values: dict[str, Any] = {}
     for name, value in form.form_values():
         values.setdefault(name, []).append(value)

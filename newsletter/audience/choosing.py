@@ -8,18 +8,13 @@ from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, update
+from sqlalchemy import Engine, bindparam, update
 from sqlalchemy import select as columns
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
-from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.doors import Purpose, close_doors, make_link, use_link
 from newsletter.audience.leaving import Reader, join, leave_as
-from newsletter.audience.subscribers import HARD_REASONS
-from newsletter.settings import Keys
 from newsletter.store.session import writing
-from newsletter.store.tables import OneTimeLink, Subscriber, Subscription, Suppression
+from newsletter.store.tables import Subscriber, Subscription
 
 LONGEST_PAUSE_DAYS = 365
 
@@ -47,10 +42,17 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a press on the preferences did: slugs."""
+    """
+    What a press on the preferences did: slugs.
+
+    *first*: those of *joined* they never had before. *waiting*: ticked, but not confirmed yet; only the
+    press on a confirming mail makes them come.
+    """
 
     joined: tuple[str, ...]
+    first: tuple[str, ...]
     left: tuple[str, ...]
+    waiting: tuple[str, ...]
     refused: tuple[str, ...]
 
 
@@ -105,18 +107,23 @@ def choose(
     What was not on the page stays as it is. *refused*: what speaks against it is no choice of theirs.
     """
     ticked = set(wanted)
-    gets = set(choices.reader.gets)
+    states = choices.reader.states
     left: list[str] = []
     joined: list[str] = []
+    waiting: list[str] = []
     refused: list[str] = []
     for slug in dict.fromkeys(shown):
-        if slug in ticked and choices.reader.states.get(slug) != "active":
+        state = states.get(slug)
+        if slug in ticked and state == "pending":
+            waiting.append(slug)
+        elif slug in ticked and state != "active":
             with writing(engine) as session:
                 done = join(session, choices.reader.subscriber_id, slug, now=now, source=source, words=words)
             (joined if done else refused).append(slug)
-        elif slug in gets and slug not in ticked:
+        elif state == "active" and slug not in ticked:
             left.extend(leave_as(engine, choices.reader, slug, now=now, how="the preferences page"))
-    return Changed(tuple(joined), tuple(left), tuple(refused))
+    first = tuple(slug for slug in joined if slug not in states)
+    return Changed(tuple(joined), first, tuple(left), tuple(waiting), tuple(refused))
 
 
 def describe(engine: Engine, subscriber_id: int, values: Mapping[str, str], *, now: datetime) -> None:
@@ -133,97 +140,18 @@ def describe(engine: Engine, subscriber_id: int, values: Mapping[str, str], *, n
         )
 
 
-def pause(engine: Engine, subscriber_id: int, *, days: int, now: datetime) -> datetime:
+def pause(session: Session, subscriber_id: int, *, days: int, now: datetime) -> datetime:
     """Send a reader nothing for *days* (1 to a year); return when it goes on."""
     until = now + timedelta(days=min(max(days, 1), LONGEST_PAUSE_DAYS))
-    _set_pause(engine, subscriber_id, until)
+    _set_pause(session, subscriber_id, until)
     return until
 
 
 def go_on(engine: Engine, subscriber_id: int) -> None:
     """End a pause."""
-    _set_pause(engine, subscriber_id, None)
-
-
-def _set_pause(engine: Engine, subscriber_id: int, until: datetime | None) -> None:
     with writing(engine) as session:
-        session.execute(
-            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until)
-        )
+        _set_pause(session, subscriber_id, None)
 
 
-def ask_for_address(engine: Engine, subscriber_id: int, email: str, *, now: datetime) -> str | None:
-    """
-    Keep a new address until it is confirmed; return the secret of the link for it.
-
-    None: it is somebody's already, or their own; nobody is told which.
-
-    Raises:
-        ValueError: not an address.
-    """
-    address, key = normalise(email)
-    with writing(engine) as session:
-        taken = session.exec(select(Subscriber.id).where(Subscriber.email_key == key)).first()
-        row = session.get(Subscriber, subscriber_id)
-        if row is None or taken is not None:
-            return None
-        row.pending_email = address
-        session.add(row)
-        _drop_links(session, subscriber_id)
-        return make_link(session, Purpose.ADDRESS, subscriber_id, now=now, detail={})
-
-
-def drop_address(engine: Engine, subscriber_id: int) -> None:
-    """Forget an address that was asked for and not confirmed, and its link."""
-    with writing(engine) as session:
-        session.execute(
-            update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(pending_email="")
-        )
-        _drop_links(session, subscriber_id)
-
-
-def _drop_links(session: Session, subscriber_id: int) -> None:
-    session.execute(
-        delete(OneTimeLink).where(
-            col(OneTimeLink.subscriber_id) == subscriber_id, col(OneTimeLink.purpose) == Purpose.ADDRESS
-        )
-    )
-
-
-def confirm_address(engine: Engine, secret: str, *, keys: Keys, now: datetime) -> Choices | None:
-    """
-    Move a reader to the address whose link they pressed; None: it was used, has expired, or cannot be theirs.
-
-    What they had left stays left at the new address; what was left there by somebody else before does not
-    count, for this is their own choice now. Every session ends.
-    """
-    try:
-        with writing(engine) as session:
-            link = use_link(session, secret, Purpose.ADDRESS, now=now)
-            row = session.get(Subscriber, link.subscriber_id) if link else None
-            if row is None or not row.pending_email:
-                return None
-            address, key = normalise(row.pending_email)
-            hashed = address_hash(keys.suppression, key)
-            there = session.exec(select(Suppression).where(Suppression.address_hash == hashed)).all()
-            if any(one.reason in HARD_REASONS for one in there):
-                return None
-            for one in there:
-                session.delete(one)
-            session.flush()
-            for mine in session.exec(select(Suppression).where(Suppression.address_hash == row.address_hash)):
-                if mine.reason == "unsubscribed":
-                    session.add(
-                        Suppression(
-                            address_hash=hashed, scope=mine.scope, reason=mine.reason, source=mine.source,
-                            suppressed_at=mine.suppressed_at,
-                        )
-                    )  # fmt: skip
-            row.email, row.email_key, row.address_hash, row.pending_email = address, key, hashed, ""
-            row.updated_at = now
-            session.add(row)
-            session.flush()
-            close_doors(session, link.subscriber_id if link else 0)
-    except IntegrityError:  # the address became somebody else's meanwhile
-        return None
-    return find_choices(engine, subscriber_id=row.id or 0)
+def _set_pause(session: Session, subscriber_id: int, until: datetime | None) -> None:
+    session.execute(update(Subscriber).where(col(Subscriber.id) == subscriber_id).values(paused_until=until))

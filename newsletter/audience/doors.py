@@ -30,12 +30,14 @@ class Purpose(StrEnum):
     CONFIRM = "confirm"
     LOGIN = "login"
     ADDRESS = "address"
+    UNDO = "undo"  # takes an act of leaving or pausing back; see undoing
 
 
 LIFETIMES: Mapping[Purpose, timedelta] = {
     Purpose.CONFIRM: timedelta(days=7),
     Purpose.LOGIN: timedelta(minutes=30),
     Purpose.ADDRESS: timedelta(hours=24),
+    Purpose.UNDO: timedelta(days=1),
 }
 SESSION_LASTS = timedelta(days=14)
 FRESH_FOR = timedelta(hours=1)
@@ -52,7 +54,7 @@ class Link:
     purpose: Purpose
     subscriber_id: int
     detail: Mapping[str, Any]
-    expires_at: datetime
+    made_at: datetime
     is_open: bool
 
 
@@ -92,7 +94,7 @@ def look_at_link(session: Session, secret: str, purpose: Purpose, *, now: dateti
     if row is None:
         return None
     is_open = row.used_at is None and row.expires_at > now
-    return Link(purpose, row.subscriber_id, row.detail, row.expires_at, is_open)
+    return Link(purpose, row.subscriber_id, row.detail, row.made_at, is_open)
 
 
 def use_link(session: Session, secret: str, purpose: Purpose, *, now: datetime) -> Link | None:
@@ -110,7 +112,7 @@ def use_link(session: Session, secret: str, purpose: Purpose, *, now: datetime) 
     )  # fmt: skip
     if used.rowcount != 1:  # type: ignore[attr-defined]
         return None
-    return Link(purpose, row.subscriber_id, row.detail, row.expires_at, is_open=False)
+    return Link(purpose, row.subscriber_id, row.detail, row.made_at, is_open=False)
 
 
 def _row(session: Session, secret: str, purpose: Purpose) -> OneTimeLink | None:

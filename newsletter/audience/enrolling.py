@@ -63,11 +63,15 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """Who was enrolled; *secret*, if they are asked, stands in the link of the confirming mail."""
+    """
+    Who was enrolled. *secret*, if they are asked, stands in the link of the confirming mail; *first*, if
+    they are not, are the newsletters they never had before.
+    """
 
     subscriber_id: int
     reader: str
     secret: str = ""
+    first: tuple[str, ...] = ()
 
 
 class Known(ValueError):
@@ -112,12 +116,13 @@ def enrol(
             session.add(row)
             session.flush()
             secret = ""
+            first: tuple[str, ...] = ()
             if given.consent:
-                _subscribe(session, row.id or 0, given.newsletters, given.consent, now)
+                first = _subscribe(session, row.id or 0, given.newsletters, given.consent, now)
             else:
                 wish = Wish(given.newsletters, given.source, "", given.name, given.language, given.timezone)
                 secret = keep_wish(session, address, key, wish, keys=keys, now=now).secret
-            return Enrolled(row.id or 0, row.reader, secret)
+            return Enrolled(row.id or 0, row.reader, secret, first)
     except IntegrityError:  # the same address twice at once, and the other was first
         with reading(engine) as session:
             known = session.exec(select(Subscriber.reader).where(Subscriber.email_key == key)).first()
@@ -153,11 +158,11 @@ def subscribe(
     source: str,
     keys: Keys,
     now: datetime,
-) -> str:
+) -> Enrolled:
     """
-    Give a subscriber more newsletters; without *consent* they are asked: return the secret for the mail, or ''.
+    Give a subscriber more newsletters; without *consent* they are asked.
 
-    '' also when they get all of it already. What they have already is left as it is.
+    The secret is empty when they get all of it already. What they have already is left as it is.
 
     Raises:
         NotFound: no such subscriber.
@@ -176,25 +181,31 @@ def subscribe(
             raise Suppressed(against)
         if consent is None:
             wish = Wish(tuple(slugs), source, "", row.name, row.language, row.timezone)
-            return keep_wish(session, row.email, row.email_key, wish, keys=keys, now=now).secret
+            asked = keep_wish(session, row.email, row.email_key, wish, keys=keys, now=now)
+            return Enrolled(row.id or 0, row.reader, asked.secret)
         row.status, row.updated_at = "active", now
         session.add(row)
-        _subscribe(session, row.id or 0, slugs, consent, now)
-        return ""
+        first = _subscribe(session, row.id or 0, slugs, consent, now)
+        return Enrolled(row.id or 0, row.reader, first=first)
 
 
 def _subscribe(
     session: Session, subscriber_id: int, slugs: Iterable[str], consent: Consent, now: datetime
-) -> None:
+) -> tuple[str, ...]:
+    """Make *slugs* active; return those that were never confirmed before."""
+    first: list[str] = []
     for slug in slugs:
         one = session.get(Subscription, (subscriber_id, slug))
         if one is not None and one.state == "active":
             continue
+        if one is None or one.state == "pending":
+            first.append(slug)
         one = one or Subscription(subscriber_id=subscriber_id, newsletter=slug)
         one.state, one.since, one.left_at, one.left_reason = "active", now, None, ""
         one.consent_source, one.consent_words, one.consented_at = consent.page, consent.words, consent.at
         one.confirmed_at = now
         session.add(one)
+    return tuple(first)
 
 
 def amend(

@@ -19,9 +19,9 @@ from sqlmodel import Session, col
 
 from newsletter.audience.dossier import dossiers
 from newsletter.audience.files import csv_writer
-from newsletter.audience.segments import audience_query
+from newsletter.audience.segments import audience_query, variant_index, variants
 from newsletter.audience.shapes import escaped, listed
-from newsletter.catalogue import Newsletter, PlanClass, Publication
+from newsletter.catalogue import CLASSES, Newsletter, Publication, class_of
 from newsletter.store.bulk import among, in_pages
 from newsletter.store.tables import Subscriber, SubscriberTag, Subscription, Suppression
 
@@ -37,21 +37,32 @@ _UNMAILED = ("unsubscribed", "bounced", "complained")
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """Who a newsletter would go to at *now*: of one class, or of all it goes to."""
+    """
+    Who a newsletter would go to at *now*: all, or those of one *variant*.
+
+    A class (``free``, ``paying``) is all of it, whoever is reminded of what; ``paying+<reminder>`` only
+    those who get that reminder.
+    """
 
     newsletter: Newsletter
     publication: Publication
     now: datetime
-    plan_class: PlanClass | None = None
+    variant: str = ""
 
     def queries(self) -> list[Select[Any]]:
         """What selects their ids, one class after the other."""
-        wanted = self.newsletter.audience.classes
         return [
-            audience_query(self.newsletter, self.publication, plan_class=one, now=self.now)
-            for one in wanted
-            if self.plan_class in (None, one)
+            self._reminded(audience_query(self.newsletter, self.publication, plan_class=one, now=self.now))
+            for one in self.newsletter.audience.classes
+            if not self.variant or class_of(self.variant) == one
         ]
+
+    def _reminded(self, query: Select[Any]) -> Select[Any]:
+        if self.variant in ("", *CLASSES):
+            return query
+        reminders = self.publication.reminders_of(self.newsletter)
+        index = variant_index(self.publication, reminders, self.now)
+        return query.where(index == variants(reminders).index(self.variant))
 
 
 def export_subscribers(

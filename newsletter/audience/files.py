@@ -22,26 +22,31 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20
 _BOM = codecs.BOM_UTF8
-REJECTED_COLUMNS = ("line", "reason")
-"""What a file of rejected rows has besides their own columns; such a file can be mended and imported again."""
+REJECTED_COLUMNS = ("line", "reason", "row")
+"""
+What a file of rejected rows has besides their own columns; such a file can be mended and imported again.
+
+*row* is the text of what is no row of this table, as it stood; its own columns are then empty.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one pass over a file told: *digest* of its bytes, *lines* (about as many as rows), any NUL."""
+    """What one pass over a file told: *digest* of its bytes, *lines* (about as many as rows), any NUL or byte that is not UTF-8."""
 
     digest: str
     lines: int
-    has_nul: bool
+    is_damaged: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a CSV as it stands, and where; *fault* when it is none."""
+    """One row of a CSV, and where; *fault* when it is none: then *text* is what stood there."""
 
     line: int
     cells: list[str]
     fault: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Table:
 
 def scan(path: Path) -> Scan:
     """
-    Read *path* once: it must be UTF-8 throughout, in lines; nothing is guessed.
+    Read *path* once: it must be in lines. Nothing is guessed: what is not UTF-8 costs its rows.
 
     Raises:
         ImportFileError: it is not, or it cannot be opened.
@@ -66,49 +71,47 @@ def scan(path: Path) -> Scan:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-        lines, has_nul = 0, False
+        lines, is_damaged = 0, False
         for name, stream in _streams(path):
             with stream:
-                more, nul = _check_text(stream, str(path) if name == path.name else f"{path}: {name}")
-            lines, has_nul = lines + more, has_nul or nul
-    return Scan(digest.hexdigest(), lines, has_nul)
+                more, damage = _check_text(stream, str(path) if name == path.name else f"{path}: {name}")
+            lines, is_damaged = lines + more, is_damaged or damage
+    return Scan(digest.hexdigest(), lines, is_damaged)
 
 
 def _check_text(stream: IO[bytes], name: str) -> tuple[int, bool]:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    lines, has_nul = 0, False
+    lines, is_damaged = 0, False
     while True:
         block = stream.read(_BLOCK)
-        try:
-            decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            line = lines + error.object[: error.start].count(b"\n") + 1
-            raise ImportFileError(
-                f"{name} is not UTF-8 (line {line}). Save it as UTF-8 and import it again."
-            ) from error
+        if not is_damaged:
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError:
+                is_damaged = True
         if not block:
-            return lines, has_nul
+            return lines, is_damaged
         if len(block) == _BLOCK and b"\n" not in block and b"\r" not in block:
             raise ImportFileError(
                 f"{name}: line {lines + 1} is longer than a megabyte; this is no list of subscribers."
             )
         lines += block.count(b"\n")
-        has_nul = has_nul or b"\0" in block
+        is_damaged = is_damaged or b"\0" in block
 
 
-def tables(path: Path, *, has_nul: bool = False) -> Iterator[Table]:
+def tables(path: Path, *, is_damaged: bool = False) -> Iterator[Table]:
     """
     Yield the CSV, or each CSV of the ZIP that a service exports; read each before the next.
 
-    *has_nul* as ``scan`` found it: then rows that hold one are faults.
+    *is_damaged* as ``scan`` found it: then rows that hold such bytes are faults.
 
     Raises:
         ImportFileError: it cannot be opened, or a header is none we know.
     """
     with _sentences(path):
         for name, stream in _streams(path):
-            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-                yield read_table(name, text, has_nul=has_nul)
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+                yield read_table(name, text, is_damaged=is_damaged)
 
 
 def _streams(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -137,23 +140,23 @@ def _sentences(path: Path) -> Iterator[None]:
         raise ImportFileError(f"{path} cannot be opened: {error.strerror}.") from error
 
 
-def read_table(name: str, lines: Iterable[str], *, has_nul: bool = False) -> Table:
+def read_table(name: str, lines: Iterable[str], *, is_damaged: bool = False) -> Table:
     """
     Tell the shape of a CSV by its header.
 
     Raises:
         ImportFileError: the header is none we know.
     """
-    reader = csv.reader(lines, strict=True)
+    source = _Source(lines)
+    reader = csv.reader(source, strict=True)
     try:
         header = tuple(column.strip() for column in next(reader, []))
     except csv.Error as error:
         raise ImportFileError(f"{name}, line 1: {error}.") from error
-    if tuple(column.lower() for column in header[-2:]) == REJECTED_COLUMNS:
-        header = header[:-2]
-        extra = 2
-    else:
-        extra = 0
+    lowered = tuple(column.lower() for column in header)
+    # Files of before had no column "row".
+    extra = next((n for n in (3, 2) if lowered[-n:] == REJECTED_COLUMNS[:n]), 0)
+    header = header[: len(header) - extra]
     columns = {column.lower() for column in header}
     shape = next((one.name for one in SHAPES if one.needs <= columns), "")
     if not shape:
@@ -161,7 +164,42 @@ def read_table(name: str, lines: Iterable[str], *, has_nul: bool = False) -> Tab
             f"{name}: the header is none we know. It has: {columns_told(header)}. Ours is email,name,plan,newsletters,"
             "language,country,timezone,status; exports of Mailchimp, Substack, Ghost and listmonk are known too."
         )
-    return Table(name, shape, header, _records(reader, len(header), extra, has_nul))
+    return Table(name, shape, header, _records(source, reader, len(header), extra, is_damaged))
+
+
+class _Source:
+    """
+    The lines of a file, and which of them the row at hand took.
+
+    A quote that is never closed would swallow the rows below it: what a broken row took beyond its first
+    line is read again.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._again: list[str] = []
+        self._taken: list[str] = []
+        self.line = 1
+
+    def __iter__(self) -> _Source:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._lines)
+        self._taken.append(line)
+        return line
+
+    def begin(self) -> int:
+        """Begin a row; return the number of its first line."""
+        self.line += len(self._taken)
+        self._taken.clear()
+        return self.line
+
+    def broken(self) -> str:
+        """The row at hand is none: its first line, without the end."""
+        self._again += reversed(self._taken[1:])
+        del self._taken[1:]
+        return self._taken[0].rstrip("\r\n") if self._taken else ""
 
 
 class _Lines:
@@ -179,28 +217,46 @@ def csv_writer(out: TextIO) -> Writer:
     return csv.writer(_Lines(out), lineterminator="\r\n")
 
 
-def _records(reader: Iterator[list[str]], width: int, extra: int, has_nul: bool) -> Iterator[Record]:
+def _records(
+    source: _Source, reader: Iterator[list[str]], width: int, extra: int, is_damaged: bool
+) -> Iterator[Record]:
     """Rows that are not empty; *extra* columns of ours are left out."""
-    counter: csv.reader = reader  # type: ignore[valid-type]  # for line_num
     while True:
-        line = counter.line_num + 1  # type: ignore[attr-defined]
+        line = source.begin()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Record(line, [], f"not readable CSV: {error}")
+            yield Record(line, [], f"not readable CSV: {error}", source.broken())
             continue
         if not any(cells) or not any(cell.strip() for cell in cells):
             continue
-        fault = ""
         if extra and len(cells) == width + extra:
+            text = unescaped(cells[-1]) if extra == len(REJECTED_COLUMNS) else ""
             del cells[width:]
+            if text and not any(cells):
+                yield Record(line, [], "not mended yet: its text stands in the column row", text)
+                continue
+        fault = ""
         if len(cells) != width:
             fault = f"{len(cells)} columns where the header has {width}"
-        elif has_nul and any("\0" in cell for cell in cells):
-            fault = "a cell holds a NUL character"
-        yield Record(line, cells, fault)
+        elif is_damaged:
+            fault = _damage(cells)
+        if fault:
+            yield Record(line, [], fault, source.broken())
+        else:
+            yield Record(line, cells)
+
+
+def _damage(cells: Iterable[str]) -> str:
+    """What no cell may hold; bytes that are not UTF-8 were read as lone surrogates (PEP 383)."""
+    for cell in cells:
+        if "\0" in cell:
+            return "a cell holds a NUL character"
+        if any("\udc80" <= char <= "\udcff" for char in cell):
+            return "a cell is not UTF-8; save the file as UTF-8, or mend the row"
+    return ""
 
 
 def rows(

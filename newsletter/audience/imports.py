@@ -182,7 +182,7 @@ class _Import:
             tell(f"Going on at row {went_on_at + 1}, where this import stopped (--restart begins anew).")
         shapes, files = [], []
         skip = went_on_at
-        for number, table in enumerate(tables(self.path, has_nul=scanned.has_nul)):
+        for number, table in enumerate(tables(self.path, is_damaged=scanned.is_damaged)):
             shapes.append(table.shape)
             if table.shape != "plain" and not self.options.newsletters:
                 raise ImportFileError(

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, update
+from sqlalchemy import Connection, Engine, bindparam, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
@@ -24,7 +24,7 @@ from newsletter.store.session import writing
 from newsletter.store.tables import EditionRow, Instant, Subscriber, Subscription, Suppression
 
 UNDO_FOR = timedelta(days=1)
-"""How long the page behind an unsubscribe link can take its own act back; later the preferences can."""
+"""How long a page can take its own act back and ask why; later the preferences can. See ``undoing``."""
 
 JUST_SENT = timedelta(minutes=10)
 """So long after an edition went out mailboxes' scanners open its links and press its buttons."""
@@ -52,6 +52,7 @@ class Reader:
     address_hash: str
     language: str
     states: Mapping[str, str]
+    timezone: str = ""
 
     def slug_of(self, scope: bytes) -> str:
         """The newsletter a token's scope stands for, of those they ever had; '' when it is none of them."""
@@ -59,8 +60,18 @@ class Reader:
 
     @property
     def gets(self) -> tuple[str, ...]:
-        """What they have not left."""
+        """What they have not left, also what waits for their confirmation."""
         return tuple(slug for slug, state in self.states.items() if state != "left")
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """What is sent to them."""
+        return tuple(slug for slug, state in self.states.items() if state == "active")
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """What waits for the press on the confirming mail."""
+        return tuple(slug for slug, state in self.states.items() if state == "pending")
 
 
 def find_reader(engine: Engine, reader: str) -> Reader | None:
@@ -69,16 +80,16 @@ def find_reader(engine: Engine, reader: str) -> Reader | None:
         rows = connection.execute(_reader_query(), {"reader": reader}).all()
     if not rows:
         return None
-    subscriber_id, address_hash, language, *_ = rows[0]
-    states = {row[3]: row[4] for row in rows if row[3] is not None}
-    return Reader(subscriber_id, reader, address_hash, language, states)
+    subscriber_id, address_hash, language, zone, *_ = rows[0]
+    states = {row[4]: row[5] for row in rows if row[4] is not None}
+    return Reader(subscriber_id, reader, address_hash, language, states, zone)
 
 
 @lru_cache(maxsize=1)
 def _reader_query() -> Any:
     return (
         columns(
-            col(Subscriber.id), col(Subscriber.address_hash), col(Subscriber.language),
+            col(Subscriber.id), col(Subscriber.address_hash), col(Subscriber.language), col(Subscriber.timezone),
             col(Subscription.newsletter), col(Subscription.state),
         )
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)
@@ -99,20 +110,32 @@ def leave(engine: Engine, reader: str, slug: str | None, *, now: datetime, how: 
 
 def leave_as(engine: Engine, reader: Reader, slug: str | None, *, now: datetime, how: str) -> tuple[str, ...]:
     """``leave`` for a reader who has been looked up."""
-    wanted = tuple(one for one in reader.gets if slug is None or one == slug)
+    wanted = _ended_by(reader, slug)
     if not wanted and (slug is not None or _is_barred(engine, reader)):
         return ()
-    scopes = ("all",) if slug is None else wanted
     with writing(engine) as session:
-        connection = session.connection()
-        if wanted:
-            given = [
-                {"subscriber": reader.subscriber_id, "slug": one, "at": now, "how": how} for one in wanted
-            ]
-            connection.execute(_leave_update(), given)
+        return leave_within(session, reader, slug, now=now, how=how)
+
+
+def leave_within(
+    session: Session, reader: Reader, slug: str | None, *, now: datetime, how: str
+) -> tuple[str, ...]:
+    """``leave_as`` in the caller's transaction."""
+    wanted = _ended_by(reader, slug)
+    connection = session.connection()
+    if wanted:
+        given = [{"subscriber": reader.subscriber_id, "slug": one, "at": now, "how": how} for one in wanted]
+        connection.execute(_leave_update(), given)
+    scopes = ("all",) if slug is None else wanted
+    if scopes:
         barred = [{"hash": reader.address_hash, "scope": scope, "how": how, "at": now} for scope in scopes]
         connection.execute(_bar(connection.dialect.name), barred)
     return wanted
+
+
+def _ended_by(reader: Reader, slug: str | None) -> tuple[str, ...]:
+    """What leaving *slug*, or all (None), ends; what waits for a confirmation is ended, too."""
+    return tuple(one for one in reader.gets if slug is None or one == slug)
 
 
 @lru_cache(maxsize=1)
@@ -150,42 +173,6 @@ def _is_barred(engine: Engine, reader: Reader) -> bool:
     return found is not None
 
 
-def undo(engine: Engine, reader: str, act: datetime, *, now: datetime) -> tuple[str, ...]:
-    """
-    Take back what a reader left at the very instant *act*, within ``UNDO_FOR``; return the slugs that came back.
-
-    State, consent and suppression are as they were before it. What a mailbox or an editor said since stays.
-    """
-    found = find_reader(engine, reader)
-    if found is None or not timedelta() <= now - act <= UNDO_FOR:
-        return ()
-    with writing(engine) as session:
-        back = tuple(
-            session.exec(
-                select(Subscription.newsletter).where(
-                    Subscription.subscriber_id == found.subscriber_id, Subscription.state == "left",
-                    Subscription.left_at == act,
-                )
-            ).all()
-        )  # fmt: skip
-        if not back or _hard(session, found.address_hash):
-            return ()
-        session.execute(
-            update(Subscription)
-            .where(
-                col(Subscription.subscriber_id) == found.subscriber_id, col(Subscription.newsletter).in_(back)
-            )
-            .values(state="active", left_at=None, left_reason="")
-        )
-        session.execute(
-            delete(Suppression).where(
-                col(Suppression.address_hash) == found.address_hash, col(Suppression.suppressed_at) == act,
-                col(Suppression.reason) == "unsubscribed",
-            )
-        )  # fmt: skip
-    return tuple(sorted(back))
-
-
 def say_why(engine: Engine, reader: str, act: datetime, reason: Reason, words: str, *, now: datetime) -> bool:
     """Keep why a reader left at *act*; whether there was such an act. Said twice, the last one counts."""
     found = find_reader(engine, reader)
@@ -210,14 +197,19 @@ def join(session: Session, subscriber_id: int, slug: str, *, now: datetime, sour
     Subscribe a reader we know, by their own act on a page that showed *words*; whether they get it now.
 
     What they had left comes back, and so does mail to it. A complaint, a bounce, an editor's word or an
-    erasure is not undone by this; who has not confirmed their address gets nothing.
+    erasure is not undone by this; who has not confirmed their address gets nothing, and what waits for
+    the press on the confirming mail goes on waiting.
     """
     row = session.get(Subscriber, subscriber_id)
-    if row is None or row.status not in ("active", "unsubscribed") or _hard(session, row.address_hash):
+    if (
+        row is None
+        or row.status not in ("active", "unsubscribed")
+        or is_barred_for_good(session, row.address_hash)
+    ):
         return False
     one = session.get(Subscription, (subscriber_id, slug))
-    if one is not None and one.state == "active":
-        return True
+    if one is not None and one.state != "left":
+        return one.state == "active"
     one = one or Subscription(subscriber_id=subscriber_id, newsletter=slug, since=now)
     one.state, one.since, one.left_at, one.left_reason = "active", now, None, ""
     one.consent_source, one.consent_words, one.consented_at, one.confirmed_at = source, words, now, now
@@ -249,7 +241,7 @@ def _lift(session: Session, row: Subscriber, slug: str) -> None:
         session.delete(mine)
 
 
-def _hard(session: Session, address_hash: str) -> bool:
+def is_barred_for_good(session: Session, address_hash: str) -> bool:
     """Whether something speaks against mail to the address that no press of a button undoes."""
     reasons = session.exec(select(Suppression.reason).where(Suppression.address_hash == address_hash)).all()
     return not NEVER_LIFTED.isdisjoint(reasons)

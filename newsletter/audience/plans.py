@@ -91,9 +91,12 @@ def change_plan(
     publication: Publication,
     now: datetime,
     until: datetime | None = None,
+    is_endless: bool = False,
 ) -> datetime | None:
     """
-    ``set_plan`` for an address; return the end.
+    Put an address on *plan* until *until*; return the end.
+
+    Without one what was paid for stays, as with an import (``carried_end``), unless it *is_endless*.
 
     Raises:
         NotFound: the address or the plan is not known.
@@ -107,5 +110,7 @@ def change_plan(
         row = session.exec(select(Subscriber).where(Subscriber.email_key == key).with_for_update()).first()
         if row is None:
             raise NotFound("We do not know this address.")
-        set_plan(session, row, plan, publication=publication, now=now, until=until)
+        carried = carried_end(publication, before=(row.plan, row.plan_until), plan=plan, now=now)
+        row.plan, row.plan_until, row.updated_at = plan, None if is_endless else until or carried, now
+        session.add(row)
         return row.plan_until

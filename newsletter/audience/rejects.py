@@ -61,7 +61,7 @@ class RejectedFile:
         try:
             if self._file is None:
                 self._file = self._open()  # which cuts off what does not count
-            with self.path.open(encoding="utf-8", newline="") as file:
+            with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
                 reader = csv.reader(file)
                 width = len(next(reader, [])) - len(REJECTED_COLUMNS)
                 return [
@@ -84,10 +84,9 @@ class RejectedFile:
             writer.writerow([*map(escaped, self._header), *REJECTED_COLUMNS])
         width = len(self._header)
         for record, rejected in rows:
-            cells = [escaped(unescaped(cell.strip())) for cell in record.cells]
-            own = cells[:width] + [""] * (width - len(cells))
-            writer.writerow([*own, str(rejected.line), rejected.reason, *cells[width:]])
-        return text.getvalue().encode("utf-8")
+            own = [escaped(unescaped(cell.strip())) for cell in record.cells] or [""] * width
+            writer.writerow([*own, str(rejected.line), rejected.reason, escaped(record.text)])
+        return text.getvalue().encode("utf-8", "surrogateescape")  # bytes that were none stay as they were
 
     def _open(self) -> io.FileIO:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

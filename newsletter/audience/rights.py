@@ -7,7 +7,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from newsletter.audience.dossier import dossiers
-from newsletter.store.tables import Event, OneTimeLink, ReaderSession, Subscriber
+from newsletter.store.tables import Event, FormerAddress, OneTimeLink, ReaderSession, Subscriber
 from newsletter.times import iso
 
 
@@ -15,7 +15,8 @@ def everything_held(session: Session, subscriber_id: int) -> dict[str, Any]:
     """
     Everything held about a subscriber: the document of ``subscribers show``, and what happened.
 
-    *events* as the provider told them, *sessions* and *links* without their secrets. Empty when they are gone.
+    *events* as the provider told them, *sessions* and *links* without their secrets; of addresses they had
+    before only until when, for the rest is a hash. Empty when they are gone.
     """
     found = dossiers(session, [subscriber_id])
     row = session.get(Subscriber, subscriber_id)
@@ -34,9 +35,13 @@ def everything_held(session: Session, subscriber_id: int) -> dict[str, Any]:
         .where(OneTimeLink.subscriber_id == subscriber_id)
         .order_by(col(OneTimeLink.made_at))
     ).all()
+    former = session.exec(
+        select(FormerAddress.until).where(FormerAddress.subscriber_id == subscriber_id)
+    ).all()
     return {
         **found[0],
         "pending_email": row.pending_email,
+        "other_addresses_until": [iso(at) for at in sorted(former)],
         "engaged_at": iso(row.engaged_at),
         "events": [{"kind": one.kind, "at": iso(one.occurred_at), "edition": one.edition} for one in events],
         "sessions": [{"since": iso(one.made_at), "until": iso(one.expires_at)} for one in sessions],

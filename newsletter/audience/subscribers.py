@@ -7,7 +7,7 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, exists, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -20,6 +20,7 @@ from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import (
     Event,
+    FormerAddress,
     IdempotentRequest,
     Installation,
     OneTimeLink,
@@ -158,30 +159,44 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
     """
     Erase an address: its rows go, its keyed hash stays suppressed so that no import revives it.
 
-    A complaint, a bounce or an editor's word stays the reason: erasure softens none of them.
+    Addresses they had before are covered, unless somebody else has them now. A complaint, a bounce or an
+    editor's word stays the reason: erasure softens none of them.
 
     Raises:
         NotFound: the address is not known.
     """
     with writing(engine) as session:
         row = _require(session, email)
-        hashed = address_hash(keys.suppression, row.email_key)
-        session.execute(delete(SubscriberTag).where(col(SubscriberTag.subscriber_id) == row.id))
-        session.execute(delete(OneTimeLink).where(col(OneTimeLink.subscriber_id) == row.id))
-        session.execute(delete(ReaderSession).where(col(ReaderSession.subscriber_id) == row.id))
+        hashes = _hashes_of(session, row, keys)
+        for table in (FormerAddress, SubscriberTag, OneTimeLink, ReaderSession, Subscription):
+            session.execute(delete(table).where(col(table.subscriber_id) == row.id))
         session.execute(
             update(IdempotentRequest).where(col(IdempotentRequest.reader) == row.reader).values(reader="")
         )
-        session.execute(delete(Subscription).where(col(Subscription.subscriber_id) == row.id))
         session.execute(
             update(Event).where(col(Event.reader) == row.reader).values(reader="", address_hash="", raw={})
         )
-        its = col(Suppression.address_hash) == hashed
-        session.execute(delete(Suppression).where(its, col(Suppression.reason).not_in(HARD_REASONS)))
-        if session.get(Suppression, (hashed, "all")) is None:
-            session.add(
-                Suppression(
-                    address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now
-                )
-            )  # fmt: skip
+        session.execute(
+            delete(Suppression).where(
+                col(Suppression.address_hash).in_(hashes), col(Suppression.reason).not_in(HARD_REASONS)
+            )
+        )
+        for hashed in hashes:
+            if session.get(Suppression, (hashed, "all")) is None:
+                session.add(
+                    Suppression(
+                        address_hash=hashed, scope="all", reason="erased", source="forget", suppressed_at=now
+                    )
+                )  # fmt: skip
         session.execute(delete(Subscriber).where(col(Subscriber.id) == row.id))
+
+
+def _hashes_of(session: Session, row: Subscriber, keys: Keys) -> list[str]:
+    """The address's own hash, and those of addresses they had before that are nobody else's now."""
+    former = session.exec(
+        select(FormerAddress.address_hash).where(
+            FormerAddress.subscriber_id == row.id,
+            ~exists().where(col(Subscriber.address_hash) == col(FormerAddress.address_hash)),
+        )
+    ).all()
+    return [address_hash(keys.suppression, row.email_key), *former]

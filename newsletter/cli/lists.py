@@ -129,7 +129,7 @@ def subscribers_import(
 @subscribers_app.command("export")
 def subscribers_export(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write; - for stdout.")] = Path("-"),
-    segment: Annotated[str, typer.Option("--segment", metavar="SLUG[:CLASS]", help="Only who the newsletter would go to now, of one class (free, paying) or of all.")] = "",
+    segment: Annotated[str, typer.Option("--segment", metavar="SLUG[:VARIANT]", help="Only who the newsletter would go to now: of one class (free, paying), of one reminder (paying+trial-ending), or of all.")] = "",
     newsletter: Annotated[str, typer.Option("--newsletter", metavar="SLUG", help="Only its active subscribers.")] = "",
     plan: Annotated[str, typer.Option("--plan", metavar="PLAN", help="Only those on this plan.")] = "",
     status: Annotated[Status | None, typer.Option("--status", help="Only addresses of this status.")] = None,
@@ -159,14 +159,14 @@ def subscribers_export(
 
 def _segment(lists: _Lists, text: str, now: datetime) -> Segmented:
     from newsletter.audience.exports import Segmented
-    from newsletter.catalogue import CLASSES
+    from newsletter.audience.segments import variants
 
-    slug, colon, plan_class = text.partition(":")
-    newsletter = lists.catalogue[slug]
-    if colon and plan_class not in CLASSES:
-        raise typer.BadParameter(f"{plan_class!r} is none of {', '.join(CLASSES)}", param_hint="--segment")
-    chosen = next((one for one in CLASSES if one == plan_class), None)
-    return Segmented(newsletter, lists.catalogue.publication, now, chosen)
+    slug, colon, variant = text.partition(":")
+    newsletter, publication = lists.catalogue[slug], lists.catalogue.publication
+    known = variants(publication.reminders_of(newsletter))
+    if colon and variant not in known:
+        raise typer.BadParameter(f"{variant!r} is none of {', '.join(known)}", param_hint="--segment")
+    return Segmented(newsletter, publication, now, variant)
 
 
 @contextmanager
@@ -219,16 +219,21 @@ def subscribers_add(
 def subscribers_plan(
     address: Address,
     plan: Annotated[str, typer.Argument(metavar="PLAN")],
-    until: Until = "",
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help="When it ends: a date means the end of that day in the publication's zone; or an instant with its zone; or never.")] = "",
     now: Now = None,
-) -> None:
-    """Put one subscriber on a plan. Without --until a trial ends after its days, and any other runs until it is changed."""
+) -> None:  # fmt: skip
+    """
+    Put one subscriber on a plan.
+
+    Without --until the same plan, and a paid one after a paid one, keeps the end that was paid for; a trial
+    that begins ends after its days; any other plan runs until it is changed.
+    """
     from newsletter.audience.plans import change_plan
 
     lists = _open()
     end = change_plan(
         lists.engine, address, plan, publication=lists.catalogue.publication, now=now or system_clock(),
-        until=lists.until(until),
+        until=None if until == "never" else lists.until(until), is_endless=until == "never",
     )  # fmt: skip
     typer.echo(f"On {plan} until {iso(end)}." if end else f"On {plan}, without an end.")
 

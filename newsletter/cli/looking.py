@@ -247,12 +247,15 @@ def serve_preview(
     serve(app, host="127.0.0.1", port=chosen_port, lives=True, grace_seconds=1)
 
 
-def serve_readers(desk: Desk, *, host: str, port: int) -> None:
+def serve_readers(*, host: str, port: int) -> None:
     """Serve the readers' pages."""
+    from newsletter.desk import Desk
+    from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
     from newsletter.web.server import serve
     from newsletter.web.view import view_online
 
+    desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),

@@ -302,7 +302,7 @@ def serve(
     """Serve the readers' pages: leaving, preferences, view online."""
     from newsletter.cli import looking
 
-    looking.serve_readers(_desk(), host=host, port=port)
+    looking.serve_readers(host=host, port=port)
 
 
 @app.command()

@@ -263,6 +263,15 @@ class Subscriber(SQLModel, table=True):
     deliver_at: str = ""
 
 
+class FormerAddress(SQLModel, table=True):
+    """An address a subscriber had before, as its keyed hash, so that erasing them covers it, too."""
+
+    __tablename__ = "former_address"
+    subscriber_id: int = Field(primary_key=True, foreign_key="subscriber.id")
+    address_hash: str = Field(primary_key=True)
+    until: datetime = _instant()
+
+
 class SubscriberTag(SQLModel, table=True):
     """A tag on a subscriber, in a table so that segments are plain SQL."""
 
@@ -402,7 +411,8 @@ class OneTimeLink(SQLModel, table=True):
     """
     A link that works once and not for long: *secret_hash* of what stands in it, never the secret.
 
-    *purpose* is ``confirm`` (joining), ``login`` or ``address`` (``subscriber.pending_email`` is theirs).
+    *purpose* is ``confirm`` (joining), ``login``, ``address`` (``subscriber.pending_email`` is theirs) or
+    ``undo`` (*detail* is what an act changed, before and after).
     """
 
     __tablename__ = "one_time_link"

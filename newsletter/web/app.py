@@ -34,6 +34,7 @@ from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
 from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
+from newsletter.web.presses import Presses
 from newsletter.web.rights import Rights
 from newsletter.web.view import Viewing
 from newsletter.web.webhook import Webhook
@@ -56,7 +57,8 @@ def create_app(
     forms = Forms(keys, settings, clock=clock)
     pages = Pages(catalogue, forms, settings)
     notices = notices or Notices(engine, catalogue, keys, settings, clock=clock)
-    door = Door(engine, catalogue, keys, settings, clock, forms, pages, notices)
+    presses = Presses(engine, keys, forms, clock=clock)
+    door = Door(engine, catalogue, keys, settings, clock, forms, pages, notices, presses)
     webhook = Webhook(engine, keys, public_keys=settings.sendgrid_webhook_public_key, clock=clock)
     health = Health(engine)
     routes: list[BaseRoute] = [
@@ -75,7 +77,7 @@ def create_app(
         Route("/readyz", health.readyz, methods=["GET"]),
     ]
     _refuse_prefix(routes, settings)
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Guards, settings=settings, failed=pages.failed)],
         exception_handlers={
@@ -84,6 +86,8 @@ def create_app(
             SQLAlchemyError: pages.unavailable,
         },
     )
+    app.router.redirect_slashes = False  # see Guards
+    return app
 
 
 def _refuse_prefix(routes: list[BaseRoute], settings: Settings) -> None:

@@ -23,10 +23,11 @@ from newsletter.errors import TokenError
 from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
 from newsletter.times import Clock
-from newsletter.web.forms import Forms
+from newsletter.web.forms import Form, Forms, one_line
 from newsletter.web.listing import Entry, listing
 from newsletter.web.pages import Pages
-from newsletter.words import Words
+from newsletter.web.presses import Presses
+from newsletter.words import Words, known_zones
 
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Door:
     forms: Forms
     pages: Pages
     notices: Notices
+    presses: Presses
     listings: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
 
     async def front(self, request: Request) -> Response:
@@ -74,12 +76,26 @@ class Door:
         knocks = (Knock(narrow, own), Knock(wide, around), *more)
         return await run_in_threadpool(knock, self.engine, knocks, keys=self.keys, now=self.clock())
 
+    def ask_again(
+        self, request: Request, form: Form, *, keep: tuple[str, ...] = (), language: str = ""
+    ) -> Response:
+        """The page that asks for a second press where the first may have been a scanner's; *keep*: its fields."""
+        fields = {name: [one_line(value)[:200] for value in form.all(name)] for name in keep}
+        return self.pages.page(
+            request, "again.html.j2", words=self.pages.words(request, language), fields=fields,
+            stamp=self.presses.stamp(request),
+        )  # fmt: skip
+
     def listing(self, spoken: Words) -> tuple[Entry, ...]:
         """The newsletters in words; made once a language, because CLDR takes its time."""
         made = self.listings.get(spoken.language)
         if made is None:
             made = self.listings[spoken.language] = listing(self.catalogue, spoken)
         return made
+
+    def zone(self, own: str) -> str:
+        """On whose clocks days are shown: the reader's *own*, else the publication's."""
+        return own if own in known_zones() else self.catalogue.publication.timezone
 
     def name(self, slug: str | None) -> str:
         """What readers call a newsletter; of one that is gone its slug; of none the publication."""

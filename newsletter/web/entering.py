@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from newsletter.audience.addresses import normalise
 from newsletter.audience.doors import SESSION_LASTS, Purpose, close_session, enter, find_door, look_at_link
 from newsletter.audience.limits import Knock, Limit
+from newsletter.notices import Kind
 from newsletter.store.session import reading
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import TRAP, Verdict, read_form
@@ -89,8 +90,11 @@ class Entering:
         return answer
 
     def _mail_link(self, email: str, language: str, then: str) -> None:
+        """The mail to who may log in; for anybody else the same work, so that nothing behind it is slower."""
         subscriber_id = find_door(self.door.engine, email)
-        if subscriber_id is not None:
+        if subscriber_id is None:
+            self.door.notices.rehearse(Kind.LOGIN, language=language)
+        else:
             self.door.notices.send_login(subscriber_id, language=language, then=then)
 
     async def enter(self, request: Request) -> Response:

@@ -26,7 +26,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from newsletter.settings import Keys, Settings
+from newsletter.settings import Keys, Settings, is_loopback
 from newsletter.times import Clock
 
 FIELD = "form"
@@ -150,6 +150,7 @@ class Forms:
         self.cookies = Cookies(settings)
         base = urlsplit(settings.base_url)
         self.origin = f"{base.scheme}://{base.netloc}".lower()
+        self.is_at_home = is_loopback(base.hostname or "")
 
     def sign(self, request: Request, purpose: str, *, bound: bool = True) -> tuple[Markup, str]:
         """
@@ -202,12 +203,18 @@ class Forms:
         return datetime.fromtimestamp(made, now.tzinfo)
 
     def is_from_here(self, request: Request) -> bool:
-        """Whether the browser says that our own page posted this; a client that says nothing is no browser."""
+        """
+        Whether the browser says that our own page posted this; a client that says nothing is no browser.
+
+        While the pages stand on this machine only, any of its names and ports is our own: the one that was asked.
+        """
         site = request.headers.get("sec-fetch-site")
         if site is not None and site not in ("same-origin", "none"):
             return False
         origin = request.headers.get("origin")
-        return origin is None or origin.lower() == self.origin
+        if origin is None or origin.lower() == self.origin:
+            return True
+        return self.is_at_home and origin.lower() == f"http://{request.headers.get('host', '')}".lower()
 
     def _binding(self, request: Request) -> str:
         held = request.cookies.get(self.cookies.session) or request.cookies.get(self.cookies.visit) or ""

@@ -95,10 +95,14 @@ class Guards:
                 await page(scope, receive, answer)
 
     def _place(self, scope: Scope) -> None:
-        """Say under which prefix the application stands, whether the proxy took it off the path or not."""
+        """
+        Say under which prefix the application stands, whether the proxy took it off the path or not.
+
+        A slash at the end changes nothing: sending a visitor on would name the scheme a proxy hides from us.
+        """
+        path = scope["path"] = scope["path"].rstrip("/") or "/"
         if not self.prefix:
             return
-        path = scope["path"]
         if path != self.prefix and not path.startswith(f"{self.prefix}/"):
             scope["path"] = self.prefix + path
         elif path == self.prefix:
@@ -152,12 +156,20 @@ def forwarded_for(headers: Headers, proxies: Iterable[Network]) -> str:
     last = ""
     for part in reversed(named):
         try:
-            last = str(ip_address(part.strip("[]")))
+            last = str(ip_address(_without_port(part)))
         except ValueError:
             return last
         if not _is_of((last, 0), known):
             return last
     return last
+
+
+def _without_port(entry: str) -> str:
+    """``203.0.113.9:4711`` and ``[2001:db8::1]:4711`` as addresses; some proxies say where a visitor comes from so."""
+    bracketed = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?", entry)
+    if bracketed:
+        return bracketed[1]
+    return entry.partition(":")[0] if re.fullmatch(r"[0-9.]+:\d{1,5}", entry) else entry
 
 
 def _is_of(client: object, networks: Iterable[Network]) -> bool:

@@ -12,16 +12,18 @@ from datetime import timedelta
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from newsletter.audience.addresses import normalise
 from newsletter.audience.joining import Told, Wish, ask_to_join, confirm, look_at_wish
+from newsletter.audience.leaving import JUST_SENT
 from newsletter.audience.limits import Knock, Limit
 from newsletter.audience.tokens import Signer
 from newsletter.notices import Kind
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Form, Verdict, read_form
+from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import LANGUAGES, Words, guess_zone, known_zones, read_accept_language, words
 
 AN_ADDRESS = Limit("join as an address", 3, timedelta(hours=1))
@@ -46,6 +48,7 @@ class Joining:
             Route("/subscribe", self.subscribe, methods=["GET", "POST"]),
             Route("/subscribe/form", self.embedded, methods=["GET"]),
             Route("/confirm/{token}", self.confirm, methods=["GET", "POST"]),
+            Route("/confirm/{token}/t", self.trap, methods=["GET"]),
         ]
 
     async def subscribe(self, request: Request) -> Response:
@@ -111,7 +114,9 @@ class Joining:
             request, A_VISITOR, A_NETWORK, Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key)
         )
         if A_VISITOR in over or A_NETWORK in over:
-            raise HTTPException(429, headers={"Retry-After": "3600"})
+            refused = door.pages.page(request, "sorry.html.j2", 429, words=spoken, framed=framed, code=429)
+            refused.headers["Retry-After"] = "3600"
+            return refused
         answer = self._thanks(request, spoken, email, framed=framed)
         if not over:
             wish = Wish(
@@ -137,6 +142,8 @@ class Joining:
         elif asked.told == Told.CONFIRM:
             values = {"link": f"/confirm/{asked.secret}", "newsletters": asked.newsletters}
             door.notices.send(Kind.CONFIRM, asked.subscriber_id, language=language, values=values)
+        else:
+            door.notices.rehearse(Kind.CONFIRM, language=language, newsletters=wish.newsletters)
 
     async def confirm(self, request: Request) -> Response:
         """``/confirm/{token}``: GET shows a button, POST confirms. The link itself is the authority."""
@@ -151,7 +158,16 @@ class Joining:
         entries = tuple(one for one in door.listing(spoken) if one.slug in slugs)
         if request.method != "POST":
             name = "confirm.html.j2" if link.is_open else "closed.html.j2"
-            return door.pages.page(request, name, words=spoken, entries=entries)
+            return door.pages.page(
+                request, name, words=spoken, entries=entries, stamp=door.presses.stamp(request),
+                trap=f"/confirm/{secret}/t",
+            )  # fmt: skip
+        form = await read_form(request)
+        just_sent = now - link.made_at < JUST_SENT
+        if link.is_open and await run_in_threadpool(
+            door.presses.is_machine, request, form, secret, just_sent=lambda: just_sent
+        ):
+            return door.ask_again(request, form, language=spoken.language)
         joined = await run_in_threadpool(confirm, door.engine, secret, now=now)
         if joined is None:
             return door.pages.page(request, "closed.html.j2", words=spoken, entries=entries)
@@ -165,6 +181,11 @@ class Joining:
                 values={"newsletters": joined.first},
             )  # fmt: skip
         return answer
+
+    async def trap(self, request: Request) -> Response:
+        """The link no person sees."""
+        await run_in_threadpool(self.door.presses.fall_in, request.path_params["token"])
+        return PlainTextResponse(NOTHING_HERE)
 
 
 def address_fault(email: str, spoken: Words) -> str:

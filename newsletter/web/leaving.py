@@ -8,9 +8,10 @@ press on the page's button leaves at once too, unless it looks like a scanner's:
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,26 +25,19 @@ from newsletter.audience.leaving import (
     find_reader,
     join,
     leave_as,
+    leave_within,
     say_why,
-    undo,
     was_just_sent,
 )
-from newsletter.audience.limits import Knock, Limit, knock, knocks_so_far
 from newsletter.audience.tokens import NO_SCOPE, Signer, Token, TokenKind
-from newsletter.store.session import writing
+from newsletter.audience.undoing import undo, undoably
 from newsletter.times import parse_instant
 from newsletter.web.door import Door
 from newsletter.web.forms import Form, read_form
+from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import Words, marked
 
-TRAPPED = Limit("pressed the trap of a leaving page", 0, timedelta(minutes=10))
-"""Whoever follows the link no person can see: the next presses with the same token are a machine's."""
-
-HASTE = timedelta(seconds=1.5)
-"""Nobody reads a page and presses its button faster; asked about only where scanners are likely."""
-
 PAUSE_DAYS = 30
-PURPOSE = "leave"
 BY_ONE_CLICK, BY_PAGE = "one-click from the mail", "the page behind the mail's link"
 
 REASONS = {
@@ -86,8 +80,10 @@ class Leaving:
             return self._ask(request, token, reader)
         slug = self._slug(token, reader)
         if reader is None:
-            return self._left(request, None, token, None, ())
-        if await run_in_threadpool(self._is_machine, request, token, slug, form):
+            return self._left(request, None, None)
+        if await run_in_threadpool(
+            door.presses.is_machine, request, form, _name(token), just_sent=lambda: self._just_sent(slug)
+        ):
             return self._ask(request, token, reader, again=True, scope=form.get("scope"))
         return await run_in_threadpool(self._act, request, token, reader, slug, form.get("scope"))
 
@@ -101,37 +97,33 @@ class Leaving:
     def _act(self, request: Request, token: Token, reader: Reader, slug: str | None, scope: str) -> Response:
         door, now = self.door, self.door.clock()
         if scope == "pause":
-            until = pause(door.engine, reader.subscriber_id, days=PAUSE_DAYS, now=now)
+            until, secret = undoably(
+                door.engine, reader.subscriber_id, now=now,
+                act=lambda session: pause(session, reader.subscriber_id, days=PAUSE_DAYS, now=now),
+            )  # fmt: skip
             return self._page(
-                request, "paused.html.j2", reader, until=until.date(), preferences=self._preferences(reader)
-            )
-        other = self.quieter.get(slug or "", "")
-        ended = leave_as(door.engine, reader, None if scope == "all" else slug, now=now, how=BY_PAGE)
-        instead = ""
-        if scope == "quieter" and other:
-            words = door.pages.words(request, reader.language)
-            shown = words.say(QUIETER_WORDS, name=door.name(other))
-            with writing(door.engine) as session:
-                if join(session, reader.subscriber_id, other, now=now, source="/u", words=shown):
-                    instead = other
-        everything = slug is None or scope == "all"
-        return self._left(
-            request, reader, token, None if everything else slug, ended, act=now, instead=instead
-        )
+                request, "paused.html.j2", reader, until=until, zone=door.zone(reader.timezone), secret=secret,
+                undo=f"/u/{request.path_params['token']}/undo", preferences=self._preferences(reader),
+            )  # fmt: skip
+        words = door.pages.words(request, reader.language)
+        other = self.quieter.get(slug or "", "") if scope == "quieter" else ""
 
-    def _is_machine(self, request: Request, token: Token, slug: str | None, form: Form) -> bool:
-        """Whether a press on the page needs another: only after the trap, or minutes after a send and in haste."""
-        door, now = self.door, self.door.clock()
-        made = door.forms.made_at(request, form, PURPOSE, bound=False)
-        in_haste = made is None or now - made < HASTE
-        if form.get("sure") == "1" and not in_haste:
-            return False
-        if knocks_so_far(door.engine, Knock(TRAPPED, _name(token)), keys=door.keys, now=now):
-            return True
-        if not in_haste:
-            return False
-        with door.engine.connect() as connection:
-            return any(was_just_sent(connection, one, now=now) for one in ([slug] if slug else self._slugs()))
+        def act(session: Session) -> tuple[tuple[str, ...], str]:
+            ended = leave_within(session, reader, None if scope == "all" else slug, now=now, how=BY_PAGE)
+            shown = words.say(QUIETER_WORDS, name=door.name(other))
+            has = other and join(session, reader.subscriber_id, other, now=now, source="/u", words=shown)
+            return ended, other if has else ""
+
+        (ended, instead), secret = undoably(door.engine, reader.subscriber_id, act, now=now)
+        left = None if slug is None or scope == "all" else slug
+        return self._left(request, reader, left, act=now if ended else None, secret=secret, instead=instead)
+
+    def _just_sent(self, slug: str | None) -> bool:
+        with self.door.engine.connect() as connection:
+            return any(
+                was_just_sent(connection, one, now=self.door.clock())
+                for one in ([slug] if slug else self._slugs())
+            )
 
     def _slugs(self) -> list[str]:
         return [one.slug for one in self.door.catalogue.newsletters]
@@ -139,28 +131,22 @@ class Leaving:
     async def trap(self, request: Request) -> Response:
         """The link no person sees."""
         token = self.door.token(request, TokenKind.UNSUBSCRIBE)
-        await run_in_threadpool(
-            knock,
-            self.door.engine,
-            [Knock(TRAPPED, _name(token))],
-            keys=self.door.keys,
-            now=self.door.clock(),
-        )
-        return PlainTextResponse("Nothing is here for people.\n")
+        await run_in_threadpool(self.door.presses.fall_in, _name(token))
+        return PlainTextResponse(NOTHING_HERE)
 
     async def undo(self, request: Request) -> Response:
         """Take back what the page has just done."""
         door = self.door
         token = door.token(request, TokenKind.UNSUBSCRIBE)
-        act = _moment((await read_form(request)).get("act"))
-        back = await run_in_threadpool(undo, door.engine, token.reader, act, now=door.clock()) if act else ()
+        secret = (await read_form(request)).get("undo")
+        back = await run_in_threadpool(undo, door.engine, secret, reader=token.reader, now=door.clock())
         reader = await run_in_threadpool(find_reader, door.engine, token.reader)
         if reader is None:
             raise HTTPException(404)
         words = door.pages.words(request, reader.language)
         return self._page(
-            request, "undone.html.j2", reader, names=words.listed([door.name(slug) for slug in back]),
-            back=bool(back), preferences=self._preferences(reader),
+            request, "undone.html.j2", reader, names=words.listed([door.name(slug) for slug in back or ()]),
+            back=back is not None, preferences=self._preferences(reader),
         )  # fmt: skip
 
     async def reason(self, request: Request) -> Response:
@@ -182,22 +168,21 @@ class Leaving:
         door, slug = self.door, self._slug(token, reader)
         other = self.quieter.get(slug or "", "")
         gets = reader.gets if reader else ()
-        stamp, _ = door.forms.sign(request, PURPOSE, bound=False)
         return self._page(
-            request, "leave.html.j2", reader, name=door.name(slug), slug=slug, again=again, scope=scope, stamp=stamp,
+            request, "leave.html.j2", reader, name=door.name(slug), slug=slug, again=again, scope=scope, stamp=door.presses.stamp(request),
             all_too=slug is not None and len(gets) > 1, pause_days=PAUSE_DAYS, has_left=reader is not None and not again
             and (slug not in gets if slug is not None else not gets), trap=f"/u/{request.path_params['token']}/t",
             quieter=door.name(other) if other and other not in gets else "",
         )  # fmt: skip
 
     def _left(
-        self, request: Request, reader: Reader | None, token: Token, slug: str | None, ended: tuple[str, ...],
-        *, act: datetime | None = None, instead: str = "",
+        self, request: Request, reader: Reader | None, slug: str | None, *, act: datetime | None = None,
+        secret: str = "", instead: str = "",
     ) -> Response:  # fmt: skip
         door, path = self.door, f"/u/{request.path_params['token']}"
         return self._page(
-            request, "left.html.j2", reader, name=door.name(slug), everything=slug is None,
-            act=act.isoformat() if act and ended else "", instead=door.name(instead) if instead else "", undo=f"{path}/undo",
+            request, "left.html.j2", reader, name=door.name(slug), everything=slug is None, secret=secret,
+            act=act.isoformat() if act else "", instead=door.name(instead) if instead else "", undo=f"{path}/undo",
             reason=f"{path}/reason", reasons=tuple(REASONS.items()),
             preferences=self._preferences(reader) if reader else "",
         )  # fmt: skip

@@ -16,7 +16,7 @@ _WORKDAYS = WEEKDAYS[:5]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One newsletter in a list; *language* and *direction* are those of its own name and words."""
+    """One newsletter in a list; *language* and *direction* are those of what is said of it."""
 
     slug: str
     name: str
@@ -37,10 +37,11 @@ def listing(catalogue: Catalogue, words: Words) -> tuple[Entry, ...]:
 
 def entry(newsletter: Newsletter, publication: Publication, words: Words) -> Entry:
     """One newsletter in *words*."""
+    about, language = newsletter.about_in(words.language)
     return Entry(
-        slug=newsletter.slug, name=newsletter.name, tagline=newsletter.tagline, description=newsletter.description,
-        cadence=cadence(newsletter, publication, words), language=newsletter.language,
-        direction=direction_of(newsletter.language), is_for_members="free" not in newsletter.audience.classes,
+        slug=newsletter.slug, name=newsletter.name, tagline=about.tagline, description=about.description,
+        cadence=cadence(newsletter, publication, words), language=language, direction=direction_of(language),
+        is_for_members="free" not in newsletter.audience.classes,
         sample=f"/archive/{newsletter.slug}" if is_public(newsletter) else "",
     )  # fmt: skip
 

@@ -125,8 +125,10 @@ class Pages:
         )  # fmt: skip
         environment.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
         environment.filters["bdi"] = bdi
+        publication = self.catalogue.publication
+        tagline = publication.taglines.get(spoken.language, publication.tagline)
         environment.globals.update(
-            zone_options=_zone_options(spoken), publication=self.catalogue.publication, style=Markup(self.style), icon=self.icon, TRAP=TRAP,  # noqa: S704  # ours
+            zone_options=_zone_options(spoken), publication=publication, tagline=tagline, style=Markup(self.style), icon=self.icon, TRAP=TRAP,  # noqa: S704  # ours
         )  # fmt: skip
         return environment
 

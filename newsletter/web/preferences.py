@@ -7,25 +7,54 @@ the rest (address, data, erasure) asks to log in by a mail first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from newsletter.audience.choosing import Choices, choose, describe, drop_address, find_choices, go_on, pause
-from newsletter.audience.leaving import leave_as
+from newsletter.audience.addresses import normalise
+from newsletter.audience.choosing import (
+    Changed,
+    Choices,
+    choose,
+    describe,
+    find_choices,
+    go_on,
+    pause,
+)
+from newsletter.audience.joining import Told, Wish, ask_to_join
+from newsletter.audience.leaving import leave_within
+from newsletter.audience.limits import Knock, knock
+from newsletter.audience.moving import stay
 from newsletter.audience.tokens import TokenKind
-from newsletter.web.door import Door
+from newsletter.audience.undoing import undo, undoably
+from newsletter.notices import Kind
+from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Form, Verdict, read_form
+from newsletter.web.joining import AN_ADDRESS, AN_ADDRESS_A_DAY
+from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import LANGUAGES, Words, known_zones, marked
 
 PURPOSE = "preferences"
+BY_PAGE = "the preferences page"
 CONSENT = marked("Tick what you would like to get. What you untick stops at once.")
+FIELDS = ("do", "days", "shown", "newsletters", "name", "language", "zone", "hour")
 PAUSES = (7, 14, 30, 90)
 HOURS = tuple(time(half // 2, half % 2 * 30) for half in range(48))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a press did, in words, the *secret* that takes it back, if anything, and what mails follow."""
+
+    told: str = ""
+    secret: str = ""
+    mail: Callable[[], None] | None = None
 
 
 class Preferences:
@@ -41,6 +70,7 @@ class Preferences:
         return [
             Route("/preferences", self.by_session, methods=["GET", "POST"]),
             Route("/preferences/{token}", self.by_mail, methods=["GET", "POST"]),
+            Route("/preferences/{token}/t", self.trap, methods=["GET"]),
         ]
 
     async def by_session(self, request: Request) -> Response:
@@ -62,7 +92,7 @@ class Preferences:
         return await self._changed(request, choices, form, whole=True)
 
     async def by_mail(self, request: Request) -> Response:
-        """What can be taken back, for who has the mail."""
+        """What can be taken back, for who has the mail; a press that looks like a scanner's takes one more."""
         door = self.door
         token = door.token(request, TokenKind.PREFERENCES)
         choices = await run_in_threadpool(find_choices, door.engine, reader=token.reader)
@@ -70,7 +100,19 @@ class Preferences:
             raise HTTPException(404)
         if request.method != "POST":
             return self._page(request, choices, whole=False)
-        return await self._changed(request, choices, await read_form(request), whole=False)
+        form = await read_form(request)
+        # Nobody fills this page faster than it is read, so haste tells at any time. Who undoes has read.
+        if form.get("do") != "undo" and await run_in_threadpool(
+            door.presses.is_machine, request, form, token.reader, just_sent=lambda: True
+        ):
+            return door.ask_again(request, form, keep=FIELDS, language=choices.language)
+        return await self._changed(request, choices, form, whole=False)
+
+    async def trap(self, request: Request) -> Response:
+        """The link no person sees."""
+        token = self.door.token(request, TokenKind.PREFERENCES)
+        await run_in_threadpool(self.door.presses.fall_in, token.reader)
+        return PlainTextResponse(NOTHING_HERE)
 
     async def _changed(self, request: Request, choices: Choices, form: Form, *, whole: bool) -> Response:
         door = self.door
@@ -79,33 +121,45 @@ class Preferences:
         again = await run_in_threadpool(find_choices, door.engine, subscriber_id=choices.reader.subscriber_id)
         if again is None:
             raise HTTPException(404)
-        return self._page(request, again, whole=whole, done=done)
+        answer = self._page(request, again, whole=whole, done=done)
+        if done.mail:
+            answer.background = afterwards(done.mail)
+        return answer
 
-    def _do(self, choices: Choices, form: Form, words: Words, *, whole: bool) -> str:
-        """Do what a press asks for; say in words what was done."""
+    def _do(self, choices: Choices, form: Form, words: Words, *, whole: bool) -> Done:
+        """Do what a press asks for."""
         engine, now, number = self.door.engine, self.door.clock(), choices.reader.subscriber_id
         match form.get("do"):
             case "save":
                 return self._save(choices, form, words)
             case "pause":
-                days = form.get("days")
-                until = pause(
-                    engine, number, days=int(days) if days.isdecimal() and len(days) < 4 else 30, now=now
+                told = form.get("days")
+                days = int(told) if told.isdecimal() and len(told) < 4 else 30
+                until, secret = undoably(
+                    engine, number, lambda session: pause(session, number, days=days, now=now), now=now
                 )
-                return words.say("It is quiet until %(day)s", day=words.date(until.date()))
+                day = words.day(until, self.door.zone(choices.timezone))
+                return Done(words.say("It is quiet until %(day)s", day=day), secret)
             case "go-on":
                 go_on(engine, number)
-                return words.say("The pause is over.")
+                return Done(words.say("The pause is over."))
             case "leave-all":
-                leave_as(engine, choices.reader, None, now=now, how="the preferences page")
-                return words.say("You have left all newsletters.")
+                _, secret = undoably(
+                    engine, number, now=now,
+                    act=lambda session: leave_within(session, choices.reader, None, now=now, how=BY_PAGE),
+                )  # fmt: skip
+                return Done(words.say("You have left all newsletters."), secret)
+            case "undo":
+                if undo(engine, form.get("undo"), reader=choices.reader.reader, now=now) is None:
+                    return Done(words.say("This cannot be taken back here"))
+                return Done(words.say("All is as it was"))
             case "drop-address" if whole:
-                drop_address(engine, number)
-                return words.say("Your address stays as it is.")
+                stay(engine, number)
+                return Done(words.say("Your address stays as it is."))
             case _:
-                return ""
+                return Done()
 
-    def _save(self, choices: Choices, form: Form, words: Words) -> str:
+    def _save(self, choices: Choices, form: Form, words: Words) -> Done:
         engine, now = self.door.engine, self.door.clock()
         shown = [slug for slug in form.all("shown") if slug in self.slugs]
         changed = choose(
@@ -120,12 +174,46 @@ class Preferences:
         if self.has_local and "hour" in form.fields:
             said["deliver_at"] = form.get("hour")
         describe(engine, choices.reader.subscriber_id, said, now=now)
-        if changed.refused:
-            return words.say(
-                "Saved; but %(names)s cannot be sent to this address at present. Write to us if that is wrong.",
-                names=words.listed([self.door.name(slug) for slug in changed.refused]),
+        names = {slug: self.door.name(slug) for slug in (*changed.waiting, *changed.refused)}
+        if changed.waiting:
+            told = words.say(
+                "Saved. %(names)s will come once you press the button in the mail that is on its way to you.",
+                names=words.listed([names[slug] for slug in changed.waiting]),
             )  # fmt: skip
-        return words.say("Saved.")
+        elif changed.refused:
+            told = words.say(
+                "Saved; but %(names)s cannot be sent to this address at present. Write to us if that is wrong.",
+                names=words.listed([names[slug] for slug in changed.refused]),
+            )  # fmt: skip
+        else:
+            told = words.say("Saved.")
+        follows = changed.first or changed.waiting
+        return Done(told, mail=(lambda: self._write(choices, changed, words)) if follows else None)
+
+    def _write(self, choices: Choices, changed: Changed, words: Words) -> None:
+        """The mails that follow: a welcome to what is new, the confirming one for what waits."""
+        if changed.first:
+            self.door.notices.send(
+                Kind.WELCOME, choices.reader.subscriber_id, language=words.language, values={"newsletters": changed.first}
+            )  # fmt: skip
+        if changed.waiting:
+            self._ask_once_more(choices, changed.waiting, words)
+
+    def _ask_once_more(self, choices: Choices, slugs: tuple[str, ...], words: Words) -> None:
+        """Send the confirming mail for what waits, no more often than the page where one joins."""
+        door, now = self.door, self.door.clock()
+        _, key = normalise(choices.email)
+        if knock(
+            door.engine, [Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key)], keys=door.keys, now=now
+        ):
+            return
+        wish = Wish(
+            slugs, "/preferences", words.say(CONSENT), choices.name, choices.language, choices.timezone
+        )
+        asked = ask_to_join(door.engine, choices.email, wish, keys=door.keys, now=now)
+        if asked.told == Told.CONFIRM:
+            values = {"link": f"/confirm/{asked.secret}", "newsletters": asked.newsletters}
+            door.notices.send(Kind.CONFIRM, asked.subscriber_id, language=words.language, values=values)
 
     def _page(
         self,
@@ -133,7 +221,7 @@ class Preferences:
         choices: Choices,
         *,
         whole: bool,
-        done: str = "",
+        done: Done | None = None,
         note: str = "",
         status: int = 200,
     ) -> Response:
@@ -146,17 +234,19 @@ class Preferences:
         )
         entries = tuple(
             one for one in door.listing(words)
-            if paying or not one.is_for_members or choices.reader.states.get(one.slug) == "active"
+            if paying or not one.is_for_members or one.slug in choices.reader.gets
         )  # fmt: skip
         is_paused = choices.paused_until is not None and choices.paused_until > now
-        until = choices.plan_until
+        until, zone = choices.plan_until, self.door.zone(choices.timezone)
         return door.pages.page(
             request, "preferences.html.j2", status, words=words, purpose=PURPOSE if whole else "", whole=whole,
-            choices=choices, entries=entries, chosen=choices.reader.gets, done=done, note=note,
-            plan=plan.name if plan else choices.plan, has_ended=until is not None and until <= now,
-            plan_until=words.date(until.date()) if until else "", consent=words.say(CONSENT),
-            zone=choices.timezone or publication.timezone, language=choices.language or words.language,
+            choices=choices, entries=entries, chosen=choices.reader.active, waiting=choices.reader.waiting,
+            done=done or Done(), note=note, stamp="" if whole else door.presses.stamp(request),
+            trap="" if whole else f"/preferences/{request.path_params['token']}/t",
+            plan=plan.name_in(words.language) if plan else choices.plan, has_ended=until is not None and until <= now,
+            plan_until=words.day(until, zone) if until else "", consent=words.say(CONSENT),
+            zone=zone, language=choices.language or words.language,
             hours=[(f"{one:%H:%M}", words.clock(one)) for one in HOURS] if self.has_local else [],
-            paused_until=words.date(choices.paused_until.date()) if is_paused and choices.paused_until else "",
+            paused_until=words.day(choices.paused_until, zone) if is_paused and choices.paused_until else "",
             pauses=PAUSES,
         )  # fmt: skip

@@ -12,12 +12,15 @@ from datetime import timedelta
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from newsletter.audience.choosing import ask_for_address, confirm_address, find_choices, masked
-from newsletter.audience.doors import Purpose, Visitor, look_at_link
+from newsletter.audience.addresses import normalise
+from newsletter.audience.choosing import find_choices, masked
+from newsletter.audience.doors import Link, Purpose, Visitor, look_at_link
+from newsletter.audience.leaving import JUST_SENT
 from newsletter.audience.limits import Knock, Limit
+from newsletter.audience.moving import ToldThere, ask_to_move, move
 from newsletter.audience.rights import everything_held
 from newsletter.audience.subscribers import forget
 from newsletter.errors import NotFound
@@ -26,7 +29,8 @@ from newsletter.outbox.accounts import editions_of
 from newsletter.store.session import reading
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Verdict, read_form
-from newsletter.web.joining import LONGEST_ADDRESS, address_fault
+from newsletter.web.joining import AN_ADDRESS, AN_ADDRESS_A_DAY, LONGEST_ADDRESS, address_fault
+from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import Words
 
 ADDRESS, ERASE = "address", "erase"
@@ -47,6 +51,7 @@ class Rights:
             Route("/preferences/data", self.data, methods=["GET"]),
             Route("/preferences/address", self.address, methods=["GET", "POST"]),
             Route("/preferences/address/{token}", self.confirm, methods=["GET", "POST"]),
+            Route("/preferences/address/{token}/t", self.trap, methods=["GET"]),
             Route("/preferences/erase", self.erase, methods=["GET", "POST"]),
         ]
 
@@ -81,22 +86,37 @@ class Rights:
             return self._form(request, words, email=email, note=note, status=403)
         if fault:
             return self._form(request, words, email=email, fault=fault, status=422)
-        over = await door.knock(request, A_VISITOR, A_NETWORK, Knock(A_READER, str(visitor.subscriber_id)))
-        if over:
+        _, key = normalise(email)
+        own = (Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key))
+        over = await door.knock(
+            request, A_VISITOR, A_NETWORK, Knock(A_READER, str(visitor.subscriber_id)), *own
+        )
+        if {A_VISITOR, A_NETWORK, A_READER} & set(over):
             raise HTTPException(429, headers={"Retry-After": "3600"})
-        answer = door.pages.page(request, "mailed.html.j2", words=words, email=email)
-        answer.background = afterwards(self._mail, visitor.subscriber_id, email, words.language)
+        answer = door.pages.page(request, "moving.html.j2", words=words, email=email)
+        answer.background = afterwards(
+            self._mail, visitor.subscriber_id, email, words.language, is_told=not over
+        )
         return answer
 
-    def _mail(self, subscriber_id: int, email: str, language: str) -> None:
-        """Both addresses hear of it; nobody hears of an address that is somebody else's."""
+    def _mail(self, subscriber_id: int, email: str, language: str, *, is_told: bool) -> None:
+        """
+        Both addresses hear of it; whether the new one is somebody's already stands only in the mail to it.
+
+        Not *is_told*: that address has had enough of our mails for now.
+        """
         door = self.door
-        secret = ask_for_address(door.engine, subscriber_id, email, now=door.clock())
-        if secret is None:
+        asked = ask_to_move(door.engine, subscriber_id, email, keys=door.keys, now=door.clock())
+        if asked is None:
             return
-        door.notices.send(
-            Kind.ADDRESS, subscriber_id, language=language, values={"link": f"/preferences/address/{secret}"}
-        )
+        told = asked.told if is_told else ToldThere.NOTHING
+        if told == ToldThere.CONFIRM:
+            values = {"link": f"/preferences/address/{asked.secret}"}
+            door.notices.send(Kind.ADDRESS, subscriber_id, language=language, values=values)
+        elif told == ToldThere.KNOWN:
+            door.notices.send_login(asked.holder, language=language, kind=Kind.ADDRESS_KNOWN)
+        else:
+            door.notices.rehearse(Kind.ADDRESS, language=language)
         door.notices.send(
             Kind.ADDRESS_TOLD, subscriber_id, language=language,
             values={"new": masked(email), "link": "/login"},
@@ -106,22 +126,34 @@ class Rights:
         """``/preferences/address/{token}``: GET shows a button, POST moves the reader there."""
         door = self.door
         secret = request.path_params["token"]
-        if not await run_in_threadpool(self._opens, secret):
+        link = await run_in_threadpool(self._look, secret)
+        if link is None or not link.is_open:
             return door.pages.page(request, "old-link.html.j2", 410 if request.method == "POST" else 200)
         if request.method != "POST":
-            return door.pages.page(request, "address-confirm.html.j2")
-        moved = await run_in_threadpool(
-            confirm_address, door.engine, secret, keys=door.keys, now=door.clock()
-        )
+            return door.pages.page(
+                request, "address-confirm.html.j2", stamp=door.presses.stamp(request),
+                trap=f"/preferences/address/{secret}/t",
+            )  # fmt: skip
+        form = await read_form(request)
+        just_sent = door.clock() - link.made_at < JUST_SENT
+        if await run_in_threadpool(
+            door.presses.is_machine, request, form, secret, just_sent=lambda: just_sent
+        ):
+            return door.ask_again(request, form)
+        moved = await run_in_threadpool(move, door.engine, secret, keys=door.keys, now=door.clock())
         if moved is None:
             return door.pages.page(request, "old-link.html.j2", 410)
         words = door.pages.words(request, moved.language)
         return door.pages.page(request, "address-moved.html.j2", words=words, email=moved.email)
 
-    def _opens(self, secret: str) -> bool:
+    def _look(self, secret: str) -> Link | None:
         with reading(self.door.engine) as session:
-            link = look_at_link(session, secret, Purpose.ADDRESS, now=self.door.clock())
-        return link is not None and link.is_open
+            return look_at_link(session, secret, Purpose.ADDRESS, now=self.door.clock())
+
+    async def trap(self, request: Request) -> Response:
+        """The link no person sees."""
+        await run_in_threadpool(self.door.presses.fall_in, request.path_params["token"])
+        return PlainTextResponse(NOTHING_HERE)
 
     async def erase(self, request: Request) -> Response:
         """GET says what happens, POST does it."""

@@ -10,6 +10,7 @@ from newsletter.audience.addresses import normalise
 from newsletter.audience.choosing import find_choices
 from newsletter.audience.enrolling import (
     Consent,
+    Enrolled,
     Enrolment,
     Known,
     Suppressed,
@@ -109,17 +110,21 @@ class Subscribers:
             raise known(error.reader) from None
         except Suppressed as error:
             raise barred(error) from None
-        then = self._ask(made.subscriber_id, made.secret, given.newsletters, given.language)
-        return self.reply(call, Outcome(201, made.reader), then=then)
-
-    def _ask(self, subscriber_id: int, secret: str, slugs: tuple[str, ...], language: str) -> Any:
-        """The confirming mail, to be sent once the answer has gone; None: nobody is asked."""
-        if not secret:
-            return None
-        values = {"link": f"/confirm/{secret}", "newsletters": slugs}
-        return afterwards(
-            self.door.notices.send, Kind.CONFIRM, subscriber_id, language=language, values=values
+        return self.reply(
+            call, Outcome(201, made.reader), then=self._mail(made, given.newsletters, given.language)
         )
+
+    def _mail(self, made: Enrolled, slugs: tuple[str, ...], language: str) -> Any:
+        """The mail that follows the answer: the confirming one, or a welcome to what is new; None: neither."""
+        send = self.door.notices.send
+        values: dict[str, object]
+        if made.secret:
+            values = {"link": f"/confirm/{made.secret}", "newsletters": slugs}
+            return afterwards(send, Kind.CONFIRM, made.subscriber_id, language=language, values=values)
+        if made.first:
+            values = {"newsletters": made.first}
+            return afterwards(send, Kind.WELCOME, made.subscriber_id, language=language, values=values)
+        return None
 
     def _enrolment(self, call: Call, asked: NewSubscriber) -> Enrolment:
         self._check_plan(asked.plan)
@@ -196,15 +201,12 @@ class Subscribers:
             if knock(door.engine, knocks, keys=door.keys, now=call.now):
                 raise Problem(429, "They were asked often enough for now.", headers={"Retry-After": "3600"})
         try:
-            secret = subscribe(
-                door.engine, reader, slugs, consent, source=SOURCE, keys=door.keys, now=call.now
-            )
+            made = subscribe(door.engine, reader, slugs, consent, source=SOURCE, keys=door.keys, now=call.now)
         except NotFound:
             raise _gone() from None
         except Suppressed as error:
             raise barred(error) from None
-        then = self._ask(choices.reader.subscriber_id, secret, slugs, choices.language)
-        return self.reply(call, Outcome(200, reader), then=then)
+        return self.reply(call, Outcome(200, reader), then=self._mail(made, slugs, choices.language))
 
     def unsubscribe(self, call: Call) -> Reply:
         """``POST /subscribers/{id}/unsubscribe``: who has left already has left."""
