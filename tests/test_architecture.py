@@ -16,7 +16,7 @@ PACKAGE = ROOT / "newsletter"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
     frozenset({"rota", "worker"}),
-    frozenset({"desk", "notices"}),
+    frozenset({"desk", "correction", "notices"}),
     frozenset({"archive"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
