@@ -48,21 +48,21 @@ from newsletter.audience.repeats import forget_repeats
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
+from newsletter.correction import make_correction
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.editors import EditorsMail
-from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
+from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article, load_articles
-from newsletter.makeup import corrected, make_snapshot
+from newsletter.makeup import make_snapshot
 from newsletter.notices import Notices
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.claim import waits
-from newsletter.outbox.correct import check_landed, have_wrong, take_over
-from newsletter.outbox.doubt import Word, call_back_wrong, resolve, settle_by_word
+from newsletter.outbox.doubt import Word, resolve, settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
-from newsletter.outbox.pace import Later, largest_batch
+from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close
 from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
 from newsletter.providers import Provider, make_provider
@@ -892,91 +892,9 @@ class Desk:
         """
         with reading(self.engine) as session:
             wrong = self._row(session, newsletter, day)
-            orders = load_orders(session, newsletter.slug, day)
-            check_landed(session, newsletter.slug, day)
-        # A correction that was spiked half-way left readers with what it corrects.
-        went_before = wrong.status == EditionStatus.SPIKED and wrong.corrects_id is not None
-        if not (wrong.status in _GONE or went_before) or wrong.snapshot is None:
-            raise StateError(
-                f"The {newsletter.name} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
-            )
-        before, had = self.stored(wrong)
-        if before is None:
-            raise StateError(f"The {newsletter.name} of {day} holds nothing that could be corrected.")
-        wording = self.wording(newsletter, day)
-        snapshot = corrected(
-            before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
-        )
-        if subject:
-            snapshot = replace(snapshot, subject=subject)
-        made = self.proofed(
-            newsletter,
-            Picks(newsletter.slug, (), (), ()),
-            snapshot,
-            self.renderer.render_all(snapshot),
-            now=wrong.made_at,  # a story is as old as it was when it was chosen
-        )
-        errors = [f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error"]
-        if errors:
-            raise ProofFailed(
-                f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}"
-            )
-        # Compared without the mark of the correction, which is in every variant.
-        mended = self.renderer.render_all(
-            corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
-        )
-        same = {one.variant: one for one in had}
-        changed = [one.variant for one in mended if same.get(one.variant) != one]
-        if not (changed or subject or went_before):
-            raise StateError(
-                f"Nothing of the {newsletter.name} of {day} would change; give an edit, a drop or words first, or mend "
-                "its words file or a template."
-            )
-        if subject:
-            changed = changed or [one.variant for one in had]
-        with reading(self.engine) as session:
-            has_it = have_wrong(session, newsletter.slug, day, changed=changed)
-            wrong_batches = {batch.id or 0 for batch, readers in has_it if readers}
-        call_back_wrong(self.sender, wrong_batches)
-        try:
-            edition_id = self._store_correction(
-                newsletter, wrong, made, changed=changed, now=now, actor=actor
-            )
-        except IntegrityError as error:
-            raise StateError(
-                f"Somebody else corrects the {newsletter.name} of {day} at this moment; "
-                f"see newsletter status {newsletter.slug} before you correct it again."
-            ) from error
+        edition_id = make_correction(self, newsletter, wrong, now=now, actor=actor, subject=subject)
         self.deliver([(newsletter, edition_id)], now=now, tell=tell)
         return self.status([newsletter.slug], day=day)[0]
-
-    def _store_correction(
-        self,
-        newsletter: Newsletter,
-        wrong: EditionRow,
-        made: Made,
-        *,
-        changed: Sequence[str],
-        now: datetime,
-        actor: str,
-    ) -> int:
-        at = self.clock()
-        size = largest_batch(newsletter, self.catalogue.publication, at, self.provider.max_recipients)
-        with writing(self.engine) as session:
-            row = EditionRow(
-                newsletter=wrong.newsletter, edition_date=wrong.edition_date, revision=wrong.revision + 1,
-                corrects_id=wrong.id, status=EditionStatus.APPROVED, reason=f"a correction by {actor}", made_at=now,
-                template_hash=self.renderer.template_hash(newsletter.slug), content_hash=made.hash,
-                findings=[finding.as_json() for finding in made.findings], link_scope=wrong.link_scope,
-                approved_at=at, approved_by=actor,
-            )  # fmt: skip
-            session.add(row)
-            session.flush()
-            if made.snapshot is not None:
-                write_content(session, row, made.snapshot, made.renderings)
-            session.flush()
-            take_over(session, row, changed=changed, now=now, at=at, size=size)
-            return row.id or 0
 
     # --- the whole day --------------------------------------------------------------------------
 

@@ -297,3 +297,15 @@ def test_what_can_go_is_told_with_the_command(desk: Desk) -> None:
     assert row["reason"].endswith("go on with newsletter send today --date 2026-11-20")
     with writing(desk.engine) as session:
         assert {one.state for one in session.exec(select(Batch))} == {BatchState.PENDING}
+
+
+def test_the_plain_view_says_why_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line when an edition begins to wait, not one for every look."""
+    from newsletter.cli import show
+
+    with show.telling() as tell:
+        for _ in range(3):
+            tell("waits", "today: until 2026-11-20T05:00:00Z: its delivery window is closed", 0, 10)
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == "send today: waits until 2026-11-20T05:00:00Z: its delivery window is closed"

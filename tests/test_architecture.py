@@ -16,7 +16,7 @@ PACKAGE = ROOT / "newsletter"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
     frozenset({"rota", "worker", "foresight"}),
-    frozenset({"desk", "notices", "editors"}),
+    frozenset({"desk", "correction", "notices", "editors"}),
     frozenset({"archive", "approval"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),

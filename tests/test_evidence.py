@@ -25,7 +25,7 @@ from newsletter.outbox.doubt import settle_by_word
 from newsletter.outbox.evidence import Evidence, record_events, settle_from_stored
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import this_owner, withdraw
-from newsletter.providers import Accepted, Uncertain
+from newsletter.providers import Accepted, Envelope, Refused, Uncertain
 from newsletter.providers.sendgrid_events import read_events
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
@@ -226,6 +226,43 @@ def test_a_given_up_attempt_is_believed_after_a_later_one_was_refused(engine: En
 
     assert record(engine, keys, told("delivered", taken(2))).settled == 1
 
+    assert (the_batch(engine).state, the_batch(engine).doubled_n) == ("submitted", 0)
+    assert the_edition(engine, edition_id).status == EditionStatus.SUBMITTED
+
+
+@pytest.mark.parametrize("word", [None, "abandoned"])
+def test_of_two_doubtful_attempts_one_proof_is_no_double(
+    engine: Engine, keys: Keys, word: str | None
+) -> None:
+    """Sent again and in doubt again: proof of the first tells that they have it once; proof of both, twice."""
+    edition_id = in_doubt(engine, keys)
+    settle_by_word(engine, edition_id, 1, "resend", actor="mia", at=NOW)
+    send_all(engine, Postman(script=iter([Uncertain("lost")])), edition_id)
+    if word:
+        settle_by_word(engine, edition_id, 1, "abandoned", actor="mia", at=NOW)
+
+    first = record(engine, keys, told("delivered", taken(2)))
+    once = the_batch(engine)
+    both = record(engine, keys, told("delivered", taken(3, attempt=2)))
+
+    assert (first.settled, first.doubled, once.state, once.doubled_n) == (1, 0, "submitted", 0)
+    assert (both.settled, both.doubled, the_batch(engine).doubled_n) == (0, 1, 5)
+    assert balance_of(engine, edition_id) == (5, 0, 5, 0, 0, 0)
+    assert the_edition(engine, edition_id).status == EditionStatus.SUBMITTED
+
+
+def test_a_proof_while_it_is_sent_again_ends_it_when_that_is_refused(engine: Engine, keys: Keys) -> None:
+    """The event of the first attempt comes while the second is on its way, which is refused: not a third one."""
+    edition_id = in_doubt(engine, keys)
+    settle_by_word(engine, edition_id, 1, "resend", actor="mia", at=NOW)
+
+    def hear(_envelope: Envelope) -> None:
+        record(engine, keys, told("delivered", taken(2)))
+
+    postman = Postman(before=hear, script=iter([Refused("slow down", retry_at=NOW + timedelta(seconds=5))]))
+    send_all(engine, postman, edition_id)
+
+    assert len(postman.envelopes) == 1
     assert (the_batch(engine).state, the_batch(engine).doubled_n) == ("submitted", 0)
     assert the_edition(engine, edition_id).status == EditionStatus.SUBMITTED
 

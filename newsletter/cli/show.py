@@ -132,7 +132,7 @@ def _tell_plainly() -> Tell:
             slug, _, why = what.partition(": ")
             if told.get(slug) != why:
                 told[slug] = why
-                err.print(f"send {slug}: waits {why}", markup=False)
+                err.print(f"send {slug}: waits {why}", markup=False, soft_wrap=True)
         elif step == "send":
             at = time.monotonic()
             start, before = began.setdefault(what, (at, done))

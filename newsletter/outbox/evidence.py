@@ -253,6 +253,9 @@ def _proofs(told: Iterable[_Told]) -> dict[_Attempt, _Proof]:
 _NOT_ON_ITS_WAY = (BatchState.PENDING, BatchState.WITHDRAWN)
 """Waits to go (again), or was taken back before it went: an earlier attempt may have been taken all the same."""
 
+_UNPROVEN = (*_NOT_ON_ITS_WAY, BatchState.UNCERTAIN, BatchState.ABANDONED)
+"""Nothing says that the last attempt was taken: proof of an earlier one tells that its readers have it, once."""
+
 
 class _Row(NamedTuple):
     """A batch as it stood when the events were looked at; every move is conditional on it."""
@@ -290,6 +293,8 @@ def _is_open(row: _Row | None, attempt: int, at: datetime) -> bool:
     match BatchState(row.state):
         case BatchState.UNCERTAIN | BatchState.ABANDONED | BatchState.PENDING | BatchState.WITHDRAWN:
             return True
+        case BatchState.SUBMITTED:  # an earlier attempt may be what proved it
+            return 0 < row.given_up < attempt and row.doubled_n == 0
         case BatchState.SUBMITTING:  # its owner will know better, if there still is one
             return is_dead(row.owner) or (row.lease_until is not None and row.lease_until < at)
         case _:
@@ -331,6 +336,11 @@ def _is_about_us(session: Session, proof: _Proof, row: _Row, edition: str) -> bo
 def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_called_back: bool) -> str:
     """Move the batch, or record that its readers had it twice: "settled", "doubled" or ""."""
     state = BatchState(row.state)
+    if attempt == row.attempt and state is BatchState.SUBMITTED:
+        is_double = _was_told_of(session, row.id, row.given_up) and record_double(
+            session, row.id, row.given_up, readers=row.readers, at=at
+        )
+        return "doubled" if is_double else ""
     if attempt == row.attempt and state not in _NOT_ON_ITS_WAY:
         proven = "an event of the provider proves that it was taken"
         if state is BatchState.ABANDONED:
@@ -345,7 +355,7 @@ def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_calle
             return ""  # it was refused for certain: nothing was taken, whatever this is
         # The provider had said that it stopped it, and it went out all the same.
         session.connection().execute(update(Batch).where(col(Batch.id) == row.id).values(given_up=attempt))
-    if state in _NOT_ON_ITS_WAY and move_batch(
+    if state in _UNPROVEN and move_batch(
         session, row.id, to=BatchState.SUBMITTED, frm=state, at=at, of_attempt=row.attempt,
         error=f"attempt {attempt} turned out to have been taken",
     ):  # fmt: skip
@@ -353,3 +363,10 @@ def _apply(session: Session, row: _Row, attempt: int, *, at: datetime, was_calle
     if row.readers > 0 and record_double(session, row.id, attempt, readers=row.readers, at=at):
         return "doubled"
     return ""
+
+
+def _was_told_of(session: Session, batch_id: int, given_up: int) -> bool:
+    """Whether an event proved one of the attempts that were given up."""
+    names = [f"{batch_id}.{number}" for number in range(1, given_up + 1)]
+    found = select(Event.id).where(col(Event.batch).in_(names), Event.kind != EventKind.UNKNOWN)
+    return session.exec(found.limit(1)).first() is not None

@@ -72,23 +72,23 @@ def record_double(session: Session, batch_id: int, attempt: int, *, readers: int
     """
     Act on proof that *attempt* was taken although the batch had gone on to a later one; say if it had.
 
-    If the later attempt has not begun, the batch simply is submitted. If it has, its readers have the
-    edition twice: a confirmed double, kept and shown by ``audit``, never hidden.
+    If the later attempt has not begun, or nothing says that it was taken, the batch simply is submitted.
+    Else its readers have the edition twice: a confirmed double, kept and shown by ``audit``, never hidden.
     """
     batch = session.exec(select(Batch).where(Batch.id == batch_id).with_for_update()).first()
     if batch is None or attempt > batch.given_up or batch.given_up == 0:
         return False
     session.refresh(batch)
-    waits = BatchState(batch.state)
-    if waits in (BatchState.PENDING, BatchState.WITHDRAWN) and attempt == batch.attempt:
+    state = BatchState(batch.state)
+    if state not in (BatchState.SUBMITTING, BatchState.SUBMITTED, BatchState.FAILED):
         why = f"attempt {attempt} turned out to have been taken"
         return move_batch(
             session,
             batch_id,
             to=BatchState.SUBMITTED,
-            frm=waits,
+            frm=state,
             at=at,
-            of_attempt=attempt,
+            of_attempt=batch.attempt,
             error=why,
         )
     if attempt < batch.attempt and batch.doubled_n == 0:
@@ -120,9 +120,13 @@ def _settle_refusal(
     if not _move(session, claim, to, at=at, error=refusal.reason, not_before=refusal.retry_at):
         return
     give_back(session.connection(), slug, claim.sender.email, len(claim.readers), at=claim.at)
-    if give_way(session, claim.batch_id, at=at) or not is_about_mails:
-        return
     batch = session.get_one(Batch, claim.batch_id, populate_existing=True)
+    if (
+        _was_taken_before(session, batch, at=at)
+        or give_way(session, claim.batch_id, at=at)
+        or not is_about_mails
+    ):
+        return
     for reader in failed:
         record_exception(session, batch, reader, "failed", refusal.reason, at=at)
     if len(ids) == 1 and not failed:
@@ -134,6 +138,16 @@ def _settle_refusal(
         append_readers(
             session, batch, second_half, variant=batch.variant, at=at, batch_size=batch_size, trailing=False
         )
+
+
+def _was_taken_before(session: Session, batch: Batch, *, at: datetime) -> bool:
+    """While it was on its way again an earlier attempt was proven: now refused, it is no double and goes no more."""
+    if not batch.doubled_n or batch.id is None:
+        return False
+    return move_batch(
+        session, batch.id, to=BatchState.SUBMITTED, frm=BatchState.PENDING, at=at, of_attempt=batch.attempt, doubled_n=0,
+        error="an attempt that was given up turned out to have been taken",
+    )  # fmt: skip
 
 
 def _to_blame(session: Session, claim: Claim, refusal: Refused, ids: list[int]) -> list[int]:
