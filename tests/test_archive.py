@@ -28,7 +28,7 @@ from tests.visiting import House, Moment, Visitor
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 SECRET = "Only members read that the orchard was sold twice"
 ADVERT = "Advertisement: a teapot for every kitchen"
-HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mail</title></head><body><div role="article" lang="en"><h1>{words}</h1>
+HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Mail</title></head><body><div role="main" lang="en"><h1>{words}</h1>
 <a href="[[nl:unsubscribe_url]]">leave</a><a href="[[nl:preferences_url]]">choose</a><a href="[[nl:view_url]]">view</a>
 <img src="https://pictures.elsewhere.example/x.jpg" alt="A bridge"></div></body></html>"""
 

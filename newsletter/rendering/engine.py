@@ -37,6 +37,13 @@ BODY_TEXT = "body.txt.j2"
 TEXT_COLUMNS = 72
 
 
+_ARTICLE, _MAIN = ' role="article"', ' role="main"'
+"""
+What MJML says of a mail's container, and what we say. A mail is a document of its own, and viewed online its
+very bytes are a page, whose content belongs in a landmark.
+"""
+
+
 class Renderer:
     """Renders the newsletters of one catalogue. Compiled templates are kept; not for many threads."""
 
@@ -58,6 +65,7 @@ class Renderer:
         source = _jinja(environment, BODY_HTML, context)
         try:
             page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
+            page = page.replace(_ARTICLE, _MAIN, 1)
         except (ValueError, UnicodeEncodeError) as error:
             raise self._explain(snapshot.newsletter, context, error) from error
         text = _tidy(_jinja(environment, BODY_TEXT, context))

@@ -62,14 +62,8 @@ def mail_policy(publication: Publication, base_url: str) -> str:
 SMALLER = [Middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)]
 
 
-def in_page(html: str, *, head: str = "", before: str = "", after: str = "") -> str:
-    """
-    A mail's HTML as a page: ours in the head, before the mail and after it; the mail is the page's ``main``.
-
-    MJML makes the mail's own container an article. A further element around it would part the mail's styles
-    from what they are for (``body > div``).
-    """
-    html = html.replace(' role="article"', ' role="main"', 1)
+def in_page(html: str, *, head: str, before: str, after: str) -> str:
+    """A mail's HTML as a page: ours in the head, before the mail and after it. The mail is the page's ``main``."""
     html = re.sub(r"(<head[^>]*>)", lambda tag: tag[1] + head, html, count=1)
     html = re.sub(r"(<body[^>]*>)", lambda tag: tag[1] + before, html, count=1)
     mail, mark, rest = html.rpartition("</body>")

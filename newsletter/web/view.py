@@ -23,7 +23,7 @@ from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, Subscriber
-from newsletter.web.archive import SMALLER, in_page, mail_policy
+from newsletter.web.archive import SMALLER, mail_policy
 from newsletter.web.door import Door
 
 PAID_VIEW_DAYS = 30
@@ -47,7 +47,7 @@ class Viewing:
         if page is None:
             raise HTTPException(404)
         policy = mail_policy(self.door.catalogue.publication, self.door.settings.base_url)
-        return HTMLResponse(in_page(page), headers={"Content-Security-Policy": policy})
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
 def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str | None:
