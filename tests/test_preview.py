@@ -213,6 +213,63 @@ def test_what_cannot_be_ordered_is_refused_with_a_sentence(app: Starlette, desk:
     assert desk.orders(desk.catalogue["today"], DAY) == ()
 
 
+def test_what_is_seen_is_approved_and_nothing_else(app: Starlette, desk: Desk) -> None:
+    """By its hash; held again by a press; after another order the old hash is refused; nothing without the token."""
+    today, token = desk.catalogue["today"], token_of(app)
+    seen = ask(app, "GET", "/state/today").json()
+    assert (seen["go"]["can_approve"], seen["go"]["can_hold"]) == (True, False)
+    assert sum(ask(app, "GET", "/audience/today").json()["audience"].values()) == 0
+    assert ask(app, "POST", "/approve/today", json={"hash": seen["hash"]}).status_code == 403
+
+    told = ask(app, "POST", "/approve/today", headers=token, json={"hash": seen["hash"]}).json()
+    row = desk.find(today, DAY)
+    assert row is not None
+    assert (told["status"], told["hash"], row.status, row.content_hash) == (
+        "approved",
+        seen["hash"],
+        "approved",
+        seen["hash"],
+    )
+    assert told["go"] == {"required": False, "warned": [], "can_approve": False, "can_hold": True}
+
+    told = ask(app, "POST", "/hold/today", headers=token, json={"reason": "wait for Lima"}).json()
+    assert told["status"] == "held" and "wait for Lima" in told["reason"]
+    changed = give(app, verb="words", fields={"greeting": "Good morning from Lima."}).json()
+    assert changed["hash"] != seen["hash"]
+    refused = ask(app, "POST", "/approve/today", headers=token, json={"hash": seen["hash"]})
+    assert refused.status_code == 422 and desk.status(["today"], day=DAY)[0].status == "held"
+    told = ask(app, "POST", "/approve/today", headers=token, json={"hash": changed["hash"]}).json()
+    assert (told["status"], told["hash"]) == ("approved", changed["hash"])
+
+
+def test_where_approval_is_required_a_warning_wants_its_word(app: Starlette, desk: Desk) -> None:
+    """A tick for each code, recorded with who and when."""
+    path = Path("templates/today/newsletter.toml")
+    rules = path.read_text(encoding="utf-8").replace(
+        'thin_day = "hold"', 'thin_day = "hold"\napproval = "required"'
+    )
+    path.write_text(rules.replace('preheader = "', 'preheader = "{{ lead.headline }}" # "'), encoding="utf-8")
+    live: Live = app.state.preview.live
+    until(
+        live,
+        "today",
+        lambda one: one.is_proofed and any(found.severity == "warning" for found in one.findings),
+    )
+    seen, token = ask(app, "GET", "/state/today").json(), token_of(app)
+    codes = [one["code"] for one in seen["go"]["warned"]]
+    assert seen["go"]["required"] and seen["go"]["can_approve"] and codes
+
+    refused = ask(app, "POST", "/approve/today", headers=token, json={"hash": seen["hash"]})
+    assert refused.status_code == 422 and codes[0] in refused.json()["error"]
+    told = ask(
+        app, "POST", "/approve/today", headers=token, json={"hash": seen["hash"], "despite": codes}
+    ).json()
+
+    row = desk.find(desk.catalogue["today"], DAY)
+    assert row is not None and told["status"] == "approved"
+    assert [one["code"] for one in row.despite] == codes
+
+
 def save(path: str, change: tuple[str, str]) -> None:
     """An editor saves a file."""
     text = Path(path).read_text(encoding="utf-8")

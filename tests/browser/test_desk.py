@@ -6,6 +6,7 @@ With ``NEWSLETTER_SHOTS=docs/desk`` pictures of the wall and of an edition are k
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -282,6 +283,38 @@ def test_of_two_editors_the_later_is_asked(page: Page, desk: Site, browser: Brow
     expect(
         page.frame_locator('.holder[data-width="640"] iframe:not(.coming)').locator("body")
     ).to_contain_text("Mine.")
+
+
+def test_it_is_let_go_and_held_again(page: Page, desk: Site) -> None:
+    """By key and by button; a warning wants its tick where approval is required; what is approved is what was seen."""
+    rules = desk.folder / "templates" / "today" / "newsletter.toml"
+    text = rules.read_text(encoding="utf-8").replace(
+        'thin_day = "hold"', 'thin_day = "hold"\napproval = "required"'
+    )
+    rules.write_text(text.replace('preheader = "', 'preheader = "{{ lead.headline }}" # "'), encoding="utf-8")
+    page.goto(f"{desk.url}/today")
+    expect(page.locator("#verdict")).to_contain_text("warning")
+    expect(page.locator("#approve")).to_be_enabled()
+
+    page.keyboard.press("a")
+    dialog = page.locator("#dialog")
+    expect(dialog).to_contain_text("Each warning wants your word")
+    examine(page)
+    shot(page, "approve")
+    dialog.get_by_role("button", name="Approve").click()
+    expect(dialog).to_be_visible()  # the tick is missing
+    for tick in dialog.locator('input[name="despite"]').all():
+        tick.check()
+    dialog.get_by_role("button", name="Approve").click()
+    expect(page.locator("#facts")).to_contain_text("approved")
+    shown = page.locator("#facts").get_attribute("title")
+    told = json.loads(desk.run("status", "today", "--date", "2026-11-20", "--json"))["editions"][0]
+    assert (told["status"], told["hash"]) == ("approved", shown)
+
+    page.locator("#hold").click()
+    dialog.get_by_label("Why").fill("Lima is late")
+    dialog.get_by_role("button", name="Hold").click()
+    expect(page.locator("#verdict")).to_contain_text("Lima is late")
 
 
 def test_pictures_of_every_variant(desk: Site) -> None:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,14 +36,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from newsletter.articles import canonical_url
+from newsletter.audience.segments import audience_sizes
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
-from newsletter.edition import PERSONAL_TAGS, Rendered
-from newsletter.errors import NewsletterError, NotFound, OrderConflict
+from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered
+from newsletter.errors import NewsletterError, NotFound, OrderConflict, StateError
 from newsletter.picks import Order
 from newsletter.providers import Envelope, Recipient
 from newsletter.providers.message import build_message
 from newsletter.rendering.engine import fill_samples, sample_links
+from newsletter.store.session import reading
 from newsletter.times import parse_instant
 from newsletter.web.preview.live import Live, Shown
 from newsletter.web.preview.looks import Look, seen_as
@@ -128,6 +130,9 @@ async def _fault(_request: Request, error: Exception) -> Response:
     return JSONResponse(told, status, headers=FRESH)
 
 
+Given = TypeVar("Given", bound=BaseModel)
+
+
 class OrderGiven(BaseModel):
     """An order as the page sends it; *as_of* is what it had seen."""
 
@@ -140,6 +145,23 @@ class OrderGiven(BaseModel):
     fields: dict[str, str] = Field(default_factory=dict, max_length=80)
     reason: str = Field("", max_length=500)
     as_of: str = Field("", max_length=40)
+
+
+class Approval(BaseModel):
+    """An editor's go: of one content hash, *despite* warnings of these codes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    despite: tuple[str, ...] = Field((), max_length=200)
+
+
+class Holding(BaseModel):
+    """An editor's no-go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=500)
 
 
 class Preview:
@@ -159,6 +181,9 @@ class Preview:
             Route("/orders/{slug}", self.order, methods=["POST"]),
             Route("/undo/{slug}", self.undo, methods=["POST"]),
             Route("/redo/{slug}", self.redo, methods=["POST"]),
+            Route("/audience/{slug}", self.audience, methods=["GET"]),
+            Route("/approve/{slug}", self.approve, methods=["POST"]),
+            Route("/hold/{slug}", self.hold, methods=["POST"]),
             Route("/{slug}", self.page, methods=["GET"]),
             Route("/{slug}/{name}", self.bytes_of, methods=["GET"]),
         ]
@@ -322,6 +347,48 @@ class Preview:
         await run_in_threadpool(self.desk.redo, newsletter, day, actor=self.desk.settings.who)
         return await self._ordered(newsletter)
 
+    # --- go or no-go ----------------------------------------------------------------------------
+
+    def audience(self, request: Request) -> Response:
+        """How many readers each variant would go to now."""
+        newsletter = self._newsletter(request.path_params["slug"])
+        with reading(self.desk.engine) as session:
+            sizes = audience_sizes(session, newsletter, self.desk.catalogue.publication, self.live.now())
+        return JSONResponse({"audience": sizes}, headers=FRESH)
+
+    async def approve(self, request: Request) -> Response:
+        """Let go just what the page shows, by its hash: made up now, where what is stored is something else."""
+        newsletter, body = await self._write(request)
+        given = _read(Approval, body)
+        await run_in_threadpool(self._approve, newsletter, given)
+        return await self._ordered(newsletter)
+
+    def _approve(self, newsletter: Newsletter, given: Approval) -> None:
+        if self._shown(newsletter.slug).hash != given.hash:
+            raise StateError(
+                f"The {newsletter.name} has changed since you looked. Look again, then approve that."
+            )
+        day, who = self.live.day_of(newsletter.slug), self.desk.settings.who
+        row = self.desk.find(newsletter, day)
+        if row is None or row.edition_date != day or row.content_hash != given.hash:
+            account = self.desk.prepare(newsletter, day, now=self.live.now())
+            if account.status == EditionStatus.APPROVED and account.hash != given.hash:
+                # Where nobody needs to approve, a make-up is an approval: of this hash it was not asked for.
+                self.desk.hold(
+                    newsletter, day, actor=who, reason="it is not what was seen when it was approved"
+                )
+            elif account.status == EditionStatus.APPROVED:
+                return
+        self.desk.approve(newsletter, day, actor=who, despite=given.despite, content_hash=given.hash)
+
+    async def hold(self, request: Request) -> Response:
+        """Take an approval back, or keep a draft from going."""
+        newsletter, body = await self._write(request)
+        given = _read(Holding, body)
+        day, who = self.live.day_of(newsletter.slug), self.desk.settings.who
+        await run_in_threadpool(self.desk.hold, newsletter, day, actor=who, reason=given.reason)
+        return await self._ordered(newsletter)
+
     async def _ordered(self, newsletter: Newsletter) -> Response:
         """Have it made, and answer once it is: the page shows what it asked for."""
         await asyncio.to_thread(self.live.ask((newsletter.slug,)).wait, 10)
@@ -353,7 +420,7 @@ class Preview:
         return found
 
 
-def _read(model: type[OrderGiven], body: bytes) -> OrderGiven:
+def _read(model: type[Given], body: bytes) -> Given:
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:

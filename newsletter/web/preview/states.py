@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from newsletter.catalogue import Newsletter
-from newsletter.edition import Item, Rendered, Snapshot
+from newsletter.edition import EditionStatus, Item, Rendered, Snapshot
 from newsletter.picks import EDITABLE, Order, Pick
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof import CLIP_BYTES, tracked_bytes
@@ -59,6 +59,7 @@ def edition_state(newsletter: Newsletter, shown: Shown, orders: Sequence[Order])
         **wall_state(newsletter, shown),
         "as_of": iso_exact(shown.touched_at) if shown.touched_at else "",
         "stored": shown.is_stored,
+        "go": _go(newsletter, shown),
         "clip": CLIP_BYTES,
         "sizes": {
             one.variant: {"bytes": one.size_bytes, "tracked": tracked_bytes(one)} for one in shown.renderings
@@ -71,6 +72,24 @@ def edition_state(newsletter: Newsletter, shown: Shown, orders: Sequence[Order])
         "orders": [_order(one) for one in orders],
         "can_undo": any(one.undone_at is None for one in orders),
         "can_redo": any(one.undone_at is not None for one in orders),
+    }
+
+
+def _go(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
+    """Whether an editor may let it go or hold it, and which warnings want their word."""
+    warned: dict[str, list[str]] = {}
+    for one in shown.findings:
+        if one.severity == "warning" and one.message not in warned.setdefault(one.code, []):
+            warned[one.code].append(one.message)
+    errors = any(one.severity == "error" for one in shown.findings)
+    waits = shown.status in ("none", EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
+    return {
+        "required": newsletter.approval == "required",
+        "warned": [{"code": code, "messages": messages} for code, messages in sorted(warned.items())],
+        "can_approve": bool(
+            waits and shown.renderings and shown.is_proofed and not errors and shown.fault is None
+        ),
+        "can_hold": shown.status in (EditionStatus.DRAFT, EditionStatus.APPROVED),
     }
 
 

@@ -52,6 +52,8 @@ function show(told) {
   $("count").textContent = severe ? `(${severe})` : "";
   $("undo").disabled = !told.can_undo;
   $("redo").disabled = !told.can_redo;
+  $("approve").disabled = !told.go.can_approve;
+  $("hold").disabled = !told.go.can_hold;
   chooseVariants(told);
   keepPlace(() => {
     $("panel-stories").replaceChildren(...storiesPanel(told));
@@ -472,6 +474,50 @@ function dialog(title, content, buttons) {
   box.showModal();
 }
 
+// --- go or no-go ---------------------------------------------------------------------------------
+
+async function decide(path, body, words) {
+  try {
+    show(await write(`/${path}/${slug}`, body));
+    say(words);
+  } catch (error) {
+    await refresh();
+    dialog("It did not happen", [h("p", {}, error.message)], [["Close", () => {}, "main"]]);
+  }
+}
+
+async function approve() {
+  if (!state?.go.can_approve) return;
+  const seen = state; // what is approved is what was on screen when the dialog opened
+  const { audience } = await read(`/audience/${slug}`).catch(() => ({ audience: {} }));
+  const sizes = Object.entries(audience).map(([variant, readers]) => `${readers.toLocaleString("en")} ${variant}`).join(", ");
+  const words = seen.go.warned.map((one, number) => {
+    const tick = h("input", { type: "checkbox", id: `despite-${number}`, name: "despite", value: one.code, required: seen.go.required });
+    return h("div", { class: "despite" }, tick, h("label", { for: `despite-${number}` }, h("strong", {}, one.code), ` ${one.messages.join(" ")}`));
+  });
+  dialog("Let it go?", [
+    h("p", {}, `${seen.variants[0].subject}`),
+    h("p", { class: "facts" }, `${seen.date} · ${sizes || "no reader"} · hash ${seen.hash.slice(0, 16)}`),
+    ...(words.length ? [h("p", {}, seen.go.required ? "Each warning wants your word:" : "It goes out with these warnings:"), ...words] : []),
+  ], [
+    ["Not yet", () => {}],
+    ["Approve", (form) => {
+      const ticks = [...form.querySelectorAll('[name="despite"]')].filter((one) => one.checked).map((one) => one.value);
+      decide("approve", { hash: seen.hash, despite: ticks }, "Approved: it goes at its hour.");
+    }, "main"],
+  ]);
+}
+
+function hold() {
+  if (!state?.go.can_hold) return;
+  const reason = h("input", { id: "hold-reason", name: "reason" });
+  dialog("Hold it?", [h("p", {}, "It will not go out before somebody approves it."), h("div", { class: "fields" }, h("label", { for: "hold-reason" }, "Why (for the others)"), reason)], [
+    ["Leave it", () => {}],
+    ["Hold", () => { decide("hold", { reason: reason.value }, "Held."); }, "main"],
+  ]);
+  reason.focus();
+}
+
 const EDITED = [
   ["headline", "Headline"], ["standfirst", "Standfirst"], ["kicker", "Kicker"], ["byline", "Byline"],
   ["image_url", "Picture’s address"], ["image_alt", "What the picture shows (alt)"], ["image_caption", "Caption"], ["image_credit", "Credit"],
@@ -522,7 +568,7 @@ function help() {
   const keys = [
     ["1 2 3 4", "stories, words, findings, orders"], ["j k", "next and previous story"], ["Alt ↑ ↓", "move the story"], ["p", "pin it"], ["x", "drop it"], ["e", "edit it"],
     ["m", "move it to another section"], ["b", "bring a dropped one in"], ["/", "search what was dropped"], ["u", "undo"], ["r", "redo"], ["v", "next variant"], ["l", "next look"],
-    ["[ ]", "previous and next newsletter"], ["w", "the wall"], ["?", "these keys"],
+    ["a", "approve"], ["h", "hold"], ["[ ]", "previous and next newsletter"], ["w", "the wall"], ["?", "these keys"],
   ];
   dialog("Keys", [h("dl", { class: "keys" }, ...keys.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))], [["Close", () => {}, "main"]]);
 }
@@ -572,7 +618,7 @@ document.addEventListener("keydown", (event) => {
   const acts = {
     1: () => pickTab("stories"), 2: () => pickTab("words"), 3: () => pickTab("findings"), 4: () => pickTab("orders"),
     j: () => step(1), k: () => step(-1), u: () => turn("undo"), r: () => turn("redo"), v: () => cycle($("variant")), l: () => cycle($("look")),
-    "[": () => newsletterBy(-1), "]": () => newsletterBy(1), w: () => (location.href = "/"), "?": help,
+    "[": () => newsletterBy(-1), "]": () => newsletterBy(1), w: () => (location.href = "/"), "?": help, a: approve, h: hold,
     "/": () => { pickTab("stories"); $("filter")?.focus(); },
   };
   if (!acts[event.key]) return;
@@ -591,6 +637,8 @@ function say(words) {
 $("undo").addEventListener("click", () => turn("undo"));
 $("redo").addEventListener("click", () => turn("redo"));
 $("help").addEventListener("click", help);
+$("approve").addEventListener("click", approve);
+$("hold").addEventListener("click", hold);
 $("go").addEventListener("change", () => (location.href = `/${$("go").value}`));
 for (const name of ["look", "part", "when", "language"]) $(name).addEventListener("change", look);
 $("variant").addEventListener("change", () => {
