@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
@@ -190,9 +191,14 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
         return Verdict(
             "not in audience", f"{known} The edition has not been frozen, so it has no audience yet.".strip()
         )
+    frozen = [
+        row
+        for row in revisions(session, slug, edition.edition_date)
+        if row.frozen_at is not None and row.revision <= edition.revision
+    ]
+    number = {row.id: row.revision for row in frozen}
     near = session.exec(
-        select(EditionRow.revision, Batch, ReaderException)
-        .join(Batch, col(Batch.edition_id) == col(EditionRow.id))
+        select(Batch, ReaderException)
         .join(
             ReaderException,
             and_(
@@ -202,17 +208,16 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
             isouter=True,
         )
         .where(
-            EditionRow.newsletter == slug,
-            EditionRow.edition_date == edition.edition_date,
-            EditionRow.revision <= edition.revision,
+            col(Batch.edition_id).in_(number),
             col(Batch.lo_id) <= subscriber.id,
             col(Batch.hi_id) >= subscriber.id,
         )
-        .order_by(col(EditionRow.revision).desc(), col(Batch.seq))
+        .order_by(col(Batch.seq))
     ).all()
     told: dict[int, Verdict] = {}
     path: dict[int, list[str]] = {}
-    for revision, batch, row in near:
+    for batch, row in sorted(near, key=lambda one: -number[one[0].edition_id]):
+        revision = number[batch.edition_id]
         if subscriber.id not in set(unpack(batch.ids)):
             continue
         before = path.setdefault(revision, [])
@@ -225,19 +230,11 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
             reason = "; ".join([*before, _state_in_words(batch)])
             bucket = _BUCKET[BatchState(batch.state)]
             told[revision] = Verdict(bucket, reason, batch.seq, batch.changed_at, revision=revision)
-    if not told:
-        return Verdict(
-            "not in audience", _why_not(session, _first_frozen(session, edition), slug, subscriber)
-        )
+    if not told:  # the first freeze chose the date's audience: what follows is for the same readers
+        return Verdict("not in audience", _why_not(session, frozen[-1], slug, subscriber))
     newest, *older = told.values()
     reasons = [newest.reason, *(f"revision {one.revision} was {one.verdict}: {one.reason}" for one in older)]
-    return replace(newest, reason="; ".join(reasons), events=_events(session, edition, subscriber))
-
-
-def _first_frozen(session: Session, edition: EditionRow) -> EditionRow:
-    """The revision whose freeze chose the date's audience: those that follow are for the same readers."""
-    rows = revisions(session, edition.newsletter, edition.edition_date)
-    return next((row for row in reversed(rows) if row.frozen_at is not None), edition)
+    return replace(newest, reason="; ".join(reasons), events=_events(session, frozen, subscriber))
 
 
 def _state_in_words(batch: Batch) -> str:
@@ -254,9 +251,11 @@ def _state_in_words(batch: Batch) -> str:
             return f"{batch.error or batch.state} ({attempt})"
 
 
-def _events(session: Session, edition: EditionRow, subscriber: Subscriber) -> tuple[dict[str, str], ...]:
+def _events(
+    session: Session, frozen: Sequence[EditionRow], subscriber: Subscriber
+) -> tuple[dict[str, str], ...]:
     """What was told of a reader's mail, all revisions of the date together."""
-    names = [edition_ref(row) for row in revisions(session, edition.newsletter, edition.edition_date)]
+    names = [edition_ref(row) for row in frozen]
     rows = session.exec(
         select(Event)
         .where(col(Event.edition).in_(names), Event.reader == subscriber.reader)
