@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, update
 
+from newsletter.catalogue import load_catalogue
 from newsletter.desk import Desk
 from newsletter.errors import OrderConflict, StateError, WordingError
 from newsletter.feeds.stored import find_article
 from newsletter.picks import Order
-from newsletter.settings import load_settings
+from newsletter.settings import Keys, load_settings
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
-from newsletter.store.session import reading, writing
+from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import ArticleRow
 from tests.builders import a_site
 from tests.visiting import Moment
@@ -214,6 +215,38 @@ def test_orders_survive_a_restart_and_a_new_make_up(desk: Desk) -> None:
     lead_item = made.snapshot.items[0]
     assert (lead_item.headline, lead_item.kicker) == ("Ours", "K")
     assert (made.snapshot.greeting, made.snapshot.quote.who) == ("Hello from Lima.", "Ann")
+
+
+def test_an_order_is_seen_from_another_machine(
+    engine: Engine, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two installations on one database: what one editor ordered the other's make-up holds, after a new collect, too."""
+    monkeypatch.chdir(a_site(tmp_path / "site"))
+    settings = load_settings()
+    here = Desk(engine, load_catalogue(settings.templates), settings, keys, clock=Moment(NOW))
+    there = Desk(
+        open_store(engine.url.render_as_string(hide_password=False)), load_catalogue(settings.templates), settings, keys,
+        clock=Moment(NOW),
+    )  # fmt: skip
+    here.collect(None, now=NOW)
+    today, (lead, *_) = here.catalogue["today"], places(here, "lead")
+
+    here.give_order(today, DAY, Order(verb="edit", url=lead, fields={"headline": "Ours"}, actor="mia"))
+    here.give_order(today, DAY, Order(verb="drop", url=places(here)[0], actor="mia"))
+    there.collect(None, now=NOW + timedelta(hours=1))
+    one, other = here.make(today, DAY, now=NOW), there.make(there.catalogue["today"], DAY, now=NOW)
+    with pytest.raises(OrderConflict, match="mia"):
+        there.give_order(
+            today,
+            DAY,
+            Order(verb="edit", url=lead, fields={"headline": "Theirs"}, actor="tom"),
+            as_of=NOW - timedelta(seconds=1),
+        )
+    there.engine.dispose()
+
+    assert other.snapshot is not None and other.snapshot.items[0].headline == "Ours"
+    assert one.hash == other.hash
+    assert [order.actor for order in here.orders(today, DAY)] == ["mia", "mia"]
 
 
 def test_a_picture_is_changed_only_where_we_may_show_one(desk: Desk) -> None:
