@@ -664,6 +664,7 @@ def test_no_handle_is_a_sentence(standin: StandIn) -> None:
 )  # fmt: skip
 @example([("Ada", "@mail.example"), ("Q ;", "@mail.example")])  # the last one is encoded whole
 @example([("\x1f", "@mail.example"), ("Đorđe \\", "@bücher.example")])
+@example([("\xa0", "@mail.example"), ("Ada\u3000", "@mail.example")])
 def test_columns_encode_like_rows(people: list[tuple[str, str]]) -> None:
     """The fast form and the plain one are the same JSON, whatever a name or an address holds."""
     rows = [

@@ -36,7 +36,7 @@ _LONGEST_WORD = 60  # a longer first word would leave the header's first line em
 _NOT_ON_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _EMAIL = re.compile(r"[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,64}@[^\s\x00-\x20\x7f<>()\[\],;:\\\"@]{1,255}")
 _ODD = re.compile(
-    r'["\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|  |^ | $'
+    r'["\\;,\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|  |^\s|\s$'
 )  # what one_line changes, JSON escapes or SendGrid refuses in a name
 _PLAIN_EMAILS = re.compile(r"(?:[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}\n)*")
 _URL = re.compile(r"[a-z]+:[\x21\x23-\x26\x28-\x3b\x3d\x3f-\x7e]{1,890}")  # no space, <, >, " or '

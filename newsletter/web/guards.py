@@ -98,9 +98,12 @@ class Guards:
         """
         Say under which prefix the application stands, whether the proxy took it off the path or not.
 
-        A slash at the end changes nothing: sending a visitor on would name the scheme a proxy hides from us.
+        A slash at the end of a page's path changes nothing: sending a visitor on would name the scheme a
+        proxy hides from us. Below the API a path is what it is.
         """
-        path = scope["path"] = scope["path"].rstrip("/") or "/"
+        path = scope["path"]
+        if not path.removeprefix(self.prefix).startswith("/api/"):
+            path = scope["path"] = path.rstrip("/") or "/"
         if not self.prefix:
             return
         if path != self.prefix and not path.startswith(f"{self.prefix}/"):
