@@ -726,17 +726,17 @@ class Desk:
             order = replace(order, seen=self._seen(session, newsletter, day, order))
             return add_order(session, newsletter.slug, day, order, at=self.clock(), as_of=as_of)
 
-    def undo(self, newsletter: Newsletter, day: date, *, actor: str) -> Order:
-        """Take the newest order that counts back; it stays written down."""
+    def undo(self, newsletter: Newsletter, day: date, *, actor: str, as_of: datetime | None = None) -> Order:
+        """Take the newest order that counts back; it stays written down. *as_of*: what the editor had seen."""
         with writing(self.engine) as session:
             self._check_order(session, newsletter, day, None)
-            return undo_last(session, newsletter.slug, day, actor=actor, at=self.clock())
+            return undo_last(session, newsletter.slug, day, actor=actor, at=self.clock(), as_of=as_of)
 
-    def redo(self, newsletter: Newsletter, day: date, *, actor: str) -> Order:
-        """Let what was undone last count again."""
+    def redo(self, newsletter: Newsletter, day: date, *, actor: str, as_of: datetime | None = None) -> Order:
+        """Let what was undone last count again. *as_of*: what the editor had seen."""
         with writing(self.engine) as session:
             self._check_order(session, newsletter, day, None)
-            return redo_last(session, newsletter.slug, day, actor=actor, at=self.clock())
+            return redo_last(session, newsletter.slug, day, actor=actor, at=self.clock(), as_of=as_of)
 
     def orders(self, newsletter: Newsletter, day: date) -> tuple[Order, ...]:
         """Every order of a newsletter's date, oldest first, what is undone included."""

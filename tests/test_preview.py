@@ -19,6 +19,7 @@ from newsletter.cli.main import app as app_of_commands
 from newsletter.desk import Desk
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound
+from newsletter.picks import Order
 from newsletter.rendering.engine import fill_samples
 from newsletter.settings import load_settings
 from newsletter.web.preview import create_preview
@@ -320,6 +321,50 @@ def test_nothing_saved_while_the_watch_moves_is_missed(app: Starlette) -> None:
         "today",
         lambda one: all(word in rendered.html for word in ("SAVED", "FOLDER") for rendered in one.renderings),
     )
+
+
+def test_words_in_a_folder_that_was_not_there_are_shown(app: Starlette) -> None:
+    """The first words ever written, while the preview runs: a day's folder, or the whole folder."""
+    live: Live = app.state.preview.live
+    save("templates/publication.toml", ('"samples/words"', '"ours"'))
+    until(live, "today", lambda one: one.snapshot is not None and one.snapshot.number is None)
+    time.sleep(0.6)
+
+    Path(f"ours/{DAY}").mkdir(parents=True)
+    Path(f"ours/{DAY}/today.md").write_text('+++\ngreeting = "FIRST"\n+++\n', encoding="utf-8")
+
+    until(live, "today", lambda one: all("FIRST" in rendered.html for rendered in one.renderings))
+
+
+def test_an_editor_does_not_conflict_with_themselves_below_a_fault(app: Starlette) -> None:
+    """Orders are seen by the page that gave them, though nothing can be made of them yet."""
+    live: Live = app.state.preview.live
+    lead = next(item.url for item in (live.shown["today"].snapshot or pytest.fail("nothing made")).items)
+    save("templates/today/masthead.mjml.j2", ("{{ newsletter.name }}", "{{ nothing.at.all }}"))
+    until(live, "today", lambda one: one.fault is not None)
+
+    for headline in ("One", "Two"):
+        answer = give(app, verb="edit", url=lead, fields={"headline": headline})
+        assert answer.status_code == 200 and answer.json()["fault"]
+
+
+def test_undo_is_of_what_was_seen(app: Starlette, desk: Desk) -> None:
+    """Not of what somebody else ordered since; redo is offered only while nothing was ordered after the undo."""
+    token = token_of(app)
+    seen = give(app, verb="words", fields={"greeting": "Mine."}).json()["as_of"]
+    desk.give_order(
+        desk.catalogue["today"], DAY, Order(verb="words", fields={"intro": "Theirs."}, actor="tom")
+    )
+
+    refused = ask(app, "POST", "/undo/today", headers=token, json={"as_of": seen})
+    assert refused.status_code == 409 and "tom" in refused.json()["error"]
+    now = ask(app, "GET", "/state/today").json()["as_of"]
+    undone = ask(app, "POST", "/undo/today", headers=token, json={"as_of": now or seen})
+    while undone.status_code == 409:  # the page has not heard of it yet
+        now = ask(app, "GET", "/state/today").json()["as_of"]
+        undone = ask(app, "POST", "/undo/today", headers=token, json={"as_of": now})
+    assert undone.json()["can_redo"] and not desk.orders(desk.catalogue["today"], DAY)[0].undone_at
+    assert not give(app, verb="words", fields={"intro": "Newer."}).json()["can_redo"]
 
 
 def test_a_broken_template_leaves_the_last_good_bytes(app: Starlette) -> None:

@@ -68,15 +68,19 @@ def add_order(
     return row.id or 0
 
 
-def undo_last(session: Session, slug: str, day: date, *, actor: str, at: datetime) -> Order:
+def undo_last(
+    session: Session, slug: str, day: date, *, actor: str, at: datetime, as_of: datetime | None = None
+) -> Order:
     """
     Take the newest order that counts back.
 
     Raises:
+        OrderConflict: something was ordered after *as_of*, which the editor has not seen.
         StateError: there is none.
     """
     _take_turn(session)
     rows = _rows(session, slug, day)
+    _refuse_unseen(rows, as_of)
     last = next((row for row in reversed(rows) if row.undone_at is None), None)
     if last is None:
         raise StateError(f"There is no order for {slug} on {day} that could be undone.")
@@ -86,15 +90,19 @@ def undo_last(session: Session, slug: str, day: date, *, actor: str, at: datetim
     return _order(last)
 
 
-def redo_last(session: Session, slug: str, day: date, *, actor: str, at: datetime) -> Order:
+def redo_last(
+    session: Session, slug: str, day: date, *, actor: str, at: datetime, as_of: datetime | None = None
+) -> Order:
     """
     Let what was undone last count again; not once another order was given since.
 
     Raises:
+        OrderConflict: something was ordered after *as_of*, which the editor has not seen.
         StateError: there is nothing to redo.
     """
     _take_turn(session)
     rows = _rows(session, slug, day)
+    _refuse_unseen(rows, as_of)
     undone = [row for row in rows if row.undone_at is not None]
     last = max(undone, key=lambda row: row.undone_at or at, default=None)
     newest = max((row.given_at for row in rows if row.undone_at is None), default=None)
@@ -142,6 +150,17 @@ def _after(rows: Iterable[EditorOrder], at: datetime) -> datetime:
     """*at*, or just after the last touch, should a clock stand still or go back."""
     last = max((_touched(row) for row in rows), default=None)
     return at if last is None or at > last else last + _TICK
+
+
+def _refuse_unseen(rows: Iterable[EditorOrder], as_of: datetime | None) -> None:
+    """An undo is of what an editor saw last, never of what somebody else ordered since."""
+    since = [_order(row) for row in rows if as_of is not None and _touched(row) > as_of]
+    if since:
+        last = max(since, key=lambda one: one.id)
+        raise OrderConflict(
+            f"Meanwhile there is another order: {last.told}. Look at it, then undo what you mean.",
+            theirs=tuple(one.id for one in since),
+        )
 
 
 def _refuse_conflict(rows: Iterable[EditorOrder], order: Order, as_of: datetime) -> None:

@@ -38,13 +38,13 @@ class Site:
     folder: Path
     environment: dict[str, str]
 
-    def run(self, *words: str) -> str:
-        """What a command of ours prints; it must not fail."""
+    def run(self, *words: str, actor: str = "") -> str:
+        """What a command of ours prints, given by *actor*; it must not fail."""
         program = Path(sys.executable).with_name("newsletter")
         done = subprocess.run(
             [str(program), *words],
             cwd=self.folder,
-            env=self.environment,
+            env={**self.environment, **({"NEWSLETTER_ACTOR": actor} if actor else {})},
             capture_output=True,
             text=True,
             timeout=120,

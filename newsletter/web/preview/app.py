@@ -45,6 +45,7 @@ from newsletter.picks import Order
 from newsletter.providers import Envelope, Recipient
 from newsletter.providers.message import build_message
 from newsletter.rendering.engine import fill_samples, sample_links
+from newsletter.rendering.proof import tracked_bytes
 from newsletter.store.session import reading
 from newsletter.times import parse_instant
 from newsletter.web.preview.live import Live, Shown
@@ -71,6 +72,7 @@ def free_port(first: int) -> int:
     """Return *first*, or the next port after it that nobody listens on."""
     for port in range(first, first + 100):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is free
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
@@ -147,6 +149,14 @@ class OrderGiven(BaseModel):
     as_of: str = Field("", max_length=40)
 
 
+class Turn(BaseModel):
+    """An undo or redo; *as_of* is what the page had seen, empty: whatever it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    as_of: str = Field("", max_length=40)
+
+
 class Approval(BaseModel):
     """An editor's go: of one content hash, *despite* warnings of these codes."""
 
@@ -196,7 +206,7 @@ class Preview:
         newsletter = self._newsletter(slug) if slug else None
         html = _PAGES.get_template("edition.html.j2" if newsletter else "wall.html.j2").render(
             publication=self.desk.catalogue.publication, newsletter=newsletter, token=self.token,
-            newsletters=self.desk.catalogue.newsletters,
+            newsletters=self.desk.catalogue.newsletters, who=self.desk.settings.who,
         )  # fmt: skip
         return HTMLResponse(html, headers={**FRESH, "Content-Security-Policy": PAGE_POLICY})
 
@@ -226,11 +236,12 @@ class Preview:
         """One edition, with its stories, findings, words and orders."""
         newsletter = self._newsletter(request.path_params["slug"])
         shown = self._shown(newsletter.slug)
+        self.live.looked_at = newsletter.slug
         orders = self.desk.orders(newsletter, shown.day)
         return JSONResponse(edition_state(newsletter, shown, orders), headers=FRESH)
 
     def bytes_of(self, request: Request) -> Response:
-        """``<variant>.html``, ``.txt``, ``.source`` or ``.headers``; with ``?look=`` as somebody else sees it."""
+        """``<variant>.html``, ``.txt``, ``.source``, ``.headers`` or ``.json`` (its line and size); with ``?look=`` as somebody else sees it."""
         newsletter = self._newsletter(request.path_params["slug"])
         variant, _, kind = request.path_params["name"].rpartition(".")
         rendered = self._rendered(newsletter, variant, request)
@@ -239,10 +250,14 @@ class Preview:
             return PlainTextResponse(text, headers=FRESH)
         if kind == "source":
             return PlainTextResponse(html, headers=FRESH)
+        if kind == "json":
+            sizes = {"bytes": rendered.size_bytes, "tracked": tracked_bytes(rendered)}
+            told = {"subject": rendered.subject, "preheader": rendered.preheader, **sizes}
+            return JSONResponse(told, headers=FRESH)
         if kind == "headers":
             return PlainTextResponse(self._headers(newsletter, rendered, request), headers=FRESH)
         if kind != "html":
-            raise HTTPException(404, "There is .html, .txt, .source and .headers of each variant.")
+            raise HTTPException(404, "There is .html, .txt, .source, .headers and .json of each variant.")
         try:
             look = Look(request.query_params.get("look", Look.PLAIN))
         except ValueError:
@@ -321,30 +336,36 @@ class Preview:
             verb=given.verb, url=url, section=given.section, position=given.position, fields=given.fields,
             actor=self.desk.settings.who, reason=given.reason,
         )  # fmt: skip
-        try:
-            as_of = (
-                parse_instant(given.as_of)
-                if given.as_of
-                else datetime.min.replace(tzinfo=self.live.now().tzinfo)
-            )
-        except ValueError:
-            raise HTTPException(422, "as_of is not an instant.") from None
+        as_of = self._moment(given.as_of)
         day = self.live.day_of(newsletter.slug)
         await run_in_threadpool(self.desk.give_order, newsletter, day, order, as_of=as_of)
         return await self._ordered(newsletter)
 
+    def _moment(self, as_of: str) -> datetime:
+        """What a page had seen; the beginning of time when no order had been given."""
+        try:
+            return parse_instant(as_of) if as_of else datetime.min.replace(tzinfo=self.live.now().tzinfo)
+        except ValueError:
+            raise HTTPException(422, "as_of is not an instant.") from None
+
+    def _seen(self, body: bytes) -> datetime | None:
+        told = _read(Turn, body).as_of
+        return self._moment(told) if told else None
+
     async def undo(self, request: Request) -> Response:
         """Take the newest order back."""
-        newsletter, _ = await self._write(request)
-        day = self.live.day_of(newsletter.slug)
-        await run_in_threadpool(self.desk.undo, newsletter, day, actor=self.desk.settings.who)
+        newsletter, body = await self._write(request)
+        day, as_of = self.live.day_of(newsletter.slug), self._seen(body)
+        who = self.desk.settings.who
+        await run_in_threadpool(self.desk.undo, newsletter, day, actor=who, as_of=as_of)
         return await self._ordered(newsletter)
 
     async def redo(self, request: Request) -> Response:
         """Let what was undone last count again."""
-        newsletter, _ = await self._write(request)
-        day = self.live.day_of(newsletter.slug)
-        await run_in_threadpool(self.desk.redo, newsletter, day, actor=self.desk.settings.who)
+        newsletter, body = await self._write(request)
+        day, as_of = self.live.day_of(newsletter.slug), self._seen(body)
+        who = self.desk.settings.who
+        await run_in_threadpool(self.desk.redo, newsletter, day, actor=who, as_of=as_of)
         return await self._ordered(newsletter)
 
     # --- go or no-go ----------------------------------------------------------------------------

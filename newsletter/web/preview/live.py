@@ -87,6 +87,7 @@ class Live:
     desk: Desk
     now: Callable[[], datetime]
     day: date | None = None
+    looked_at: str = ""
     shown: dict[str, Shown] = field(default_factory=dict)
     _work: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -172,6 +173,7 @@ class Live:
         for slug in set(self.shown) - set(known):
             del self.shown[slug]
         wanted = [slug for slug in known if not task.slugs or slug in task.slugs]
+        wanted.sort(key=lambda slug: slug != self.looked_at)  # what an editor looks at comes first
         for source in task.sources:
             try:
                 self.desk.collect([source], now=self.now())
@@ -211,9 +213,9 @@ class Live:
                 picks, snapshot = self.desk.draft(newsletter, day, now=now)
             renderings = self.desk.renderer.render_all(snapshot) if snapshot else ()
         except TemplateError as error:
-            self._show(replace(before, fault=Fault(str(error), error.template, error.line)))
+            self._show(self._at_fault(before, Fault(str(error), error.template, error.line)))
         except NewsletterError as error:
-            self._show(replace(before, fault=Fault(str(error), template=getattr(error, "file", ""))))
+            self._show(self._at_fault(before, Fault(str(error), template=getattr(error, "file", ""))))
         else:
             same = (renderings, snapshot, picks) == (before.renderings, before.snapshot, before.picks)
             self._show(
@@ -224,6 +226,11 @@ class Live:
                     touched_at=self.desk.orders_touched(newsletter, day),
                 )
             )  # fmt: skip
+
+    def _at_fault(self, before: Shown, fault: Fault) -> Shown:
+        """The last good bytes with *fault* above them; orders given meanwhile were seen all the same."""
+        newsletter = self.desk.catalogue[before.newsletter]
+        return replace(before, fault=fault, touched_at=self.desk.orders_touched(newsletter, before.day))
 
     def _of(self, before: Shown, made: Made, row: EditionRow, *, is_stored: bool) -> Shown:
         return replace(
@@ -259,9 +266,10 @@ class Live:
     def _watch_files(self) -> None:
         while not self._stop.is_set():
             watched = self._watched()
-            for folder in watched.folders - self._known:
-                for path in folder.rglob("*"):
-                    self._is_new(path)
+            if not self._known:  # what is shown at first is made of these
+                for folder in watched.folders:
+                    for path in folder.rglob("*"):
+                        self._is_new(path)
             self._known |= watched.folders
             is_first = True
             for changes in watch(

@@ -28,6 +28,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
         "date": shown.day.isoformat(),
         "version": shown.version,
         "status": shown.status,
+        "approval": newsletter.approval,
         "reason": shown.reason,
         "hash": shown.hash,
         "stories": shown.snapshot.stories if shown.snapshot else 0,
@@ -71,8 +72,15 @@ def edition_state(newsletter: Newsletter, shown: Shown, orders: Sequence[Order])
         "words": _words(newsletter, shown.snapshot),
         "orders": [_order(one) for one in orders],
         "can_undo": any(one.undone_at is None for one in orders),
-        "can_redo": any(one.undone_at is not None for one in orders),
+        "can_redo": _can_redo(orders),
     }
+
+
+def _can_redo(orders: Sequence[Order]) -> bool:
+    """Whether something was undone and no order given since."""
+    undone = [one.undone_at for one in orders if one.undone_at is not None]
+    given = [one.given_at for one in orders if one.undone_at is None and one.given_at is not None]
+    return bool(undone) and not (given and max(given) > max(undone))
 
 
 def _go(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:

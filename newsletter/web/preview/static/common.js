@@ -60,5 +60,6 @@ export function verdictOf(one) {
   if (one.shortfalls.length) return ["Thin", "warn"];
   if (!one.proofed) return ["Being proofed", ""];
   if (one.status === "approved") return ["approved", "good"];
+  if (one.approval === "required") return [one.warnings ? `Waits for an approval, ${plural(one.warnings, "warning")}` : "Waits for an approval", "warn"];
   return one.warnings ? [plural(one.warnings, "warning"), "warn"] : ["Ready", "good"];
 }

@@ -3,6 +3,7 @@ import { h, kilobytes, listen, plural, read, verdictOf, write } from "./common.j
 
 const slug = document.querySelector('meta[name="newsletter"]').content;
 const sender = document.querySelector('meta[name="sender"]').content;
+const me = document.querySelector('meta[name="who"]').content;
 const own = document.querySelector('meta[name="language"]').content;
 const $ = (id) => document.getElementById(id);
 const WIDTHS = [
@@ -17,6 +18,7 @@ let dragged = null;
 let late = false;
 let asked = 0;
 let frameTurn = 0;
+const typed = new Map(); // words not saved yet: field → what it says, and what had been seen when it was begun
 const open = new Set(); // stories whose reasons are unfolded
 
 // --- what is shown -------------------------------------------------------------------------------
@@ -112,6 +114,13 @@ async function look() {
   const stage = $("stage");
   const part = $("part").value;
   const turn = ++frameTurn;
+  if ($("when").value || ($("language").value && $("language").value !== own)) {
+    const told = await read(source("json")).catch(() => null);
+    if (turn !== frameTurn) return;
+    asIf = told;
+  } else asIf = null;
+  inbox();
+  meter();
   if (!state.variants.length) {
     stage.replaceChildren(h("p", { class: "pad" }, state.shortfalls.join("; ") || "There is nothing to look at."));
     return;
@@ -134,6 +143,14 @@ function screen(width, name) {
   return h("div", { class: "screen" }, h("h2", { class: "small" }, name), holder);
 }
 
+/** A link in the mail opens beside the desk, never in its frame. */
+function outside(event) {
+  const link = event.target.closest?.("a[href]");
+  if (!link) return;
+  event.preventDefault();
+  window.open(link.href, "_blank", "noopener");
+}
+
 /** The next bytes load behind the ones on screen and take their place when they are there. */
 function load(holder, address, turn) {
   const coming = h("iframe", { title: `${slug} at ${holder.dataset.width} pixels`, sandbox: "allow-same-origin allow-popups", class: "coming", src: address });
@@ -145,6 +162,7 @@ function load(holder, address, turn) {
     for (const old of holder.querySelectorAll("iframe:not(.coming)")) old.remove();
     coming.classList.remove("coming");
     coming.dataset.hash = state.hash;
+    coming.contentDocument.addEventListener("click", outside);
     fit(coming);
     for (const image of coming.contentDocument.images) image.addEventListener("load", () => fit(coming), { once: true });
   });
@@ -201,8 +219,11 @@ function openFinding(finding) {
 
 const keyOf = (finding) => `${finding.code}|${finding.variant}|${finding.part}|${finding.where}`;
 
+/** The variant as it is looked at: today's as it stands, or tomorrow's or another language's as it would be. */
+let asIf = null;
+
 function inbox() {
-  const one = state.variants.find((variant) => variant.variant === $("variant").value) || state.variants[0];
+  const one = asIf ?? state.variants.find((variant) => variant.variant === $("variant").value) ?? state.variants[0];
   if (!one) return $("inbox").replaceChildren();
   const lines = [
     ["Gmail on a phone", (line) => [h("span", { class: "one" }, h("strong", {}, sender)), h("span", { class: "one" }, one.subject), h("span", { class: "one after" }, one.preheader)], 38, 42],
@@ -215,7 +236,7 @@ function inbox() {
 }
 
 function meter() {
-  const size = state.sizes[$("variant").value];
+  const size = asIf ?? state.sizes[$("variant").value];
   if (!size) return $("meter").replaceChildren();
   const full = Math.max(state.clip * 1.15, size.tracked);
   const share = (bytes) => `${Math.min(100, (bytes / full) * 100)}%`;
@@ -373,17 +394,24 @@ function wordsPanel(told) {
     const [block, ...rest] = name.split(".");
     const label = [NAMES[block] ?? block, ...rest].join(", ").replaceAll("_", " ");
     const long = ["intro", "sign_off"].includes(block) || rest.includes("text") || rest.includes("options") || rest.includes("question") || value.length > 60;
-    const field = h(long ? "textarea" : "input", { id: `words-${name}`, name, "data-was": value, "data-key": `words-${name}`, value, dir: "auto" });
+    const field = h(long ? "textarea" : "input", { id: `words-${name}`, name, "data-was": value, "data-key": `words-${name}`, value: typed.get(name)?.value ?? value, dir: "auto" });
+    field.addEventListener("input", () => {
+      if (field.value === value) typed.delete(name);
+      else typed.set(name, { value: field.value, seen: typed.get(name)?.seen ?? told.as_of });
+    });
     form.append(h("label", { for: `words-${name}` }, label + (rest.includes("options") ? " (one a line)" : "")), field);
   }
   form.append(h("div", { class: "bar" }, h("button", { class: "main", type: "submit", "data-key": "words-save" }, "Save the words")));
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const fields = {};
-    for (const field of form.elements) if (field.name && field.value !== field.dataset.was) fields[field.name] = field.value;
-    if (!Object.keys(fields).length) return say("Nothing has changed.");
+    if (!typed.size) return say("Nothing has changed.");
+    const fields = Object.fromEntries([...typed].map(([name, one]) => [name, one.value]));
+    const seen = [...typed.values()].map((one) => one.seen).sort()[0];
     document.activeElement?.blur();
-    order({ verb: "words", fields });
+    if (await order({ verb: "words", fields }, seen)) {
+      for (const [name, value] of Object.entries(fields)) if (typed.get(name)?.value === value) typed.delete(name);
+      $("panel-words").replaceChildren(...wordsPanel(state));
+    }
   });
   return [form];
 }
@@ -425,34 +453,73 @@ function ordersPanel(told) {
 
 // --- orders --------------------------------------------------------------------------------------
 
-async function order(given) {
+/** Give an order on what was seen *asOf*; null, or why it was not taken. A conflict asks the editor by itself. */
+async function give(given, asOf) {
   try {
-    show(await write(`/orders/${slug}`, { ...given, as_of: state.as_of }));
+    show(await write(`/orders/${slug}`, { ...given, as_of: asOf }));
     say("Noted.");
-    return true;
+    return null;
   } catch (error) {
     await refresh();
     if (error.status === 409) conflict(given, error.message);
-    else say(error.message);
-    return false;
+    return error;
   }
+}
+
+async function order(given, asOf = state.as_of) {
+  const error = await give(given, asOf);
+  if (error && error.status !== 409) say(faultOf(error));
+  return !error;
+}
+
+/** From a dialog: what was typed stays until it is taken. */
+async function orderFrom(form, given, asOf) {
+  const error = await give(given, asOf);
+  if (error && error.status !== 409) {
+    form.querySelector(".refused")?.remove();
+    form.querySelector(".bar").before(h("p", { class: "refused bad", role: "alert" }, faultOf(error)));
+  }
+  return !error; // false: the dialog stays, or is the one of the conflict by now
+}
+
+function faultOf(error) {
+  return error.status ? error.message : "The preview does not answer. What you typed is still here; start it again with: newsletter preview";
 }
 
 /** Somebody was quicker: nothing is lost, the editor chooses. */
 function conflict(given, message) {
+  const forget = () => {
+    for (const name of Object.keys(given.fields || {})) typed.delete(name);
+    $("panel-words").replaceChildren(...wordsPanel(state));
+  };
   dialog("Somebody was quicker", [h("p", {}, message), h("p", {}, `Yours: ${given.verb} ${given.url || Object.entries(given.fields || {}).map(([name, value]) => `${name}: ${value}`).join("; ")}`)], [
-    ["Keep theirs", () => {}],
-    ["Give mine again", () => order(given), "main"],
+    ["Keep theirs", forget],
+    ["Give mine again", async (form) => {
+      const taken = await orderFrom(form, given, state.as_of);
+      if (taken) forget();
+      return taken;
+    }, "main"],
   ]);
 }
 
 async function turn(which) {
-  try {
-    show(await write(`/${which}/${slug}`));
-    say(which === "undo" ? "Undone." : "Redone.");
-  } catch (error) {
-    say(error.message);
-  }
+  if (!state || $(which).disabled) return;
+  const counting = [...state.orders].reverse().find((one) => !one.undone_at);
+  const seen = state.as_of;
+  const act = async () => {
+    try {
+      show(await write(`/${which}/${slug}`, { as_of: seen }));
+      say(which === "undo" ? "Undone." : "Redone.");
+    } catch (error) {
+      await refresh();
+      say(faultOf(error));
+    }
+  };
+  if (which === "redo" || counting.actor === me) return act();
+  dialog("Undo somebody else’s order?", [h("p", { dir: "auto" }, `The newest order is ${counting.actor || "another editor"}’s: ${counting.verb} ${counting.url || Object.entries(counting.fields).map(([name, value]) => `${name}: ${value}`).join("; ")}`)], [
+    ["Leave it", () => {}],
+    ["Undo it", () => { act(); }, "main"],
+  ]);
 }
 
 function dialog(title, content, buttons) {
@@ -524,6 +591,7 @@ const EDITED = [
 ];
 
 function editStory(item) {
+  const seen = state.as_of;
   const names = EDITED.filter(([name]) => !name.startsWith("image_") || item.rights !== "excerpt");
   const fields = h("div", { class: "fields" });
   for (const [name, label] of names) {
@@ -535,22 +603,24 @@ function editStory(item) {
     ["Save", (form) => {
       const changed = {};
       for (const [name] of names) if (form.elements[name].value !== (item[name] ?? "")) changed[name] = form.elements[name].value;
-      if (Object.keys(changed).length) order({ verb: "edit", url: item.url, fields: changed });
+      return !Object.keys(changed).length || orderFrom(form, { verb: "edit", url: item.url, fields: changed }, seen);
     }, "main"],
   ]);
   $("edit-headline").focus();
 }
 
 function dropStory(item) {
+  const seen = state.as_of;
   const reason = h("input", { id: "reason", name: "reason" });
   dialog("Drop the story", [h("p", { dir: "auto" }, item.headline), h("div", { class: "fields" }, h("label", { for: "reason" }, "Why (for the others)"), reason)], [
     ["Leave it in", () => {}],
-    ["Drop", () => { order({ verb: "drop", url: item.url, reason: reason.value }); }, "main"],
+    ["Drop", (form) => orderFrom(form, { verb: "drop", url: item.url, reason: reason.value }, seen), "main"],
   ]);
   reason.focus();
 }
 
 function moveStory(item, its) {
+  const seen = state.as_of;
   const places = state.sections.filter((one) => !one.words);
   const where = h("select", { id: "where" }, ...places.map((one) => h("option", { value: one.id, selected: its?.id === one.id }, one.heading)));
   const position = h("input", { id: "position", type: "number", min: "1", max: "50", value: "1" });
@@ -559,7 +629,7 @@ function moveStory(item, its) {
     h("div", { class: "fields" }, h("label", { for: "where" }, "Section"), where, h("label", { for: "position" }, "Place in it"), position),
   ], [
     ["Leave it", () => {}],
-    [its ? "Move" : "Bring in", () => { order({ verb: its ? "move" : "pin", url: item.url, section: where.value, position: Number(position.value) || 1 }); }, "main"],
+    [its ? "Move" : "Bring in", (form) => orderFrom(form, { verb: its ? "move" : "pin", url: item.url, section: where.value, position: Number(position.value) || 1 }, seen), "main"],
   ]);
   where.focus();
 }
