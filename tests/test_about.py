@@ -10,9 +10,9 @@ import pytest
 
 from newsletter.about import media_topics, subject_of
 from newsletter.about.lexicon import Labels, Lexicon, folded
+from newsletter.about.places import whereabouts
 from newsletter.articles import Kind, Region, Topic
 from newsletter.catalogue import KindRule, TopicRule
-from newsletter.feeds.places import whereabouts
 
 GOLD = Path(__file__).with_name("gold")
 

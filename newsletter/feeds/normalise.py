@@ -17,10 +17,10 @@ import ftfy.badness
 import nh3
 
 from newsletter.about import subject_of
+from newsletter.about.places import whereabouts
 from newsletter.articles import Article, Flag, Image, Rights, canonical_url, shortened
 from newsletter.catalogue import Publication, Source
 from newsletter.feeds.items import Feed, FeedItem, RawImage
-from newsletter.feeds.places import whereabouts
 
 EXCERPT_WORDS = 60
 MAX_HEADLINE = 300
