@@ -218,6 +218,29 @@ class Pace(Ceilings):
     overflow: Address | None = None
 
 
+class Weights(_Value):
+    """
+    What counts how much when stories are weighed, in points; ``[weights]`` of ``publication.toml``.
+
+    *topics*, *regions* and *sources* are priorities: 1 is neutral, 2 lifts by two points, 0 sinks by two.
+    *half_life_hours* is after how long a kind has lost half its freshness.
+    """
+
+    freshness: float = Field(4.0, ge=0, le=20)
+    half_life_hours: dict[Kind, float] = {}
+    coverage: float = Field(1.5, ge=0, le=20)
+    gravity: float = Field(1.0, ge=0, le=20)
+    ours: float = Field(1.0, ge=0, le=20)
+    language: float = Field(1.0, ge=0, le=20)
+    translated: float = Field(1.0, ge=0, le=20)
+    engagement: float = Field(1.0, ge=0, le=20)
+    main_topic: float = Field(1.5, ge=0, le=20)
+    repetition: float = Field(1.0, ge=0, le=20)
+    topics: dict[Topic, float] = {}
+    regions: dict[Region, float] = {}
+    sources: dict[str, float] = {}
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -234,6 +257,8 @@ class Publication(_Value):
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
     kinds: tuple[KindRule, ...] = ()
+    weights: Weights = Weights()
+    families: dict[str, tuple[str, ...]] = {}
     offer: Offer | None = None
     reminders: tuple[Reminder, ...] = ()
     adverts: tuple[Advert, ...] = ()
@@ -353,6 +378,7 @@ class Section(_Value):
     max_age_hours: float | None = Field(None, gt=0)
     per_source: int | None = Field(None, ge=1)
     per_country: int | None = Field(None, ge=1)
+    per_topic: int | None = Field(None, ge=1)
     full: bool = False
 
     @model_validator(mode="after")
@@ -387,6 +413,7 @@ class Newsletter(_Value):
     window_hours: float = Field(gt=0)
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
+    archive_hours: float = Field(0.0, ge=0)
     approval: Literal["auto", "editor"] = "auto"
     correction: str = "Correction: "
     welcome: str = ""
@@ -465,6 +492,33 @@ def load_catalogue(root: Path) -> Catalogue:
         _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
         _check_reminders(publication, newsletter, root / newsletter.slug / "newsletter.toml")
     return Catalogue(publication=publication, newsletters=newsletters, root=root)
+
+
+def read_weights(path: Path, present: Weights) -> Weights:
+    """
+    *present* with what a file of weights changes, for trying them out.
+
+    Raises:
+        CatalogueError: the file cannot be used; names file, field and fault.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path} is not readable TOML: {error}.", file=str(path)) from error
+    changed = data.get("weights", data)
+    before = present.model_dump()
+    merged = {
+        name: {**before[name], **value} if isinstance(value, dict) and name in before else value
+        for name, value in changed.items()
+    }
+    try:
+        return Weights.model_validate({**before, **merged})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise CatalogueError(f"{path}: {field}: {problem['msg']}.", file=str(path), field=field) from error
 
 
 def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -> None:

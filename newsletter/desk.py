@@ -30,8 +30,9 @@ from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
-from newsletter.feeds.stored import find_article, load_articles
+from newsletter.feeds.stored import find_article
 from newsletter.makeup import corrected, make_snapshot
+from newsletter.newsroom import Newsroom, in_order, regroup
 from newsletter.outbox.accounts import counts, next_release
 from newsletter.outbox.correct import take_over
 from newsletter.outbox.doubt import resolve
@@ -39,7 +40,7 @@ from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import largest_batch
-from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
+from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, Severity, blocks, proof
@@ -51,7 +52,6 @@ from newsletter.store.editions import (
     last_run_before,
     load_renderings,
     load_snapshot,
-    stories_run,
     write_content,
 )
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
@@ -204,10 +204,13 @@ class Desk:
         self, targets: Sequence[str] | None, *, now: datetime, tell: Tell = _silent
     ) -> tuple[SourceReport, ...]:
         """Read sources into articles; a bad one is reported and costs nobody an edition."""
-        return collect(
+        reports = collect(
             self.engine, self.catalogue, targets, now=now, settings=self.settings, base=Path(),
             progress=lambda source: tell("collect", source, 0, 0),
         )  # fmt: skip
+        if any(report.new or report.updated for report in reports):
+            regroup(self.engine, now=now)
+        return reports
 
     # --- pick -----------------------------------------------------------------------------------
 
@@ -219,16 +222,7 @@ class Desk:
     def _pick(
         self, session: Session, newsletter: Newsletter, day: date, *, now: datetime
     ) -> tuple[Picks, tuple[Order, ...]]:
-        last = last_run_before(session, newsletter.slug, day)
-        looks_back = now - timedelta(hours=newsletter.window_hours)
-        since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
-        orders = load_orders(session, newsletter.slug, day)
-        picks = pick_articles(
-            newsletter, self.catalogue.publication,
-            load_articles(session, since=looks_back - timedelta(days=2), until=now + _FAR_AHEAD),
-            now=now, since=since, sent=stories_run(session, newsletter.slug, but=day), orders=orders,
-        )  # fmt: skip
-        return picks, orders
+        return Newsroom(session, self.catalogue, day, now).choose(newsletter)
 
     # --- make up and proof ----------------------------------------------------------------------
 
@@ -713,7 +707,7 @@ class Desk:
             ProviderError: the provider refuses us as a whole: all that follows would fail the same way.
         """
         self.tidy()
-        chosen = [self.catalogue[slug] for slug in only] or list(self.catalogue.newsletters)
+        chosen = [self.catalogue[slug] for slug in only] or list(in_order(self.catalogue))
         accounts: list[Account] = []
         frozen: list[tuple[Newsletter, int]] = []
         for number, newsletter in enumerate(chosen, start=1):
@@ -728,6 +722,8 @@ class Desk:
                 break
         if frozen and not self.stop.is_set():
             self.deliver(frozen, now=now, tell=tell)
+        place = {newsletter.slug: n for n, newsletter in enumerate(self.catalogue.newsletters)}
+        accounts.sort(key=lambda account: () if only else (place[account.newsletter],))
         sent = {newsletter.slug for newsletter, _ in frozen}
         return tuple(
             self.status([one.newsletter], day=one.date)[0] if one.newsletter in sent else one

@@ -37,6 +37,7 @@ class Matter:
     labels: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     weight: float = 1.0
+    gravity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,14 @@ def subject_of(
 def matters_in(text: str) -> frozenset[str]:
     """The matters a text speaks of, by our words alone: the same ids in every language."""
     return frozenset(_matters(()).words.found(text))
+
+
+def gravest(matters: Iterable[str]) -> tuple[str, float]:
+    """The matter among *matters* that weighs most by itself, and its points; ('', 0) if none does."""
+    known = _matters(()).matters
+    weighed = [(known[matter].gravity, matter) for matter in matters if matter in known]
+    points, matter = max(weighed, default=(0.0, ""))
+    return (matter, points) if points else ("", 0.0)
 
 
 def _support(
@@ -189,7 +198,7 @@ def _ours() -> tuple[Matter, ...]:
     return tuple(
         Matter(
             id=name, topics=tuple(Topic(topic) for topic in row["topics"]), words=tuple(row["words"]),
-            labels=tuple(row.get("labels", ())), paths=tuple(row.get("paths", ())), weight=row.get("weight", 1.0),
+            labels=tuple(row.get("labels", ())), paths=tuple(row.get("paths", ())), weight=row.get("weight", 1.0), gravity=row.get("gravity", 0.0),
         )
         for name, row in data.items()
     )  # fmt: skip

@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
 from newsletter.edition import EditionStatus, Rendered, Snapshot
-from newsletter.store.tables import EditionRow, EditionStory, Rendering
+from newsletter.fitting import Ran
+from newsletter.store.tables import ArticleRow, EditionRow, EditionStory, Rendering
 
 _SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
 
@@ -88,6 +89,28 @@ def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
     for url, key, day in rows:
         told[url] = told[key] = f"the edition of {day.isoformat()}"
     return told
+
+
+def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict[str, Ran]:
+    """The stories (ids of ``article.story``) this newsletter told from *since* on other dates than *but*."""
+    rows = session.execute(
+        columns(col(ArticleRow.story), col(ArticleRow.headline), col(EditionRow.edition_date),
+                col(EditionRow.frozen_at), col(EditionRow.made_at))
+        .join(EditionStory, col(EditionStory.url) == col(ArticleRow.url))
+        .join(EditionRow, col(EditionRow.id) == col(EditionStory.edition_id))
+        .where(
+            col(EditionRow.newsletter) == slug,
+            col(EditionRow.edition_date) != but,
+            col(EditionRow.edition_date) >= since,
+            col(EditionRow.status).in_(RAN),
+            col(ArticleRow.story) != "",
+        )
+        .order_by(col(EditionRow.edition_date), col(ArticleRow.url))
+    ).all()  # fmt: skip
+    return {
+        story: Ran(words=f"the edition of {day.isoformat()}", headline=headline, at=frozen_at or made_at)
+        for story, headline, day, frozen_at, made_at in rows
+    }
 
 
 def write_content(

@@ -1,0 +1,28 @@
+"""Stories: an editor's word on what belongs together and what does not"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from newsletter.store.tables import Instant
+
+revision = "0006_picks"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "story_link",
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("together", sa.Boolean(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("given_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("url", "other"),
+    )
+    op.create_index("ix_article_story", "article", ["story"])
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Restore a backup instead.")
