@@ -356,6 +356,7 @@ class Section(_Value):
     A headed group of an edition and the rule that fills it; empty lists mean any.
 
     With *words* it is filled from what an editor wrote (``words/<date>/<slug>.md``), and left out without.
+    In a *light* section it counts nothing how grave a story is and how many papers carry it.
     """
 
     id: Slug
@@ -379,6 +380,7 @@ class Section(_Value):
     per_source: int | None = Field(None, ge=1)
     per_country: int | None = Field(None, ge=1)
     per_topic: int | None = Field(None, ge=1)
+    light: bool = False
     full: bool = False
 
     @model_validator(mode="after")

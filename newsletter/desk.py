@@ -19,14 +19,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
 from newsletter.archive import index_missing
-from newsletter.articles import Rights
+from newsletter.articles import Rights, canonical_url
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
 from newsletter.audience.repeats import forget_repeats
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
-from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
+from newsletter.catalogue import Catalogue, Newsletter, Weights, load_catalogue
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
@@ -54,6 +54,7 @@ from newsletter.store.editions import (
     load_snapshot,
     write_content,
 )
+from newsletter.store.grouped import merge_stories, split_story
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
@@ -212,12 +213,31 @@ class Desk:
             regroup(self.engine, now=now)
         return reports
 
+    def link_stories(self, url: str, other: str, *, now: datetime) -> int:
+        """
+        Take an editor's word on stories and group again: *url* and *other* are one; without *other*, *url*
+        stands apart. Returns how many articles the word is about.
+
+        Raises:
+            NotFound: an article is not stored, or stands apart already.
+        """
+        url, other = canonical_url(url) or url, canonical_url(other) or other
+        with writing(self.engine) as session:
+            if other:
+                told = merge_stories(session, url, other, actor=self.settings.who, at=self.clock())
+            else:
+                told = split_story(session, url, actor=self.settings.who, at=self.clock())
+        regroup(self.engine, now=now)
+        return told
+
     # --- pick -----------------------------------------------------------------------------------
 
-    def pick(self, newsletter: Newsletter, day: date, *, now: datetime) -> Picks:
-        """Choose the stories of *day* from what is stored; changes nothing."""
+    def pick(
+        self, newsletter: Newsletter, day: date, *, now: datetime, weights: Weights | None = None
+    ) -> Picks:
+        """Choose the stories of *day* from what is stored; changes nothing. *weights* are tried instead of ours."""
         with reading(self.engine) as session:
-            return self._pick(session, newsletter, day, now=now)[0]
+            return Newsroom(session, self.catalogue, day, now, weights).choose(newsletter)[0]
 
     def _pick(
         self, session: Session, newsletter: Newsletter, day: date, *, now: datetime

@@ -50,6 +50,7 @@ MANY_SHARE = 0.2
 """From this share of common readers, a story that leads one newsletter does not run in the other."""
 
 _MOST_REPETITION = 6.0
+_HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +386,11 @@ class _Choice:
     def _in_section(self, candidate: _Candidate, section: Section) -> Points:
         """The candidate's points in *section*, with those that are the section's own."""
         points = list(candidate.points)
+        if section.light:
+            if weight := total(self.story_points[candidate.story.id]):
+                points.append(("weight counts nothing in a lighter place", -weight))
+            if hard := [topic for topic in candidate.article.topics if topic in _HARD]:
+                points.append((f"also about {', '.join(hard)}, in a lighter place", -1.5 * len(hard)))
         if section.topics and candidate.article.topics:
             main = candidate.article.topics[0]
             if main in section.topics:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from newsletter.about import gravest, matters_in
-from newsletter.articles import Article, Flag, Kind, Rights, Topic
+from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
 from newsletter.catalogue import Newsletter, Publication, Weights
 
 Points = list[tuple[str, float]]
@@ -128,6 +128,8 @@ def telling_points(
         points.append(("behind a paywall", -0.5))
     if Flag.UNDATED in article.flags:
         points.append(("undated: counted from when it was first seen", -0.5))
+    if len(story.tellings) > 2:
+        points.append(("tells its heart", _typical(article, story)))
     liked = max((engagement.get(one, 0.0) for one in article.topics), default=0.0)
     if liked and weights.engagement:
         points.append(("readers have gone for such stories", weights.engagement * liked))
@@ -142,6 +144,18 @@ def total(points: Sequence[tuple[str, float]]) -> float:
 def in_words(points: Sequence[tuple[str, float]]) -> list[str]:
     """Each reason with what it gave."""
     return [f"{words} ({value:+.1f})" if abs(value) >= 0.05 else words for words, value in points]
+
+
+def _typical(article: Article, story: Story) -> float:
+    """How much the headline has in common with the other tellings', in their language: 0 to 1."""
+    words = set(headline_key(article.headline).split())
+    others = [
+        set(headline_key(one.headline).split())
+        for one in story.tellings
+        if one.url != article.url and one.language[:2] == article.language[:2]
+    ]
+    shares = [len(words & other) / (min(len(words), len(other)) or 1) for other in others]
+    return min(1.0, 2 * sum(shares) / len(shares)) if shares else 0.0
 
 
 def _fresh(article: Article, newsletter: Newsletter, weights: Weights, age_hours: float) -> float:
