@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
 from newsletter.articles import Article, Topic, headline_key
 from newsletter.catalogue import Newsletter, Publication, Section, Weights
@@ -138,11 +138,9 @@ class _Candidate:
     story: Story
     key: str
     points: Points
+    score: float
     is_archive: bool = False
-
-    @property
-    def score(self) -> float:
-        return total(self.points)
+    is_repeat: bool = False
 
 
 class _Choice:
@@ -222,26 +220,17 @@ class _Choice:
                 self.candidates.append(candidate)
 
     def drop_repeats(self) -> None:
-        """Keep the best telling of each headline: exact and near-same ones go once."""
-        kept: list[_Candidate] = []
-        keys: dict[str, list[str]] = {}
-        owners: dict[str, list[_Candidate]] = {}
+        """Keep the best telling of each headline."""
+        kept: dict[tuple[str, str], _Candidate] = {}
         for candidate in sorted(self.candidates, key=self._rank):
-            language = candidate.article.language
-            same = self._same_as(candidate, keys.get(language, []), owners.get(language, []))
-            if same is not None and candidate.article.url not in self.placed:
-                other, likeness = same
-                how = "the same headline" if likeness >= 99.9 else f"a headline {likeness:.0f} % alike"
-                self._drop(
-                    candidate.article,
-                    f"{how} as a better placed story: {other.article.url}",
-                    points=candidate.points,
-                )
-                continue
-            kept.append(candidate)
-            keys.setdefault(language, []).append(candidate.key)
-            owners.setdefault(language, []).append(candidate)
-        self.candidates = kept
+            key = (candidate.article.language, candidate.key)
+            if key in kept and candidate.article.url not in self.placed:
+                better = kept[key].article.url
+                why = f"the same headline as a better placed story: {better}"
+                self._drop(candidate.article, why, points=candidate.points)
+                candidate.is_repeat = True
+            kept.setdefault(key, candidate)
+        self.candidates = [candidate for candidate in self.candidates if not candidate.is_repeat]
 
     def place_pinned(self) -> None:
         """Put what an editor pinned first, whatever the rules say."""
@@ -284,7 +273,6 @@ class _Choice:
             left = [row for row in left if row[2] is not best[2]]
         for score, _, candidate in left:
             if len(self.taken[section.id]) >= quota and self._allowed(candidate, section, thin=thin):
-                score += total(self._repeating(candidate))
                 self._note(candidate, f"{_name(section)}: outranked at {score:.1f} points")
 
     def result(self) -> Picks:
@@ -344,10 +332,12 @@ class _Choice:
         if cap:
             self._note(candidate, f"{_name(section)}: {cap}")
             return False
-        clash = "" if thin else self._clash(candidate.story.id, section)
-        if clash:
+        if not thin and (clash := self._clash(candidate.story.id, section)):
             self._note(candidate, f"{_name(section)}: {clash}")
-        return not clash
+            return False
+        if alike := self._alike(candidate):
+            self.refusals[candidate.article.url] = [alike]
+        return not alike
 
     def _clash(self, story: str, section: Section) -> str:
         """Which other newsletter keeps *story* out of *section*, or ''."""
@@ -379,9 +369,8 @@ class _Choice:
         )  # fmt: skip
         if before := self.ran.get(story.id):
             points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
-        return _Candidate(
-            article, story, headline_key(article.headline), [*points, *self.story_points[story.id]]
-        )
+        points += self.story_points[story.id]
+        return _Candidate(article, story, headline_key(article.headline), points, total(points))
 
     def _in_section(self, candidate: _Candidate, section: Section) -> Points:
         """The candidate's points in *section*, with those that are the section's own."""
@@ -390,7 +379,7 @@ class _Choice:
             if weight := total(self.story_points[candidate.story.id]):
                 points.append(("weight counts nothing in a lighter place", -weight))
             if hard := [topic for topic in candidate.article.topics if topic in _HARD]:
-                points.append((f"also about {', '.join(hard)}, in a lighter place", -1.5 * len(hard)))
+                points.append((f"also about {', '.join(hard)}, in a lighter place", -3.0 * len(hard)))
         if section.topics and candidate.article.topics:
             main = candidate.article.topics[0]
             if main in section.topics:
@@ -434,16 +423,15 @@ class _Choice:
         fits = next((section for section in sections if not misfit(article, section, self.now)), None)
         return named or fits or sections[0]
 
-    def _same_as(
-        self, candidate: _Candidate, keys: list[str], owners: list[_Candidate]
-    ) -> tuple[_Candidate, float] | None:
-        if not keys:
-            return None
+    def _alike(self, candidate: _Candidate) -> str:
+        """That a pick has nearly the same headline in the same language, or ''."""
         short = len(candidate.key.split()) < SHORT_HEADLINE_WORDS
-        found = process.extractOne(
-            candidate.key, keys, scorer=fuzz.token_sort_ratio, score_cutoff=100.0 if short else SAME_HEADLINE
-        )
-        return None if found is None else (owners[found[2]], found[1])
+        for pick in self.told.values():
+            if pick.article.language == candidate.article.language and not short:
+                likeness = fuzz.token_sort_ratio(candidate.key, headline_key(pick.article.headline))
+                if likeness >= SAME_HEADLINE:
+                    return f"a headline {likeness:.0f} % alike as a better placed story: {pick.article.url}"
+        return ""
 
     def _rank(self, candidate: _Candidate) -> tuple[bool, float, str]:
         return (candidate.article.url not in self.placed, -candidate.score, candidate.article.url)

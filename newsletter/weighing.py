@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
+from functools import lru_cache
 
 from newsletter.about import gravest, matters_in
 from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
@@ -61,10 +61,15 @@ def stories_of(articles: Iterable[Article], publication: Publication) -> dict[st
 
 def family_of(article: Article, families: Mapping[str, str]) -> str:
     """Who stands behind an article: a declared family of papers, or the house its address belongs to."""
-    parts = (urlsplit(article.url).hostname or "").split(".")
-    keep = 3 if len(parts) > 2 and parts[-2] in _SECOND_LEVELS else 2
-    house = ".".join(parts[-keep:])
+    house = _house(article.url.partition("//")[2].partition("/")[0])
     return families.get(article.source) or families.get(house) or house or article.source
+
+
+@lru_cache(maxsize=4_096)
+def _house(host: str) -> str:
+    """The registered part of a host: www.paper.co.uk is of paper.co.uk."""
+    parts = host.partition(":")[0].split(".")
+    return ".".join(parts[-3 if len(parts) > 2 and parts[-2] in _SECOND_LEVELS else -2 :])
 
 
 def story_points(story: Story, weights: Weights) -> Points:

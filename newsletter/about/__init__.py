@@ -82,6 +82,7 @@ def subject_of(
     )
 
 
+@lru_cache(maxsize=65_536)
 def matters_in(text: str) -> frozenset[str]:
     """The matters a text speaks of, by our words alone: the same ids in every language."""
     return frozenset(_matters(()).words.found(text))
