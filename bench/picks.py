@@ -165,21 +165,25 @@ def _kind(article: Article) -> Kind:
 
 
 def many(count: int) -> list[Article]:
-    """*count* articles of three days: the real ones, and copies with their rarer words exchanged for others'."""
+    """*count* articles of three days: the real ones, and copies with most of their words exchanged for others'."""
     now = datetime.fromisoformat(DAYS["2026-02-17"])
     real = [
         one for day in DAYS.values() for one in read_articles(FEEDS, now=datetime.fromisoformat(day), days=30)
     ]
     chance = random.Random(7)  # the same articles every time
-    words = sorted({word for one in real for word in one.headline.split() if len(word) > 5})
+    words = sorted({word for one in real for word in one.headline.split() if len(word) > 3})
     found: list[Article] = []
     while len(found) < count:
         one = real[len(found) % len(real)]
         turn = len(found) // len(real)
-        swap = {word: chance.choice(words) for word in {*one.headline.split()} if len(word) > 5 and turn}
+        swap = {
+            word: chance.choice(words)
+            for word in {*one.headline.split(), *one.standfirst.split()}
+            if len(word) > 3 and turn
+        }
         found.append(
             replace(
-                one, url=f"{one.url}?copy={turn}", flags=(),
+                one, url=f"{one.url}?copy={turn}", flags=(), countries=one.countries if not turn else (),
                 headline=" ".join(swap.get(word, word) for word in one.headline.split()),
                 standfirst=" ".join(swap.get(word, word) for word in one.standfirst.split()),
                 published_at=now - timedelta(minutes=chance.randrange(72 * 60)),

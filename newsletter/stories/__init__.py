@@ -20,9 +20,11 @@ from newsletter.stories.likeness import OTHER, Corpus
 from newsletter.stories.traits import Traits, traits_of
 
 _RECENT = 12  # how many tellings back a handle leads
-_LEAST_EVIDENCE = 4.0  # natural logs of rarity that make a candidate
-_MOST_CANDIDATES = 25
+_LEAST_EVIDENCE = 1.1  # rarity that makes a candidate, in that of a handle used once
+_MOST_CANDIDATES = 10
 _NEAREST = 3
+# An established story draws what says most of what its tellings agree on, and keeps out what does not.
+_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.55
 _TOO_COMMON = 0.1
 
 
@@ -93,7 +95,7 @@ class Grouping:
             recent = self._recent.setdefault(handle, [])
             recent.append(one)
             del recent[:-_RECENT]
-        likely = [other for other, weight in evidence.items() if weight >= _LEAST_EVIDENCE]
+        likely = [other for other, weight in evidence.items() if weight >= _LEAST_EVIDENCE * math.log(size)]
         likely.sort(key=lambda other: (-evidence[other], other))
         return [(other, one) for other in likely[:_MOST_CANDIDATES]]
 
@@ -143,6 +145,8 @@ class Grouping:
         sure = self._side(few, many)
         if len(self._members[few]) > 1:
             sure = min(sure, self._side(many, few))
+        if len(self._members[many]) >= _ESTABLISHED:
+            sure += _HEART * self._drawn(few, many)
         if sure > 0 and not self._held_apart(a, b):
             heapq.heappush(queue, (-sure, a, b, len(self._members[a]), len(self._members[b])))
 
@@ -153,6 +157,30 @@ class Grouping:
             nearest = sorted((self._sure(one, other) for other in self._members[b]), reverse=True)[:_NEAREST]
             total += sum(nearest) / len(nearest)
         return total / len(self._members[a])
+
+    def _drawn(self, few: int, many: int) -> float:
+        """
+        How much more than usual the tellings of *few* say of what most of *many* say; below 0: less.
+
+        Only tellings in a language that *many* has enough of can be asked.
+        """
+        total = 0.0
+        for one in self._members[few]:
+            language = self._all[one].language
+            others = [
+                self._all[other] for other in self._members[many] if self._all[other].language == language
+            ]
+            if len(others) < _ESTABLISHED:
+                continue
+            said = Counter(word for other in others for word in other.words)
+            heart = {
+                word: self._corpus.rarity(word, others[0], 1)
+                for word, times in said.items()
+                if 2 * times >= len(others)
+            }
+            share = sum(weight for word, weight in heart.items() if word in self._all[one].words)
+            total += share / (sum(heart.values()) or 1.0) - _HEART_USUAL
+        return total / len(self._members[few])
 
     def _held_apart(self, a: int, b: int) -> bool:
         if not self._apart:
