@@ -139,6 +139,7 @@ class _Candidate:
     key: str
     points: Points
     score: float
+    sections: frozenset[str]
     is_archive: bool = False
     is_repeat: bool = False
 
@@ -191,6 +192,7 @@ class _Choice:
         self.used: dict[str, str] = {}  # URL → story
         self.told: dict[str, Pick] = {}  # story → its pick
         self.refusals: dict[str, list[str]] = {}
+        self.fits: dict[str, frozenset[str]] = {}
         self.head = next((section.id for section in newsletter.sections if not section.words), "")
 
     def consider(self) -> None:
@@ -210,7 +212,7 @@ class _Choice:
             )
             if not reason and age and not self._in_archive(article):
                 reason = age
-            if not reason and all(misfit(article, section, self.now) for section in self.newsletter.sections):
+            if not reason and not self._sections(article):
                 reason = why_nowhere(article, self.newsletter, self.now)
             if reason:
                 self._drop(article, reason)
@@ -251,8 +253,8 @@ class _Choice:
         left = [
             (total(points), points, candidate)
             for candidate in self.candidates
-            if candidate.article.url not in self.used
-            and not misfit(candidate.article, section, self.now)
+            if section.id in candidate.sections
+            and candidate.article.url not in self.used
             and (thin or not candidate.is_archive)
             for points in [self._in_section(candidate, section)]
         ]
@@ -272,7 +274,7 @@ class _Choice:
             self._take(best[2], section, best[1])
             left = [row for row in left if row[2] is not best[2]]
         for score, _, candidate in left:
-            if len(self.taken[section.id]) >= quota and self._allowed(candidate, section, thin=thin):
+            if len(self.taken[section.id]) >= quota and candidate.story.id not in self.told:
                 self._note(candidate, f"{_name(section)}: outranked at {score:.1f} points")
 
     def result(self) -> Picks:
@@ -370,7 +372,9 @@ class _Choice:
         if before := self.ran.get(story.id):
             points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
         points += self.story_points[story.id]
-        return _Candidate(article, story, headline_key(article.headline), points, total(points))
+        return _Candidate(
+            article, story, headline_key(article.headline), points, total(points), self._sections(article)
+        )
 
     def _in_section(self, candidate: _Candidate, section: Section) -> Points:
         """The candidate's points in *section*, with those that are the section's own."""
@@ -399,6 +403,13 @@ class _Choice:
 
     # --- small steps ------------------------------------------------------------------------------
 
+    def _sections(self, article: Article) -> frozenset[str]:
+        """The sections whose conditions *article* meets."""
+        if article.url not in self.fits:
+            fitting = (one.id for one in self.newsletter.sections if not misfit(article, one, self.now))
+            self.fits[article.url] = frozenset(fitting)
+        return self.fits[article.url]
+
     def _in_archive(self, article: Article) -> bool:
         age_hours = (self.now - article.published_at) / timedelta(hours=1)
         return age_hours <= self.newsletter.archive_hours
@@ -420,7 +431,7 @@ class _Choice:
     def _section_for(self, order: Order, article: Article) -> Section:
         sections = [section for section in self.newsletter.sections if not section.words]
         named = next((section for section in sections if section.id == order.section), None)
-        fits = next((section for section in sections if not misfit(article, section, self.now)), None)
+        fits = next((section for section in sections if section.id in self._sections(article)), None)
         return named or fits or sections[0]
 
     def _alike(self, candidate: _Candidate) -> str:

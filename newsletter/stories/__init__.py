@@ -173,11 +173,8 @@ class Grouping:
             if len(others) < _ESTABLISHED:
                 continue
             said = Counter(word for other in others for word in other.words)
-            heart = {
-                word: self._corpus.rarity(word, others[0], 1)
-                for word, times in said.items()
-                if 2 * times >= len(others)
-            }
+            agreed = [word for word, times in said.items() if 2 * times >= len(others)]
+            heart = self._corpus.rarities(agreed, "", others[0], 1)
             share = sum(weight for word, weight in heart.items() if word in self._all[one].words)
             total += share / (sum(heart.values()) or 1.0) - _HEART_USUAL
         return total / len(self._members[few])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 
 from newsletter.stories.traits import HEADLINE, Traits
@@ -68,17 +69,22 @@ class Corpus:
         """How many tellings were counted."""
         return self._seen[()]
 
-    def rarity(self, term: str, traits: Traits, level: int) -> float:
-        """How much *term* proves between tellings that share everything, a language or a source."""
+    def rarities(self, terms: Iterable[str], prefix: str, traits: Traits, level: int) -> dict[str, float]:
+        """How much each of *terms* proves between tellings that share everything (0), a language (1) or a source (2)."""
         groups: list[tuple[str, ...]] = [()]
-        if level >= _LANGUAGE and not term.startswith("@"):
+        if level >= _LANGUAGE and prefix != "@":
             groups.append((traits.language,))
         if level >= _SOURCE:
             groups.append((traits.language, traits.source))
-        return min(
-            max(0.0, math.log((self._seen[group] + 1) / (self._counts[group][term] + 0.5)))
-            for group in groups
-        )
+        (total, counts), *others = [(self._seen[group] + 1, self._counts[group]) for group in groups]
+        found: dict[str, float] = {}
+        for term in terms:
+            key = prefix + term
+            odds = total / (counts.get(key, 0) + 0.5)
+            for some, in_them in others:
+                odds = min(odds, some / (in_them.get(key, 0) + 0.5))
+            found[term] = math.log(odds) if odds > 1.0 else 0.0
+        return found
 
     def points(self, one: Traits, other: Traits) -> float:
         """How sure we are that both tell the same story, from ``OTHER`` to ``SAME``."""
@@ -135,15 +141,16 @@ class _Weighed:
     __slots__ = ("all_words", "countries", "headline", "headline_words", "matters", "roots", "words")
 
     def __init__(self, corpus: Corpus, traits: Traits, level: int) -> None:
-        self.words = {word: corpus.rarity(word, traits, level) for word in traits.words} if level else {}
+        self.words = corpus.rarities(traits.words, "", traits, level) if level else {}
         self.all_words = sum(self.words.values())
         self.headline_words = [word for word in self.words if traits.words[word] == HEADLINE]
         self.headline = sum(self.words[word] for word in self.headline_words) or 1.0
-        self.matters = {m: corpus.rarity(f"!{m}", traits, level) for m in traits.matters}
-        self.countries = {c: corpus.rarity(f"@{c}", traits, level) for c in traits.countries}
+        self.matters = corpus.rarities(traits.matters, "!", traits, level)
+        self.countries = corpus.rarities(traits.countries, "@", traits, level)
         self.roots: dict[str, float] = {}
         if level == _ANY:
-            roots = {r: w * corpus.rarity(f"~{r}", traits, level) for r, w in traits.roots.items()}
+            rare = corpus.rarities(traits.roots, "~", traits, level)
+            roots = {root: weight * rare[root] for root, weight in traits.roots.items()}
             length = math.sqrt(sum(weight * weight for weight in roots.values())) or 1.0
             self.roots = {r: weight / length for r, weight in roots.items()}
 
