@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 
-from newsletter.articles import Article
+from newsletter.articles import Article, Flag
 from newsletter.catalogue import load_catalogue
 from newsletter.feeds.collect import collect
 from newsletter.feeds.stored import load_articles
@@ -90,8 +90,8 @@ def load_gold(day: str) -> Gold:
     return Gold(day, labels, alike, doubtful)
 
 
-def read_articles(folder: Path, *, now: datetime, days: float = 3) -> tuple[Article, ...]:
-    """The articles that the feeds in *folder* hold at *now* and that are not older than *days*."""
+def read_articles(folder: Path, *, now: datetime, days: float = 5) -> tuple[Article, ...]:
+    """What is grouped of the feeds in *folder* at *now*: dated and not older than *days*."""
     with tempfile.TemporaryDirectory() as place:
         engine = open_store(f"sqlite:///{place}/gold.db")
         settings = Settings(_env_file=None)
@@ -101,7 +101,7 @@ def read_articles(folder: Path, *, now: datetime, days: float = 3) -> tuple[Arti
         with reading(engine) as session:
             found = load_articles(session, since=now - timedelta(days=days), until=now)
         engine.dispose()
-    return found
+    return tuple(one for one in found if Flag.FIRST_FETCH not in one.flags)
 
 
 def labelled_articles(day: str) -> tuple[Article, ...]:

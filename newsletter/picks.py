@@ -390,7 +390,7 @@ class _Choice:
                 points.append((f"mainly about {main}", self.weights.main_topic))
             else:
                 shared = next(topic for topic in candidate.article.topics if topic in section.topics)
-                points.append((f"also about {shared}", 0.0))
+                points.append((f"also about {shared}", -self.weights.main_topic))
         if section.full and candidate.article.body:
             points.append(("can be printed in full", 1.0))
         points += [

@@ -119,6 +119,14 @@ def test_a_lexicon_finds_words_beginnings_phrases_and_unspaced_words() -> None:
     assert folded("L’Équipe") == "lequipe"
 
 
+def test_words_of_two_scripts_are_two_words() -> None:
+    """Spelt out in Latin letters, газа is Gaza; the one is fuel, the other a place."""
+    lexicon = Lexicon({"fuel": ["газа"], "place": ["gaza"]})
+
+    assert lexicon.found("Цены газа") == {"fuel": {"~gaza"}}
+    assert lexicon.found("Gaza") == {"place": {"gaza"}}
+
+
 def test_the_gold_set_is_whole() -> None:
     """Labels are from our vocabularies, a story lies in one half, and pairs name labelled articles."""
     for day in ("2026-02-17", "2017-01-07"):

@@ -20,6 +20,7 @@ _POSSESSIVE = re.compile(r"['’]s?$")
 _SIGNS = re.compile(r"[^a-z0-9]")
 # Particles that Arabic and Hebrew write together with the word.
 _PARTICLES = re.compile("^(?:وال|بال|لل|ال|و|ب|ل|ف|ה|ו|ב|ל|מ|ש|כ)(?=[\u0590-\u06ff]{3})")
+_NOT_LATIN = re.compile("[\u0370-\u1cff]")
 _PARTED = re.compile("[\u0590-\u06ff]")
 _SHORTEST_BEGINNING = 2
 
@@ -33,12 +34,19 @@ def folded(word: str) -> str:
     return _SIGNS.sub("", word)
 
 
+@lru_cache(maxsize=131_072)
+def _key(word: str) -> str:
+    """The folded word, marked if it is not in Latin letters: газа is no Gaza, and суд is not the South."""
+    plain = folded(word)
+    return f"~{plain}" if plain and _NOT_LATIN.search(word) else plain
+
+
 @lru_cache(maxsize=65_536)
 def _forms(word: str) -> tuple[str, ...]:
-    """The folded word, and without the particle written together with it."""
-    whole = folded(word)
+    """The keys of a word: as it stands, and without the particle written together with it."""
+    whole = _key(word)
     if _PARTED.match(word):
-        bare = folded(_PARTICLES.sub("", word))
+        bare = _key(_PARTICLES.sub("", word))
         if bare and bare != whole:
             return (whole, bare)
     return (whole,) if whole else ()
@@ -65,7 +73,7 @@ class Lexicon:
 
     def _add(self, thing: str, entry: str) -> None:
         by_beginning = entry.endswith("*")
-        words = tuple(folded(word) for word in WORD.findall(entry))
+        words = tuple(_key(word) for word in WORD.findall(entry))
         words = tuple(word for word in words if word)
         if not words:
             return
@@ -90,7 +98,7 @@ class Lexicon:
         words = WORD.findall(text)
         taken = 0  # what a phrase has used up stands for nothing else: the West Bank is no bank
         for at, word in enumerate(words):
-            first = folded(word)
+            first = _key(word)
             for rest, by_beginning, thing in self._phrases.get(first, ()):
                 if self._follows(words, at + 1, rest, by_beginning):
                     things.setdefault(thing, set()).add(" ".join((first, *rest)))
@@ -109,9 +117,9 @@ class Lexicon:
         if at + len(rest) > len(words):
             return False
         *middle, last = rest
-        if any(folded(words[at + n]) != word for n, word in enumerate(middle)):
+        if any(_key(words[at + n]) != word for n, word in enumerate(middle)):
             return False
-        end = folded(words[at + len(middle)])
+        end = _key(words[at + len(middle)])
         return end.startswith(last) if by_beginning else end == last
 
 

@@ -92,10 +92,14 @@ def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
 
 
 def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict[str, Ran]:
-    """The stories (ids of ``article.story``) this newsletter told from *since* on other dates than *but*."""
+    """
+    The stories this newsletter told from *since* on other dates than *but*, by their ids.
+
+    A story counts under the id it had when it ran and under the one its article has now.
+    """
     rows = session.execute(
-        columns(col(ArticleRow.story), col(ArticleRow.headline), col(EditionRow.edition_date),
-                col(EditionRow.frozen_at), col(EditionRow.made_at))
+        columns(col(EditionStory.story), col(ArticleRow.story), col(ArticleRow.headline),
+                col(EditionRow.edition_date), col(EditionRow.frozen_at), col(EditionRow.made_at))
         .join(EditionStory, col(EditionStory.url) == col(ArticleRow.url))
         .join(EditionRow, col(EditionRow.id) == col(EditionStory.edition_id))
         .where(
@@ -103,14 +107,14 @@ def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict
             col(EditionRow.edition_date) != but,
             col(EditionRow.edition_date) >= since,
             col(EditionRow.status).in_(RAN),
-            col(ArticleRow.story) != "",
         )
         .order_by(col(EditionRow.edition_date), col(ArticleRow.url))
     ).all()  # fmt: skip
-    return {
-        story: Ran(words=f"the edition of {day.isoformat()}", headline=headline, at=frozen_at or made_at)
-        for story, headline, day, frozen_at, made_at in rows
-    }
+    told: dict[str, Ran] = {}
+    for then, now, headline, day, frozen_at, made_at in rows:
+        ran = Ran(words=f"the edition of {day.isoformat()}", headline=headline, at=frozen_at or made_at)
+        told.update({story: ran for story in (then, now) if story})
+    return told
 
 
 def write_content(
@@ -134,8 +138,23 @@ def write_content(
                 text=zlib.compress(one.text.encode()),
             )
         )
+    urls = [item.url for item in snapshot.items]
+    stories = dict(
+        session.execute(
+            columns(col(ArticleRow.url), col(ArticleRow.story)).where(col(ArticleRow.url).in_(urls))
+        )
+        .tuples()
+        .all()
+    )
     for item in snapshot.items:
-        session.add(EditionStory(edition_id=row.id, url=item.url, headline_key=headline_key(item.headline)))
+        session.add(
+            EditionStory(
+                edition_id=row.id,
+                url=item.url,
+                headline_key=headline_key(item.headline),
+                story=stories.get(item.url, ""),
+            )
+        )
     session.flush()
 
 

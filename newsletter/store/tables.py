@@ -164,6 +164,7 @@ class EditionStory(SQLModel, table=True):
     edition_id: int = Field(primary_key=True, foreign_key="edition.id")
     url: str = Field(sa_column=Column(Text, primary_key=True))
     headline_key: str = _text()
+    story: str = ""  # the story it was when the edition was made; the article's own may have become another
 
 
 class StoryLink(SQLModel, table=True):

@@ -21,6 +21,11 @@ def upgrade() -> None:
         sa.Column("given_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("url", "other"),
     )
+    with op.batch_alter_table("edition_story") as told:
+        told.add_column(sa.Column("story", sa.String(), nullable=False, server_default=""))
+    # The default was for the rows that were there; new rows name every column.
+    with op.batch_alter_table("edition_story") as told:
+        told.alter_column("story", existing_type=sa.String(), server_default=None)
     op.create_index("ix_article_story", "article", ["story"])
 
 
