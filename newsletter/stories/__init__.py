@@ -56,6 +56,7 @@ class Grouping:
         self._used: Counter[str] = Counter()
         self._recent: dict[str, list[int]] = {}
         self._points: dict[tuple[int, int], float] = {}
+        self._hearts: dict[tuple[int, int, str], tuple[dict[str, float], float]] = {}
         self._group: list[int] = []
         self._members: dict[int, list[int]] = {}
 
@@ -71,6 +72,7 @@ class Grouping:
             self._all.append(traits)
             self._corpus.add(traits)
             self._used.update(traits.handles)
+        self._hearts.clear()
         self._bind()
         self._join([pair for one in new for pair in self._candidates(one)])
 
@@ -166,18 +168,25 @@ class Grouping:
         """
         total = 0.0
         for one in self._members[few]:
-            language = self._all[one].language
-            others = [
-                self._all[other] for other in self._members[many] if self._all[other].language == language
-            ]
-            if len(others) < _ESTABLISHED:
-                continue
-            said = Counter(word for other in others for word in other.words)
-            agreed = [word for word, times in said.items() if 2 * times >= len(others)]
-            heart = self._corpus.rarities(agreed, "", others[0], 1)
-            share = sum(weight for word, weight in heart.items() if word in self._all[one].words)
-            total += share / (sum(heart.values()) or 1.0) - _HEART_USUAL
+            heart, whole = self._heart(many, self._all[one].language)
+            if whole:
+                share = sum(weight for word, weight in heart.items() if word in self._all[one].words)
+                total += share / whole - _HEART_USUAL
         return total / len(self._members[few])
+
+    def _heart(self, group: int, language: str) -> tuple[dict[str, float], float]:
+        """The words most tellings of *group* in *language* have, with their weights and the sum; 0: too few."""
+        members = self._members[group]
+        key = (group, len(members), language)
+        if key not in self._hearts:
+            tellings = [self._all[one] for one in members if self._all[one].language == language]
+            heart: dict[str, float] = {}
+            if len(tellings) >= _ESTABLISHED:
+                said = Counter(word for one in tellings for word in one.words)
+                agreed = [word for word, times in said.items() if 2 * times >= len(tellings)]
+                heart = self._corpus.rarities(agreed, "", tellings[0], 1)
+            self._hearts[key] = (heart, sum(heart.values()))
+        return self._hearts[key]
 
     def _held_apart(self, a: int, b: int) -> bool:
         if not self._apart:
