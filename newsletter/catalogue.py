@@ -395,7 +395,12 @@ class Section(_Value):
 
 
 class Newsletter(_Value):
-    """One newsletter; the folder's name is its slug, which never changes and is never reused."""
+    """
+    One newsletter; the folder's name is its slug, which never changes and is never reused.
+
+    On a thin day it looks back *archive_hours* for what its sections lack; 0: no further than *window_hours*.
+    *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
+    """
 
     slug: Slug
     name: Line
@@ -416,6 +421,7 @@ class Newsletter(_Value):
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
     archive_hours: float = Field(0.0, ge=0)
+    updated: Line = "Updated"
     approval: Literal["auto", "editor"] = "auto"
     correction: str = "Correction: "
     welcome: str = ""

@@ -456,10 +456,13 @@ class _Choice:
         first: Sequence[str] = (),
         pinned: bool = False,
     ) -> None:
+        article = candidate.article
+        if candidate.story.id in self.ran and not article.kicker:
+            article = replace(article, kicker=self.newsletter.updated)
         pick = Pick(
             section=section.id,
             position=0,
-            article=candidate.article,
+            article=article,
             score=round(total(points), 2),
             reasons=(*first, *in_words(points)),
             pinned=pinned,

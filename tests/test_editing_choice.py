@@ -147,6 +147,7 @@ def test_a_story_does_not_run_again_unless_it_has_moved_on() -> None:
 
     assert [pick.article.url for pick in picks.picked] == [news.url]
     assert any("has moved on" in reason for reason in picks.picked[0].reasons)
+    assert picks.picked[0].article.kicker == "Updated"
     assert "nothing says that it has moved on" in reasons_of(picks, same.url)
     assert not moved_on(old, stories_of([old, same], PUBLICATION)["f"], before)
 

@@ -52,13 +52,17 @@ def _forms(word: str) -> tuple[str, ...]:
     return (whole,) if whole else ()
 
 
+_Phrase = tuple[tuple[str, ...], bool, str]
+"""The words after the first, whether the last is only a beginning, and what it stands for."""
+
+
 class Lexicon:
     """Entries of several things; ``found`` says which of the things a text speaks of, and how often."""
 
     def __init__(self, entries: Mapping[str, Iterable[str]]) -> None:
         self._exact: dict[str, set[str]] = {}
         self._beginnings: dict[str, set[str]] = {}
-        self._phrases: dict[str, list[tuple[tuple[str, ...], bool, str]]] = {}
+        self._phrases: dict[str, list[_Phrase]] = {}
         unspaced: dict[str, set[str]] = {}
         for thing, words in entries.items():
             for entry in words:
@@ -84,13 +88,15 @@ class Lexicon:
         else:
             self._exact.setdefault(words[0], set()).add(thing)
 
-    def _look_up(self, word: str) -> frozenset[str]:
+    def _look_up(self, word: str) -> tuple[str, frozenset[str], tuple[_Phrase, ...]]:
+        """A word's key, the things it stands for alone, and the phrases it may open."""
         found: set[str] = set()
         for form in _forms(word):
             found |= self._exact.get(form, set())
             for end in range(_SHORTEST_BEGINNING, len(form) + 1):
                 found |= self._beginnings.get(form[:end], set())
-        return frozenset(found)
+        key = _key(word)
+        return key, frozenset(found), tuple(self._phrases.get(key, ()))
 
     def found(self, text: str) -> dict[str, set[str]]:
         """The things *text* speaks of, each with the different words that say so (folded)."""
@@ -98,13 +104,13 @@ class Lexicon:
         words = WORD.findall(text)
         taken = 0  # what a phrase has used up stands for nothing else: the West Bank is no bank
         for at, word in enumerate(words):
-            first = _key(word)
-            for rest, by_beginning, thing in self._phrases.get(first, ()):
+            first, alone, phrases = self._of(word)
+            for rest, by_beginning, thing in phrases:
                 if self._follows(words, at + 1, rest, by_beginning):
                     things.setdefault(thing, set()).add(" ".join((first, *rest)))
                     taken = max(taken, at + 1 + len(rest))
-            if at >= taken:
-                for thing in self._of(word):
+            if alone and at >= taken:
+                for thing in alone:
                     things.setdefault(thing, set()).add(first)
         if self._unspaced_words is not None and UNSPACED.search(text):
             for hit in self._unspaced_words.findall(text):
