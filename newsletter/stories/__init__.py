@@ -24,7 +24,7 @@ _LEAST_EVIDENCE = 1.1  # rarity that makes a candidate, in that of a handle used
 _MOST_CANDIDATES = 10
 _NEAREST = 3
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
-_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.55
+_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.58
 _TOO_COMMON = 0.1
 
 
@@ -170,8 +170,11 @@ class Grouping:
         for one in self._members[few]:
             heart, whole = self._heart(many, self._all[one].language)
             if whole:
-                share = sum(weight for word, weight in heart.items() if word in self._all[one].words)
-                total += share / whole - _HEART_USUAL
+                said = sum(weight for word, weight in heart.items() if word in self._all[one].words)
+                most = min(
+                    whole, self._corpus.substance(self._all[one])
+                )  # a headline alone cannot say it all
+                total += said / (most or 1.0) - _HEART_USUAL
         return total / len(self._members[few])
 
     def _heart(self, group: int, language: str) -> tuple[dict[str, float], float]:

@@ -26,7 +26,7 @@ _ANY, _LANGUAGE, _SOURCE = 0, 1, 2
 # In one language.
 _CONTAINED = 12.5  # share of the lesser telling's words that the other has
 _HEADLINES = 8.0  # share of either headline found in the other telling, the lesser of both
-_ONE_LANGUAGE = -8.2
+_ONE_LANGUAGE = -7.6
 # Across languages.
 _ROOTS = 12.0  # cosine of the roots
 _ACROSS = -8.5
@@ -85,6 +85,10 @@ class Corpus:
                 odds = min(odds, some / (in_them.get(key, 0) + 0.5))
             found[term] = math.log(odds) if odds > 1.0 else 0.0
         return found
+
+    def substance(self, traits: Traits) -> float:
+        """How much the words of a telling prove together, within its language."""
+        return self._weigh(traits, _LANGUAGE).all_words
 
     def points(self, one: Traits, other: Traits) -> float:
         """How sure we are that both tell the same story, from ``OTHER`` to ``SAME``."""
