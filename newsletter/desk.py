@@ -32,7 +32,7 @@ from newsletter.errors import NewsletterError, NotFound, ProofFailed, StateError
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article
 from newsletter.makeup import corrected, make_snapshot
-from newsletter.newsroom import Newsroom, in_order, regroup
+from newsletter.newsroom import Grouper, Newsroom, in_order
 from newsletter.outbox.accounts import counts, next_release
 from newsletter.outbox.correct import take_over
 from newsletter.outbox.doubt import resolve
@@ -151,6 +151,11 @@ class Desk:
         return Renderer(self.catalogue)
 
     @cached_property
+    def grouper(self) -> Grouper:
+        """What groups articles into stories; it remembers the last time."""
+        return Grouper(self.engine)
+
+    @cached_property
     def provider(self) -> Provider:
         """The provider the settings name, made when first needed."""
         return make_provider(self.settings)
@@ -210,7 +215,7 @@ class Desk:
             progress=lambda source: tell("collect", source, 0, 0),
         )  # fmt: skip
         if any(report.new or report.updated for report in reports):
-            regroup(self.engine, now=now)
+            self.grouper.regroup(now=now)
         return reports
 
     def link_stories(self, url: str, other: str, *, now: datetime) -> int:
@@ -227,7 +232,7 @@ class Desk:
                 told = merge_stories(session, url, other, actor=self.settings.who, at=self.clock())
             else:
                 told = split_story(session, url, actor=self.settings.who, at=self.clock())
-        regroup(self.engine, now=now)
+        self.grouper.regroup(now=now)
         return told
 
     # --- pick -----------------------------------------------------------------------------------

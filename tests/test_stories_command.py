@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from newsletter.cli.main import app
+from newsletter.desk import Desk
+from newsletter.feeds.stored import load_articles
+from newsletter.settings import load_settings
+from newsletter.store.session import reading
 from tests.builders import a_feed, a_site
 
 NOW = "2026-11-20T04:00:00Z"
@@ -63,6 +68,30 @@ def test_stories_are_found_split_and_merged_by_a_word(site: Path, monkeypatch: p
     together = story_of()
     assert together[one] == together[other]
     assert sum(before[url] != story for url, story in together.items()) == 0
+
+
+def test_the_next_collect_goes_on_from_the_last(
+    site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One process, two fetches: the second paper's telling joins the first one's story, which keeps its id."""
+    monkeypatch.chdir(site)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/again.db")
+    desk = Desk.open(load_settings())
+    now = datetime.fromisoformat(NOW)
+
+    def stories() -> dict[str, str]:
+        with reading(desk.engine) as session:
+            found = load_articles(session, since=now - timedelta(days=5), until=now)
+        return {article.url: article.story for article in found}
+
+    desk.collect(["harbour.rss"], now=now - timedelta(minutes=15))
+    before = stories()
+    desk.collect(["island.rss"], now=now)
+    after = stories()
+    desk.engine.dispose()
+
+    assert before == {url: story for url, story in after.items() if url in before}
+    assert after["https://island.example/ferry"] == before["https://harbour.example/ferry"]
 
 
 def test_a_choice_is_explained_and_others_tried(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,7 @@ class Grouping:
         self._hearts.clear()
         self._bind()
         self._join([pair for one in new for pair in self._candidates(one)])
+        self._known.update(self.stories)
 
     @property
     def stories(self) -> dict[str, str]:
