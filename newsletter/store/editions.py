@@ -139,13 +139,12 @@ def write_content(
             )
         )
     urls = [item.url for item in snapshot.items]
-    stories = dict(
-        session.execute(
+    stories = {
+        url: story
+        for url, story in session.execute(
             columns(col(ArticleRow.url), col(ArticleRow.story)).where(col(ArticleRow.url).in_(urls))
         )
-        .tuples()
-        .all()
-    )
+    }
     for item in snapshot.items:
         session.add(
             EditionStory(
