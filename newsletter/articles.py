@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 
@@ -198,10 +199,13 @@ def canonical_url(url: str) -> str:
 _NOT_WORDS = re.compile(r"[^\w]+", re.UNICODE)
 
 
+@lru_cache(maxsize=32_768)
 def headline_key(headline: str) -> str:
     """Return *headline* folded for comparing: no case, no accents, no punctuation, no extra spaces."""
-    folded = unicodedata.normalize("NFKD", headline.casefold())
-    folded = "".join(letter for letter in folded if not unicodedata.combining(letter))
+    folded = headline.casefold()
+    if not folded.isascii():
+        folded = unicodedata.normalize("NFKD", folded)
+        folded = "".join(letter for letter in folded if not unicodedata.combining(letter))
     return _NOT_WORDS.sub(" ", folded).strip()
 
 

@@ -257,6 +257,29 @@ class Pace(Ceilings):
     overflow: Address | None = None
 
 
+class Weights(_Value):
+    """
+    What counts how much when stories are weighed, in points; ``[weights]`` of ``publication.toml``.
+
+    *topics*, *regions* and *sources* are priorities: 1 is neutral, 2 lifts by two points, 0 sinks by two.
+    *half_life_hours* is after how long a kind has lost half its freshness.
+    """
+
+    freshness: float = Field(4.0, ge=0, le=20)
+    half_life_hours: dict[Kind, float] = {}
+    coverage: float = Field(1.5, ge=0, le=20)
+    gravity: float = Field(1.0, ge=0, le=20)
+    ours: float = Field(1.0, ge=0, le=20)
+    language: float = Field(1.0, ge=0, le=20)
+    translated: float = Field(1.0, ge=0, le=20)
+    engagement: float = Field(1.0, ge=0, le=20)
+    main_topic: float = Field(1.5, ge=0, le=20)
+    repetition: float = Field(1.0, ge=0, le=20)
+    topics: dict[Topic, float] = {}
+    regions: dict[Region, float] = {}
+    sources: dict[str, float] = {}
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -275,6 +298,8 @@ class Publication(_Value):
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
     kinds: tuple[KindRule, ...] = ()
+    weights: Weights = Weights()
+    families: dict[str, tuple[str, ...]] = {}
     offer: Offer | None = None
     reminders: tuple[Reminder, ...] = ()
     adverts: tuple[Advert, ...] = ()
@@ -372,6 +397,7 @@ class Section(_Value):
     A headed group of an edition and the rule that fills it; empty lists mean any.
 
     With *words* it is filled from what an editor wrote (``words/<date>/<slug>.md``), and left out without.
+    In a *light* section it counts nothing how grave a story is and how many papers carry it.
     """
 
     id: Slug
@@ -394,6 +420,8 @@ class Section(_Value):
     max_age_hours: float | None = Field(None, gt=0)
     per_source: int | None = Field(None, ge=1)
     per_country: int | None = Field(None, ge=1)
+    per_topic: int | None = Field(None, ge=1)
+    light: bool = False
     full: bool = False
 
     @model_validator(mode="after")
@@ -414,6 +442,8 @@ class Newsletter(_Value):
     *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
+    On a thin day it looks back *archive_hours* for what its sections lack; 0: no further than *window_hours*.
+    *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
     slug: Slug
@@ -435,6 +465,8 @@ class Newsletter(_Value):
     window_hours: float = Field(gt=0)
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
+    archive_hours: float = Field(0.0, ge=0)
+    updated: Line = "Updated"
     approval: _Approval = "auto"
     editors: tuple[Editor, ...] | None = None
     lead_minutes: int = Field(60, ge=5, le=720)
@@ -541,6 +573,33 @@ def load_catalogue(root: Path) -> Catalogue:
         _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
         _check_reminders(publication, newsletter, root / newsletter.slug / "newsletter.toml")
     return Catalogue(publication=publication, newsletters=newsletters, root=root)
+
+
+def read_weights(path: Path, present: Weights) -> Weights:
+    """
+    *present* with what a file of weights changes, for trying them out.
+
+    Raises:
+        CatalogueError: the file cannot be used; names file, field and fault.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path} is not readable TOML: {error}.", file=str(path)) from error
+    changed = data.get("weights", data)
+    before = present.model_dump()
+    merged = {
+        name: {**before[name], **value} if isinstance(value, dict) and name in before else value
+        for name, value in changed.items()
+    }
+    try:
+        return Weights.model_validate({**before, **merged})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise CatalogueError(f"{path}: {field}: {problem['msg']}.", file=str(path), field=field) from error
 
 
 def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -> None:

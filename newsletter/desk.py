@@ -40,21 +40,22 @@ from newsletter.approval import (
     warnings_of,
 )
 from newsletter.archive import index_missing
-from newsletter.articles import Rights
+from newsletter.articles import Rights, canonical_url
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
 from newsletter.audience.repeats import forget_repeats
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer, scope_of
-from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
+from newsletter.catalogue import Catalogue, Newsletter, Weights, load_catalogue
 from newsletter.correction import make_correction
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.editors import EditorsMail
 from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
-from newsletter.feeds.stored import find_article, load_articles
+from newsletter.feeds.stored import find_article
 from newsletter.makeup import make_snapshot
+from newsletter.newsroom import Grouper, Newsroom, in_order
 from newsletter.notices import Notices
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.claim import waits
@@ -64,7 +65,7 @@ from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close
-from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_articles
+from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
@@ -81,9 +82,9 @@ from newsletter.store.editions import (
     load_renderings,
     load_snapshot,
     revisions,
-    stories_run,
     write_content,
 )
+from newsletter.store.grouped import merge_stories, split_story
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
@@ -181,6 +182,11 @@ class Desk:
         return Renderer(self.catalogue)
 
     @cached_property
+    def grouper(self) -> Grouper:
+        """What groups articles into stories; it remembers the last time."""
+        return Grouper(self.engine)
+
+    @cached_property
     def provider(self) -> Provider:
         """The provider the settings name, made when first needed."""
         return make_provider(self.settings)
@@ -265,31 +271,44 @@ class Desk:
         self, targets: Sequence[str] | None, *, now: datetime, tell: Tell = _silent
     ) -> tuple[SourceReport, ...]:
         """Read sources into articles; a bad one is reported and costs nobody an edition."""
-        return collect(
+        reports = collect(
             self.engine, self.catalogue, targets, now=now, settings=self.settings, base=Path(),
             progress=lambda source: tell("collect", source, 0, 0),
         )  # fmt: skip
+        if any(report.new or report.updated for report in reports):
+            self.grouper.regroup(now=now)
+        return reports
+
+    def link_stories(self, url: str, other: str, *, now: datetime) -> int:
+        """
+        Take an editor's word on stories and group again: *url* and *other* are one; without *other*, *url*
+        stands apart. Returns how many articles the word is about.
+
+        Raises:
+            NotFound: an article is not stored, or stands apart already.
+        """
+        url, other = canonical_url(url) or url, canonical_url(other) or other
+        with writing(self.engine) as session:
+            if other:
+                told = merge_stories(session, url, other, actor=self.settings.who, at=self.clock())
+            else:
+                told = split_story(session, url, actor=self.settings.who, at=self.clock())
+        self.grouper.regroup(now=now)
+        return told
 
     # --- pick -----------------------------------------------------------------------------------
 
-    def pick(self, newsletter: Newsletter, day: date, *, now: datetime) -> Picks:
-        """Choose the stories of *day* from what is stored; changes nothing."""
+    def pick(
+        self, newsletter: Newsletter, day: date, *, now: datetime, weights: Weights | None = None
+    ) -> Picks:
+        """Choose the stories of *day* from what is stored; changes nothing. *weights* are tried instead of ours."""
         with reading(self.engine) as session:
-            return self._pick(session, newsletter, day, now=now)[0]
+            return Newsroom(session, self.catalogue, day, now, weights).choose(newsletter)[0]
 
     def _pick(
         self, session: Session, newsletter: Newsletter, day: date, *, now: datetime
     ) -> tuple[Picks, tuple[Order, ...]]:
-        last = last_run_before(session, newsletter.slug, day)
-        looks_back = now - timedelta(hours=newsletter.window_hours)
-        since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
-        orders = load_orders(session, newsletter.slug, day)
-        picks = pick_articles(
-            newsletter, self.catalogue.publication,
-            load_articles(session, since=looks_back - timedelta(days=2), until=now + _FAR_AHEAD),
-            now=now, since=since, sent=stories_run(session, newsletter.slug, but=day), orders=orders,
-        )  # fmt: skip
-        return picks, orders
+        return Newsroom(session, self.catalogue, day, now).choose(newsletter)
 
     # --- make up and proof ----------------------------------------------------------------------
 
@@ -916,7 +935,7 @@ class Desk:
             ProviderError: the provider refuses us as a whole: all that follows would fail the same way.
         """
         self.tidy()
-        chosen = [self.catalogue[slug] for slug in only] or list(self.catalogue.newsletters)
+        chosen = [self.catalogue[slug] for slug in only] or list(in_order(self.catalogue))
         accounts: list[Account] = []
         frozen: list[tuple[Newsletter, int]] = []
         for number, newsletter in enumerate(chosen, start=1):
@@ -931,6 +950,8 @@ class Desk:
                 break
         if frozen and not self.stop.is_set():
             self.deliver(frozen, now=now, tell=tell)
+        place = {newsletter.slug: n for n, newsletter in enumerate(self.catalogue.newsletters)}
+        accounts.sort(key=lambda account: () if only else (place[account.newsletter],))
         sent = {newsletter.slug for newsletter, _ in frozen}
         return tuple(
             self.status([one.newsletter], day=one.date)[0] if one.newsletter in sent else one

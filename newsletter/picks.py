@@ -2,91 +2,55 @@
 Choosing the stories of an edition: rules are data, the choice is a pure function, and it says why.
 
 Every article handed in ends either as a ``Pick`` or as a ``Drop``, each with its reasons in words.
-Order of input never matters; ties are broken by canonical URL. Scores are points an editor can add
-up: each reason that moved the score ends with what it gave.
+A story is told once, by the article that tells it best; each next pick is the one that adds most to those
+before it. Order of input never matters; ties are broken by canonical URL. Scores are points an editor can
+add up: each reason that moved the score ends with what it gave.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
-from newsletter.articles import Article, Flag, Image, Kind, Rights, headline_key
-from newsletter.catalogue import Newsletter, Publication, Section
+from newsletter.articles import Article, Topic, headline_key
+from newsletter.catalogue import Newsletter, Publication, Section, Weights
+from newsletter.fitting import (
+    SHORT_HEADLINE_WORDS,
+    Elsewhere,
+    Ran,
+    at_cap,
+    misfit,
+    repetition,
+    too_old,
+    unfit,
+    why_nowhere,
+)
+from newsletter.orders import (
+    EDITABLE,
+    PICTURE,
+    TEXTS,
+    Order,
+    SourceChange,
+    edited_image,
+    field_of,
+)
+from newsletter.weighing import Points, Story, in_words, stories_of, story_points, telling_points, total
 
 SAME_HEADLINE = 86.0
 """From this likeness (token sort ratio, 0–100) two headlines of one language tell the same story."""
 
-_SHORT_HEADLINE_WORDS = 4
-_SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
+FEW_SHARE = 0.02
+"""Up to this share of common readers, two newsletters may lead with one story."""
 
+MANY_SHARE = 0.2
+"""From this share of common readers, a story that leads one newsletter does not run in the other."""
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """
-    An editor's order for one edition; *verb* is pin, drop, move, edit or words.
-
-    *position* counts from 1 within *section*; 0: first. *seen* is what the source said in the edited fields
-    when the edit was given. *id*, *given_at*, *undone_at* and *undone_by* are known once it is stored.
-    """
-
-    verb: str
-    url: str = ""
-    section: str = ""
-    position: int = 0
-    fields: Mapping[str, str] = field(default_factory=dict)
-    actor: str = ""
-    reason: str = ""
-    seen: Mapping[str, str] = field(default_factory=dict)
-    id: int = 0
-    given_at: datetime | None = None
-    undone_at: datetime | None = None
-    undone_by: str = ""
-
-    @property
-    def told(self) -> str:
-        """The order in words, for a pick's or drop's reasons."""
-        return f"{self.verb} by {self.actor or 'an editor'}" + (f": {self.reason}" if self.reason else "")
-
-
-TEXTS = ("headline", "standfirst", "kicker", "byline")
-PICTURE = ("image_url", "image_alt", "image_caption", "image_credit")
-EDITABLE = (*TEXTS, *PICTURE)
-"""What an ``edit`` may change of a story."""
-
-
-def field_of(article: Article, name: str) -> str:
-    """What the source says in an editable field."""
-    if name in TEXTS:
-        return str(getattr(article, name))
-    return str(getattr(article.image, name.removeprefix("image_"), "")) if article.image else ""
-
-
-def edited_image(image: Image | None, fields: Mapping[str, str]) -> Image | None:
-    """*image* with an editor's changes; none without an address."""
-    changes: dict[str, Any] = {
-        key.removeprefix("image_"): value for key, value in fields.items() if key in PICTURE
-    }
-    if changes.get("url") and image is not None and changes["url"] != image.url:
-        image = Image(image.url, alt=image.alt, caption=image.caption, credit=image.credit)  # of another size
-    made = replace(image or Image(""), **changes)
-    return made if made.url else None
-
-
-@dataclass(frozen=True, slots=True)
-class SourceChange:
-    """A source has said something else since an editor changed that field of its story."""
-
-    url: str
-    field: str
-    was: str
-    now: str
-    actor: str
+_MOST_REPETITION = 6.0
+_HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +67,12 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """An article that was not chosen, and why."""
+    """An article that was not chosen, and why; *points* are what spoke for it, if it came so far."""
 
     article: Article
     reasons: tuple[str, ...]
+    points: tuple[str, ...] = ()
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +102,10 @@ def pick_articles(
     now: datetime,
     since: datetime,
     sent: Mapping[str, str] | None = None,
+    ran: Mapping[str, Ran] | None = None,
+    elsewhere: Sequence[Elsewhere] = (),
+    engagement: Mapping[Topic, float] | None = None,
+    weights: Weights | None = None,
     orders: Sequence[Order] = (),
 ) -> Picks:
     """
@@ -143,25 +113,35 @@ def pick_articles(
 
     An article has come when it was published, or when we first saw it if that was later: what a
     source published late into its feed is not lost between two editions.
-    *sent* maps canonical URLs and headline keys that this newsletter has run to words saying when.
+    *sent* maps canonical URLs and headline keys that this newsletter has run to words saying when, *ran* the
+    stories it has told; *elsewhere* is what other newsletters tell about the same time; *engagement* is how
+    much readers went for a topic (0 to 1); *weights* stand in for the publication's.
     """
-    choice = _Choice(newsletter, publication, now=now, since=since, sent=sent or {}, orders=orders)
-    for article in sorted(articles, key=lambda one: one.url):
-        choice.consider(article)
+    choice = _Choice(
+        newsletter, publication, tuple(articles), now=now, since=since, sent=sent or {}, ran=ran or {},
+        elsewhere=elsewhere, engagement=engagement or {}, weights=weights or publication.weights, orders=orders,
+    )  # fmt: skip
+    choice.consider()
     choice.drop_repeats()
     choice.place_pinned()
     for quota in ("min", "max"):
         for section in newsletter.sections:
-            choice.fill(section, getattr(section, quota))
+            choice.fill(section, getattr(section, quota), thin=False)
+    for section in newsletter.sections:
+        choice.fill(section, section.min, thin=True)
     return choice.result()
 
 
 @dataclass(slots=True)
 class _Candidate:
     article: Article
+    story: Story
     key: str
+    points: Points
     score: float
-    reasons: list[str]
+    sections: frozenset[str]
+    is_archive: bool = False
+    is_repeat: bool = False
 
 
 class _Choice:
@@ -171,17 +151,28 @@ class _Choice:
         self,
         newsletter: Newsletter,
         publication: Publication,
+        articles: tuple[Article, ...],
         *,
         now: datetime,
         since: datetime,
         sent: Mapping[str, str],
+        ran: Mapping[str, Ran],
+        elsewhere: Sequence[Elsewhere],
+        engagement: Mapping[Topic, float],
+        weights: Weights,
         orders: Sequence[Order],
     ) -> None:
         self.newsletter = newsletter
+        self.publication = publication
+        self.weights = weights
         self.now = now
         self.since = since
         self.sent = sent
-        self.weights = {source.id: source.weight for source in publication.feeds}
+        self.ran = ran
+        self.engagement = engagement
+        self.elsewhere: dict[str, list[Elsewhere]] = {}
+        for one in elsewhere:
+            self.elsewhere.setdefault(one.story, []).append(one)
         # Later orders override earlier ones on the same story.
         self.placed: dict[str, Order] = {}
         for order in orders:
@@ -189,51 +180,59 @@ class _Choice:
                 self.placed.pop(order.url, None)  # so that the order of giving is kept
                 self.placed[order.url] = order
         self.edits = [order for order in orders if order.verb == "edit"]
+        self.changes: list[SourceChange] = []
+        # An edit changes what readers see, not what a story weighs: that is read from its source.
+        self.sources = {article.url: article for article in sorted(articles, key=lambda one: one.url)}
+        self.articles = [self._edited(article) for article in self.sources.values()]
+        self.stories = stories_of(self.sources.values(), publication)
+        self.story_points: dict[str, Points] = {}
         self.candidates: list[_Candidate] = []
         self.drops: list[Drop] = []
         self.taken: dict[str, list[Pick]] = {section.id: [] for section in newsletter.sections}
-        self.used: set[str] = set()
+        self.used: dict[str, str] = {}  # URL → story
+        self.told: dict[str, Pick] = {}  # story → its pick
         self.refusals: dict[str, list[str]] = {}
-        self.changes: list[SourceChange] = []
+        self.fits: dict[str, frozenset[str]] = {}
+        self.head = next((section.id for section in newsletter.sections if not section.words), "")
 
-    def consider(self, article: Article) -> None:
-        """Take *article* as a candidate, or drop it with its reason."""
-        article = self._edited(article)
-        order = self.placed.get(article.url)
-        if order and order.verb == "drop":
-            self._drop(article, order.told)
-            return
-        pinned = order is not None
-        reason = "" if pinned else self._unfit(article)
-        if reason:
-            self._drop(article, reason)
-            return
-        if not pinned and not any(
-            self._misfit(article, section) == "" for section in self.newsletter.sections
-        ):
-            self._drop(article, self._why_nowhere(article))
-            return
-        score, reasons = self._score(article)
-        self.candidates.append(_Candidate(article, headline_key(article.headline), score, reasons))
+    def consider(self) -> None:
+        """Take each article as a candidate, or drop it with its reason."""
+        for article in self.articles:
+            story = self.stories[article.story or article.url]
+            order = self.placed.get(article.url)
+            if order is not None:
+                if order.verb == "drop":
+                    self._drop(article, order.told)
+                else:
+                    self.candidates.append(self._candidate(article, story))
+                continue
+            age = too_old(article, self.newsletter, self.now)
+            reason = unfit(
+                article, story, self.newsletter, now=self.now, since=self.since, sent=self.sent, ran=self.ran
+            )
+            if not reason and age and not self._in_archive(article):
+                reason = age
+            if not reason and not self._sections(article):
+                reason = why_nowhere(article, self.newsletter, self.now)
+            if reason:
+                self._drop(article, reason)
+            else:
+                candidate = self._candidate(article, story)
+                candidate.is_archive = bool(age)
+                self.candidates.append(candidate)
 
     def drop_repeats(self) -> None:
-        """Keep the best telling of each headline: exact and near-same ones go once."""
-        ranked = sorted(self.candidates, key=self._rank)
-        kept: list[_Candidate] = []
-        keys: dict[str, list[str]] = {}
-        owners: dict[str, list[_Candidate]] = {}
-        for candidate in ranked:
-            language = candidate.article.language
-            same = self._same_as(candidate, keys.get(language, []), owners.get(language, []))
-            if same is not None and candidate.article.url not in self.placed:
-                other, likeness = same
-                how = "the same headline" if likeness >= 99.9 else f"a headline {likeness:.0f} % alike"
-                self._drop(candidate.article, f"{how} as a better placed story: {other.article.url}")
-                continue
-            kept.append(candidate)
-            keys.setdefault(language, []).append(candidate.key)
-            owners.setdefault(language, []).append(candidate)
-        self.candidates = kept
+        """Keep the best telling of each headline."""
+        kept: dict[tuple[str, str], _Candidate] = {}
+        for candidate in sorted(self.candidates, key=self._rank):
+            key = (candidate.article.language, candidate.key)
+            if key in kept and candidate.article.url not in self.placed:
+                better = kept[key].article.url
+                why = f"the same headline as a better placed story: {better}"
+                self._drop(candidate.article, why, points=candidate.points)
+                candidate.is_repeat = True
+            kept.setdefault(key, candidate)
+        self.candidates = [candidate for candidate in self.candidates if not candidate.is_repeat]
 
     def place_pinned(self) -> None:
         """Put what an editor pinned first, whatever the rules say."""
@@ -243,25 +242,40 @@ class _Choice:
             if order.verb == "drop" or candidate is None:
                 continue
             section = self._section_for(order, candidate.article)
-            self._take(candidate, section, [order.told, *candidate.reasons], pinned=True)
+            self._take(candidate, section, candidate.points, first=[order.told], pinned=True)
 
-    def fill(self, section: Section, quota: int) -> None:
-        """Fill *section* up to *quota* with the best of what fits and is left."""
-        fitting = [
-            (candidate, *self._in_section(candidate, section))
+    def fill(self, section: Section, quota: int, *, thin: bool) -> None:
+        """
+        Fill *section* up to *quota*, each time with what adds most to what the edition has.
+
+        *thin*: also from the archive, and with what other newsletters tell the same readers.
+        """
+        left = [
+            (total(points), points, candidate)
             for candidate in self.candidates
-            if candidate.article.url not in self.used and self._misfit(candidate.article, section) == ""
+            if section.id in candidate.sections
+            and candidate.article.url not in self.used
+            and (thin or not candidate.is_archive)
+            for points in [self._in_section(candidate, section)]
         ]
-        fitting.sort(key=lambda row: (-row[1], row[0].article.url))
-        for candidate, score, extra in fitting:
-            if len(self.taken[section.id]) >= quota:
-                self._note(candidate, f"{self._name(section)}: outranked at {score:.1f} points")
-                continue
-            cap = self._at_cap(candidate.article, section)
-            if cap:
-                self._note(candidate, f"{self._name(section)}: {cap}")
-                continue
-            self._take(candidate, section, [*candidate.reasons, *extra], score=score)
+        left.sort(key=lambda row: (-row[0], row[2].article.url))
+        while left and len(self.taken[section.id]) < quota:
+            best: tuple[float, Points, _Candidate] | None = None
+            for score, points, candidate in left:
+                if best is not None and score <= best[0]:
+                    break  # repetition only takes away, so nothing further down can be better
+                if not self._allowed(candidate, section, thin=thin):
+                    continue
+                less = self._repeating(candidate)
+                if best is None or score + total(less) > best[0]:
+                    best = (score + total(less), [*points, *less], candidate)
+            if best is None:
+                break
+            self._take(best[2], section, best[1])
+            left = [row for row in left if row[2] is not best[2]]
+        for score, _, candidate in left:
+            if len(self.taken[section.id]) >= quota and candidate.story.id not in self.told:
+                self._note(candidate, f"{_name(section)}: outranked at {score:.1f} points")
 
     def result(self) -> Picks:
         """Sort, number and explain."""
@@ -271,11 +285,18 @@ class _Choice:
                 replace(pick, position=place) for place, pick in enumerate(self._in_order(section), start=1)
             )
         for candidate in self.candidates:
-            if candidate.article.url not in self.used:
-                notes = self.refusals.get(candidate.article.url, [])
-                self._drop(candidate.article, *dict.fromkeys(notes))
+            url = candidate.article.url
+            if url in self.used:
+                continue
+            notes = list(dict.fromkeys(self.refusals.get(url, ())))
+            if told := self.told.get(candidate.story.id):
+                where = next(_name(one) for one in self.newsletter.sections if one.id == told.section)
+                notes = [f"tells the same story as {told.article.url}, which is in {where}"]
+            elif candidate.is_archive:
+                notes = notes or [too_old(candidate.article, self.newsletter, self.now)]
+            self._drop(candidate.article, *notes, points=candidate.points)
         shortfalls = [
-            f"{self._name(section)} has {len(self.taken[section.id])} of at least {section.min}"
+            f"{_name(section)} has {len(self.taken[section.id])} of at least {section.min}"
             for section in self.newsletter.sections
             if len(self.taken[section.id]) < section.min
         ]
@@ -303,134 +324,95 @@ class _Choice:
                 ordered.insert(place - 1, pick)
         return ordered
 
-    # --- what speaks against an article ---------------------------------------------------------
+    # --- what speaks against a candidate, and what for it -----------------------------------------
 
-    def _unfit(self, article: Article) -> str:
-        """Why no section may have it, or ''."""
-        if not article.headline:
-            return "no headline"
-        if Flag.FIRST_FETCH in article.flags:
-            return "undated and from the first fetch of its source: it may be years old"
-        if article.published_at > self.now:
-            return f"dated in the future ({article.published_at:%Y-%m-%d %H:%M} UTC): not before its date"
-        oldest = self.now - timedelta(hours=self.newsletter.window_hours)
-        if article.published_at <= oldest:
-            return f"older than {self.newsletter.name} looks back (to {oldest:%Y-%m-%d %H:%M} UTC)"
-        if max(article.published_at, article.first_seen_at) <= self.since:
-            return f"known before the last edition closed ({self.since:%Y-%m-%d %H:%M} UTC)"
-        if article.url in self.sent:
-            return f"ran in {self.sent[article.url]}"
-        key = headline_key(article.headline)
-        if len(key.split()) >= _SHORT_HEADLINE_WORDS and key in self.sent:
-            return f"the same headline ran in {self.sent[key]}"
-        if article.kind in self.newsletter.kinds_never:
-            return f"is a {article.kind} piece, which {self.newsletter.name} never runs"
-        if self.newsletter.sources and article.source not in self.newsletter.sources:
-            return f"{self.newsletter.name} does not read {article.source}"
-        if article.source in self.newsletter.without_sources:
-            return f"{self.newsletter.name} leaves out {article.source}"
+    def _allowed(self, candidate: _Candidate, section: Section, *, thin: bool) -> bool:
+        """Whether caps, the edition itself and the other newsletters leave *candidate* free; notes why not."""
+        if candidate.story.id in self.told:
+            return False
+        cap = at_cap(candidate.article, section, [pick.article for pick in self.taken[section.id]])
+        if cap:
+            self._note(candidate, f"{_name(section)}: {cap}")
+            return False
+        if not thin and (clash := self._clash(candidate.story.id, section)):
+            self._note(candidate, f"{_name(section)}: {clash}")
+            return False
+        if alike := self._alike(candidate):
+            self.refusals[candidate.article.url] = [alike]
+        return not alike
+
+    def _clash(self, story: str, section: Section) -> str:
+        """Which other newsletter keeps *story* out of *section*, or ''."""
+        heads = section.id == self.head
+        for other in self.elsewhere.get(story, ()):
+            limit = FEW_SHARE if other.lead and heads else MANY_SHARE
+            if (other.lead or heads) and other.shared > limit:
+                how = "leads" if other.lead else "is in"
+                return f"its story {how} {other.newsletter}, which {other.shared:.0%} of the readers get too"
         return ""
 
-    def _misfit(self, article: Article, section: Section) -> str:
-        """The first of the section's conditions that *article* does not meet, or ''."""
-        if section.words:
-            return "words"
-        language = article.language.split("-")[0]
-        age_hours = (self.now - article.published_at) / timedelta(hours=1)
-        if section.sources and article.source not in section.sources:
-            return "source"
-        if section.topics and not set(section.topics) & set(article.topics):
-            return "topic"
-        if set(section.without_topics) & set(article.topics[:1]):
-            return "topic"
-        if section.regions and article.region not in section.regions:
-            return "region"
-        if section.languages and language not in section.languages:
-            return "language"
-        if section.kinds and article.kind not in section.kinds:
-            return "kind"
-        if section.rights and article.rights not in section.rights:
-            return "rights"
-        if section.categories and not {c.casefold() for c in section.categories} & {
-            c.casefold() for c in article.categories
-        }:
-            return "category"
-        if section.with_picture and (article.image is None or article.rights is Rights.EXCERPT):
-            return "no picture we may show"
-        if section.translated is not None and bool(article.translated_from) is not section.translated:
-            return "not a translation" if section.translated else "a translation"
-        if section.max_age_hours is not None and age_hours > section.max_age_hours:
-            return "too old"
-        return ""
+    def _repeating(self, candidate: _Candidate) -> Points:
+        taken = [pick.article for picks in self.taken.values() for pick in picks]
+        less = [
+            (words, value * self.weights.repetition) for words, value in repetition(candidate.article, taken)
+        ]
+        worst = total(less)
+        if worst < -_MOST_REPETITION:
+            less = [(words, value * _MOST_REPETITION / -worst) for words, value in less]
+        return less
 
-    def _why_nowhere(self, article: Article) -> str:
-        why = Counter(self._misfit(article, section) for section in self.newsletter.sections)
-        facts = ", ".join(article.topics) or "no topic"
-        told = ", ".join(sorted(why))
-        return f"fits no section ({told}): {facts}; {article.language}; {article.kind}"
+    def _candidate(self, article: Article, story: Story) -> _Candidate:
+        """An article with its points that do not depend on the section."""
+        if story.id not in self.story_points:
+            self.story_points[story.id] = story_points(story, self.weights)
+        source = self.sources[article.url]
+        points = telling_points(
+            source, story, self.newsletter, self.publication, self.weights, now=self.now, engagement=self.engagement
+        )  # fmt: skip
+        if before := self.ran.get(story.id):
+            points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
+        points += self.story_points[story.id]
+        return _Candidate(
+            article, story, headline_key(article.headline), points, total(points), self._sections(article)
+        )
 
-    def _at_cap(self, article: Article, section: Section) -> str:
-        taken = self.taken[section.id]
-        if (
-            section.per_source
-            and sum(p.article.source == article.source for p in taken) >= section.per_source
-        ):
-            return f"already {section.per_source} from {article.source_name or article.source}"
-        if (
-            section.per_country
-            and article.country
-            and sum(p.article.country == article.country for p in taken) >= section.per_country
-        ):
-            return f"already {section.per_country} from {article.country}"
-        return ""
-
-    # --- what speaks for it ---------------------------------------------------------------------
-
-    def _score(self, article: Article) -> tuple[float, list[str]]:
-        """Points that do not depend on the section."""
-        window_hours = self.newsletter.window_hours
-        age_hours = max(0.0, (self.now - article.published_at) / timedelta(hours=1))
-        fresh = 4.0 * 0.5 ** (age_hours / max(6.0, window_hours / 3))
-        points: list[tuple[str, float]] = [(_age(age_hours), fresh)]
-        weight = self.weights.get(article.source, 1.0)
-        if weight != 1.0:
-            points.append(
-                (f"{article.source_name or article.source} weighs {weight:g}", 2.0 * (weight - 1.0))
-            )
-        if article.rights is not Rights.EXCERPT:
-            points.append(("ours to print in full" if article.body else "ours", 1.0))
-        if article.language.split("-")[0] in self.newsletter.languages_preferred:
-            points.append((f"in {article.language}", 1.0))
-        if article.standfirst:
-            points.append(("has a standfirst", 0.5))
-        if article.image is not None:
-            points.append(("has a picture", 0.3))
-        if article.translated_from:
-            points.append(("a translation", 0.5))
-        if article.kind in _SLOW_KINDS:
-            points.append((f"a {article.kind}", -1.0))
-        if article.paywalled and article.rights is Rights.EXCERPT:
-            points.append(("behind a paywall", -0.5))
-        if Flag.UNDATED in article.flags:
-            points.append(("undated: counted from when it was first seen", -0.5))
-        return _total(points)
-
-    def _in_section(self, candidate: _Candidate, section: Section) -> tuple[float, list[str]]:
-        """The candidate's points in *section* and the reasons that are the section's own."""
-        points: list[tuple[str, float]] = []
+    def _in_section(self, candidate: _Candidate, section: Section) -> Points:
+        """The candidate's points in *section*, with those that are the section's own."""
+        points = list(candidate.points)
+        if section.light:
+            if weight := total(self.story_points[candidate.story.id]):
+                points.append(("weight counts nothing in a lighter place", -weight))
+            if hard := [topic for topic in candidate.article.topics if topic in _HARD]:
+                points.append((f"also about {', '.join(hard)}, in a lighter place", -3.0 * len(hard)))
         if section.topics and candidate.article.topics:
             main = candidate.article.topics[0]
             if main in section.topics:
-                points.append((f"mainly about {main}", 1.5))
+                points.append((f"mainly about {main}", self.weights.main_topic))
             else:
                 shared = next(topic for topic in candidate.article.topics if topic in section.topics)
-                points.append((f"also about {shared}", 0.0))
+                points.append((f"also about {shared}", -self.weights.main_topic))
         if section.full and candidate.article.body:
             points.append(("can be printed in full", 1.0))
-        extra, reasons = _total(points)
-        return candidate.score + extra, reasons
+        points += [
+            (f"{other.shared:.0%} of the readers get it in {other.newsletter}", -2.0 * other.shared)
+            for other in self.elsewhere.get(candidate.story.id, ())
+        ]
+        if candidate.is_archive:
+            points.append(("from the archive, as the day is thin", 0.0))
+        return points
 
-    # --- small steps ----------------------------------------------------------------------------
+    # --- small steps ------------------------------------------------------------------------------
+
+    def _sections(self, article: Article) -> frozenset[str]:
+        """The sections whose conditions *article* meets."""
+        if article.url not in self.fits:
+            fitting = (one.id for one in self.newsletter.sections if not misfit(article, one, self.now))
+            self.fits[article.url] = frozenset(fitting)
+        return self.fits[article.url]
+
+    def _in_archive(self, article: Article) -> bool:
+        age_hours = (self.now - article.published_at) / timedelta(hours=1)
+        return age_hours <= self.newsletter.archive_hours
 
     def _edited(self, article: Article) -> Article:
         source = article
@@ -449,19 +431,18 @@ class _Choice:
     def _section_for(self, order: Order, article: Article) -> Section:
         sections = [section for section in self.newsletter.sections if not section.words]
         named = next((section for section in sections if section.id == order.section), None)
-        fits = next((section for section in sections if self._misfit(article, section) == ""), None)
+        fits = next((section for section in sections if section.id in self._sections(article)), None)
         return named or fits or sections[0]
 
-    def _same_as(
-        self, candidate: _Candidate, keys: list[str], owners: list[_Candidate]
-    ) -> tuple[_Candidate, float] | None:
-        if not keys:
-            return None
-        short = len(candidate.key.split()) < _SHORT_HEADLINE_WORDS
-        found = process.extractOne(
-            candidate.key, keys, scorer=fuzz.token_sort_ratio, score_cutoff=100.0 if short else SAME_HEADLINE
-        )
-        return None if found is None else (owners[found[2]], found[1])
+    def _alike(self, candidate: _Candidate) -> str:
+        """That a pick has nearly the same headline in the same language, or ''."""
+        short = len(candidate.key.split()) < SHORT_HEADLINE_WORDS
+        for pick in self.told.values():
+            if pick.article.language == candidate.article.language and not short:
+                likeness = fuzz.token_sort_ratio(candidate.key, headline_key(pick.article.headline))
+                if likeness >= SAME_HEADLINE:
+                    return f"a headline {likeness:.0f} % alike as a better placed story: {pick.article.url}"
+        return ""
 
     def _rank(self, candidate: _Candidate) -> tuple[bool, float, str]:
         return (candidate.article.url not in self.placed, -candidate.score, candidate.article.url)
@@ -470,39 +451,46 @@ class _Choice:
         self,
         candidate: _Candidate,
         section: Section,
-        reasons: Sequence[str],
+        points: Points,
         *,
-        score: float | None = None,
+        first: Sequence[str] = (),
         pinned: bool = False,
     ) -> None:
-        self.used.add(candidate.article.url)
-        self.taken[section.id].append(
-            Pick(
-                section=section.id,
-                position=0,
-                article=candidate.article,
-                score=round(candidate.score if score is None else score, 2),
-                reasons=tuple(reasons),
-                pinned=pinned,
-            )
+        article = candidate.article
+        if candidate.story.id in self.ran and not article.kicker:
+            article = replace(article, kicker=self.newsletter.updated)
+        pick = Pick(
+            section=section.id,
+            position=0,
+            article=article,
+            score=round(total(points), 2),
+            reasons=(*first, *in_words(points)),
+            pinned=pinned,
         )
+        self.used[candidate.article.url] = candidate.story.id
+        self.told.setdefault(candidate.story.id, pick)
+        self.taken[section.id].append(pick)
 
     def _note(self, candidate: _Candidate, reason: str) -> None:
         self.refusals.setdefault(candidate.article.url, []).append(reason)
 
-    def _drop(self, article: Article, *reasons: str) -> None:
-        self.drops.append(Drop(article, reasons or ("nothing left to fill",)))
+    def _drop(self, article: Article, *reasons: str, points: Points | None = None) -> None:
+        points = points or []
+        self.drops.append(
+            Drop(
+                article,
+                reasons or ("nothing left to fill",),
+                tuple(in_words(points)),
+                round(total(points), 2),
+            )
+        )
 
-    @staticmethod
-    def _name(section: Section) -> str:
-        return section.heading or section.id
+
+def _name(section: Section) -> str:
+    return section.heading or section.id
 
 
-def _age(hours: float) -> str:
-    return f"{hours:.0f} h old" if hours < 48 else f"{hours / 24:.0f} days old"
-
-
-def _total(points: Sequence[tuple[str, float]]) -> tuple[float, list[str]]:
-    return sum(value for _, value in points), [
-        f"{words} ({value:+.1f})" if value else words for words, value in points
-    ]
+__all__ = [
+    "EDITABLE", "PICTURE", "SAME_HEADLINE", "TEXTS", "Drop", "Elsewhere", "Order", "Pick", "Picks", "Ran",
+    "SourceChange", "edited_image", "field_of", "pick_articles",
+]  # fmt: skip

@@ -17,20 +17,22 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
     frozenset({"rota", "worker", "foresight"}),
     frozenset({"desk", "correction", "notices", "editors"}),
-    frozenset({"archive", "approval"}),
+    frozenset({"archive", "approval", "newsroom"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),
     frozenset({"makeup"}),
     frozenset({"picks"}),
-    frozenset({"edition"}),
+    frozenset({"fitting"}),
+    frozenset({"edition", "stories", "orders", "weighing"}),
+    frozenset({"about"}),
     frozenset({"catalogue"}),
     frozenset({"articles", "events", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-PURE = ("articles", "picks", "edition", "events", "makeup", "tokens")
+PURE = ("articles", "picks", "fitting", "weighing", "orders", "edition", "events", "makeup", "tokens")
 
 
 def _files() -> list[Path]:

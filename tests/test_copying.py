@@ -43,6 +43,7 @@ from newsletter.store.tables import (
     Rendering,
     Slot,
     SourceState,
+    StoryLink,
     Subscriber,
     SubscriberTag,
     Subscription,
@@ -144,6 +145,7 @@ def _fill(engine: Engine) -> None:
             _edition(3, corrects_id=2),
             Rendering(edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b""),
             EditionStory(edition_id=1, url="https://a.example/1"),
+            StoryLink(url="https://a.example/1", other="https://b.example/ü", together=False, actor="mia", given_at=NOW),
             ArchiveText(edition_id=1, newsletter="daily", edition_date=DAY, title="Ünïcode", words="words"),
             OneTimeLink(
                 secret_hash="o1", purpose="login", subscriber_id=1, detail=hard, made_at=NOW, expires_at=NOW

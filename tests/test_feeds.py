@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import select
 
+from newsletter.about.places import countries_in, region_of
 from newsletter.articles import Article, Flag, Kind, Region, Rights, Topic, canonical_url
 from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.errors import SourceError
@@ -24,7 +25,6 @@ from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.fetch import Fetcher, is_public
 from newsletter.feeds.kinds import read_document
 from newsletter.feeds.normalise import first_words, publisher_name
-from newsletter.feeds.places import countries_in, region_of
 from newsletter.feeds.stored import load_articles
 from newsletter.settings import Settings
 from newsletter.store.session import reading

@@ -25,6 +25,7 @@ from newsletter.cli.options import (
 from newsletter.cli.options import moment as _now
 from newsletter.cli.options import open_desk as _desk
 from newsletter.cli.programs import tokens_app
+from newsletter.cli.stories import stories_app
 from newsletter.errors import NewsletterError
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(subscribers_app, name="subscribers")
 app.add_typer(tokens_app, name="api-token")
+app.add_typer(stories_app, name="stories")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
 editing.add_commands(app)
@@ -115,15 +117,33 @@ def articles(
 
 
 @app.command()
-def picks(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+def picks(
+    slug: Slug,
+    explain: Annotated[str, typer.Option("--explain", metavar="URL", help="One article's whole way.")] = "",
+    what_if: Annotated[Path | None, typer.Option("--what-if", metavar="WEIGHTS.toml", help="Beside the choice with other weights.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also each article that the rules turned away.")] = False,
+    now: Now = None,
+    day: Day = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """What would be chosen and dropped for an edition, each with its reasons. Never collects."""
-    from newsletter.cli import show
+    from newsletter.articles import canonical_url
+    from newsletter.catalogue import read_weights
+    from newsletter.cli import picking
 
     desk = _desk()
     newsletter = desk.catalogue[slug]
     moment = _now(now)
     edition_date = day or desk.edition_date(newsletter, moment)
-    show.picks(desk.pick(newsletter, edition_date, now=moment), newsletter, edition_date, as_json=as_json)
+    weights = read_weights(what_if, desk.catalogue.publication.weights) if what_if else None
+    chosen = desk.pick(newsletter, edition_date, now=moment)
+    if weights is not None:
+        other = desk.pick(newsletter, edition_date, now=moment, weights=weights)
+        picking.what_if(chosen, other, newsletter, as_json=as_json)
+    elif explain:
+        picking.explain(chosen, newsletter, canonical_url(explain) or explain, as_json=as_json)
+    else:
+        picking.picks(chosen, newsletter, edition_date, as_json=as_json, every=every)
 
 
 @app.command()

@@ -32,12 +32,10 @@ from newsletter.times import iso
 if TYPE_CHECKING:
     from newsletter.articles import Article
     from newsletter.audience.imports import ImportReport
-    from newsletter.catalogue import Newsletter
     from newsletter.cli.doctor import Check
     from newsletter.desk import Account, Desk, Tell
     from newsletter.feeds.collect import SourceReport
     from newsletter.outbox.accounts import Balance, Verdict
-    from newsletter.picks import Picks
     from newsletter.rendering.proof import Finding
     from newsletter.store.copying import Copied
     from newsletter.store.tables import Batch
@@ -306,49 +304,6 @@ def articles(rows: Sequence[Article], *, as_json: bool) -> None:
         )  # fmt: skip
     out.print(table)
     out.print(f"{len(rows)} articles", markup=False)
-
-
-def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool) -> None:
-    """``picks``: reads like a desk conversation, or as data."""
-    if as_json:
-        document = {
-            "newsletter": newsletter.slug,
-            "date": day.isoformat(),
-            "picked": [
-                {
-                    "section": pick.section, "position": pick.position, "url": pick.article.url,
-                    "headline": pick.article.headline, "score": pick.score, "reasons": list(pick.reasons),
-                }
-                for pick in chosen.picked
-            ],
-            "dropped": [
-                {"url": drop.article.url, "headline": drop.article.headline, "reasons": list(drop.reasons)}
-                for drop in chosen.dropped
-            ],
-            "shortfalls": list(chosen.shortfalls),
-        }  # fmt: skip
-        print_json(document)
-        return
-    out.print(Text(f"{newsletter.name}, {day:%A %d %B %Y}", style="bold"))
-    for section in newsletter.sections:
-        mine = chosen.of(section.id)
-        out.print()
-        out.print(
-            Text(
-                f"{section.heading or section.id} ({len(mine)} of {section.min}–{section.max})", style="bold"
-            )
-        )
-        for pick in mine:
-            pinned = " [pinned]" if pick.pinned else ""
-            out.print(f"  {pick.position}. {pick.article.headline}{pinned}", markup=False)
-            told = f"     {pick.article.source_name or pick.article.source}: {pick.score:.1f} points. {'; '.join(pick.reasons)}"
-            out.print(told, markup=False, style="dim")
-    if chosen.shortfalls:
-        out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
-    out.print(f"\nDropped ({len(chosen.dropped)})", markup=False, style="bold")
-    for drop in chosen.dropped:
-        out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
-        out.print(f"     {'; '.join(drop.reasons)}", markup=False, style="dim")
 
 
 def findings(rows: Sequence[Finding], *, as_json: bool) -> None:

@@ -16,10 +16,11 @@ import ftfy
 import ftfy.badness
 import nh3
 
-from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic, canonical_url, shortened
-from newsletter.catalogue import KindRule, Publication, Source, TopicRule
+from newsletter.about import subject_of
+from newsletter.about.places import whereabouts
+from newsletter.articles import Article, Flag, Image, Rights, canonical_url, shortened
+from newsletter.catalogue import Publication, Source
 from newsletter.feeds.items import Feed, FeedItem, RawImage
-from newsletter.feeds.places import countries_in, country_code, region_of
 
 EXCERPT_WORDS = 60
 MAX_HEADLINE = 300
@@ -107,14 +108,24 @@ def to_article(item: FeedItem, context: Context) -> Article:
         dict.fromkeys(term for scheme, term in labels if scheme not in ("country", "translated-from"))
     )
     language = _language(item, context, f"{headline} {standfirst}")
-    countries = _countries(labels, headline, standfirst, source)
+    where = whereabouts(
+        headline,
+        standfirst,
+        labels=_places_declared(labels),
+        country=source.country,
+        url=url,
+        language=language,
+    )
     dateline, body = _dateline(body)
     picture = _image(item, content, texts) if printable else None
     flags = [*texts.flags, *([Flag.MOJIBAKE] if item.mended else [])]
     if not printable and (item.image or _FIRST_IMAGE.search(content)):
         flags.append(Flag.NO_PICTURE_RIGHTS)
     published, date_flags = _published(item.published, context)
-    kind = _kind(categories, url, headline, context.publication.kinds)
+    about = subject_of(
+        headline, standfirst, categories=categories, url=url,
+        topics=context.publication.topics, kinds=context.publication.kinds,
+    )  # fmt: skip
     return Article(
         url=url,
         source=source.id,
@@ -127,10 +138,10 @@ def to_article(item: FeedItem, context: Context) -> Article:
         body=body,
         image=picture,
         language=language,
-        countries=countries,
-        region=source.region or (region_of(countries[0]) if countries else region_of(source.country)),
-        topics=_topics(categories, url, headline, context.publication.topics) or source.topics,
-        kind=kind,
+        countries=where.countries,
+        region=source.region or where.region,
+        topics=about.topics or source.topics,
+        kind=about.kind,
         categories=categories,
         translated_from=next((term.lower() for scheme, term in labels if scheme == "translated-from"), ""),
         paywalled=item.paywalled or any(term.casefold() in _PAYWALL_LABELS for term in categories),
@@ -311,78 +322,12 @@ def _detect(text: str, languages: tuple[str, ...]) -> str:
     return str(found)
 
 
-# --- places, topics, kinds ----------------------------------------------------------------------
+# --- places -------------------------------------------------------------------------------------
 
 
-def _countries(
-    labels: Iterable[tuple[str, str]], headline: str, standfirst: str, source: Source
-) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    for scheme, term in labels:
-        code = country_code(term) if scheme == "country" or len(term) > 2 else ""
-        if code:
-            found[code] = None
-    for text in (headline, standfirst):
-        found.update(dict.fromkeys(countries_in(text)))
-    if not found and source.country:
-        return (source.country.upper(),)
-    return tuple(found)[:5]
-
-
-@lru_cache(maxsize=64)
-def _matchers(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One expression for *words*; ``elect*`` matches by its beginning."""
-    if not words:
-        return None
-    parts = sorted((word.casefold() for word in words), key=lambda word: (-len(word), word))
-    escaped = [re.escape(part[:-1]) + r"\w*" if part.endswith("*") else re.escape(part) for part in parts]
-    spaced = [part for part in escaped if not re.search("[\u3040-\u9fff]", part)]
-    unspaced = [part for part in escaped if re.search("[\u3040-\u9fff]", part)]
-    groups = [rf"\b(?:{'|'.join(spaced)})\b"] if spaced else []
-    return re.compile("|".join([*groups, *unspaced]))
-
-
-def _hits(words: tuple[str, ...], text: str) -> int:
-    """How many different of *words* stand in *text*."""
-    pattern = _matchers(words)
-    found = pattern.findall(text) if pattern else ()
-    return len(set(found)) if found else 0
-
-
-def _has(words: tuple[str, ...], text: str) -> bool:
-    pattern = _matchers(words)
-    return pattern is not None and pattern.search(text) is not None
-
-
-def _topics(
-    categories: tuple[str, ...], url: str, headline: str, rules: tuple[TopicRule, ...]
-) -> tuple[Topic, ...]:
-    """At most three topics, the best supported first: categories weigh 3, URL sections 2, headline words 1."""
-    labels = " | ".join(categories).casefold()
-    segments = {part.casefold() for part in urlsplit(url).path.split("/")[:-1]}
-    words = headline.casefold()
-    scored: list[tuple[int, int, Topic]] = []
-    for order, rule in enumerate(rules):
-        score = 3 * _hits(rule.categories, labels) if labels else 0
-        score += 2 * sum(path in segments for path in rule.paths)
-        score += _hits(rule.headline, words)
-        if score:
-            scored.append((-score, order, rule.topic))
-    return tuple(topic for _, _, topic in sorted(scored)[:3])
-
-
-def _kind(categories: tuple[str, ...], url: str, headline: str, rules: tuple[KindRule, ...]) -> Kind:
-    labels = " | ".join(categories).casefold()
-    segments = {part.casefold() for part in urlsplit(url).path.split("/")}
-    words = headline.casefold()
-    for rule in rules:
-        if (
-            (labels and _has(rule.categories, labels))
-            or not segments.isdisjoint(rule.paths)
-            or _has(rule.headline, words)
-        ):
-            return rule.kind
-    return Kind.NEWS
+def _places_declared(labels: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The labels that may name a place: those declared as countries, and all but the shortest others."""
+    return tuple(term for scheme, term in labels if scheme == "country" or len(term) > 2)
 
 
 # --- pictures and datelines ---------------------------------------------------------------------

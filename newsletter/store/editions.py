@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
 from newsletter.edition import EditionStatus, Rendered, Snapshot
-from newsletter.store.tables import EditionRow, EditionStory, Rendering
+from newsletter.fitting import Ran
+from newsletter.store.tables import ArticleRow, EditionRow, EditionStory, Rendering
 
 _SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
 
@@ -114,6 +115,32 @@ def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
     return told
 
 
+def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict[str, Ran]:
+    """
+    The stories this newsletter told from *since* on other dates than *but*, by their ids.
+
+    A story counts under the id it had when it ran and under the one its article has now.
+    """
+    rows = session.execute(
+        columns(col(EditionStory.story), col(ArticleRow.story), col(ArticleRow.headline),
+                col(EditionRow.edition_date), col(EditionRow.frozen_at), col(EditionRow.made_at))
+        .join(EditionStory, col(EditionStory.url) == col(ArticleRow.url))
+        .join(EditionRow, col(EditionRow.id) == col(EditionStory.edition_id))
+        .where(
+            col(EditionRow.newsletter) == slug,
+            col(EditionRow.edition_date) != but,
+            col(EditionRow.edition_date) >= since,
+            col(EditionRow.status).in_(RAN),
+        )
+        .order_by(col(EditionRow.edition_date), col(ArticleRow.url))
+    ).all()  # fmt: skip
+    told: dict[str, Ran] = {}
+    for then, now, headline, day, frozen_at, made_at in rows:
+        ran = Ran(words=f"the edition of {day.isoformat()}", headline=headline, at=frozen_at or made_at)
+        told.update({story: ran for story in (then, now) if story})
+    return told
+
+
 def write_content(
     session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]
 ) -> None:
@@ -135,8 +162,18 @@ def write_content(
                 text=zlib.compress(one.text.encode()),
             )
         )
+    urls = [item.url for item in snapshot.items]
+    told = columns(col(ArticleRow.url), col(ArticleRow.story)).where(col(ArticleRow.url).in_(urls))
+    stories = {row.url: row.story for row in session.execute(told)}
     for item in snapshot.items:
-        session.add(EditionStory(edition_id=row.id, url=item.url, headline_key=headline_key(item.headline)))
+        session.add(
+            EditionStory(
+                edition_id=row.id,
+                url=item.url,
+                headline_key=headline_key(item.headline),
+                story=stories.get(item.url, ""),
+            )
+        )
     session.flush()
 
 

@@ -97,7 +97,7 @@ class ArticleRow(SQLModel, table=True):
     paywalled: bool = False
     rights: str = "excerpt"
     flags: list[str] = _json(default_factory=list)
-    story: str = ""
+    story: str = Field(default="", index=True)
     fingerprint: str = ""
     first_seen_at: datetime = _instant()
     last_seen_at: datetime = _instant()
@@ -164,6 +164,18 @@ class EditionStory(SQLModel, table=True):
     edition_id: int = Field(primary_key=True, foreign_key="edition.id")
     url: str = Field(sa_column=Column(Text, primary_key=True))
     headline_key: str = _text()
+    story: str = ""  # the story it was when the edition was made; the article's own may have become another
+
+
+class StoryLink(SQLModel, table=True):
+    """An editor's word on two articles, whatever the grouping says: in one story (*together*) or not."""
+
+    __tablename__ = "story_link"
+    url: str = Field(sa_column=Column(Text, primary_key=True))
+    other: str = Field(sa_column=Column(Text, primary_key=True))
+    together: bool = True
+    actor: str = ""
+    given_at: datetime = _instant()
 
 
 class EditorOrder(SQLModel, table=True):

@@ -1,0 +1,169 @@
+"""
+The gold set of ``tests/gold``: reading it, the second reader's sheet, and how far two readers agree.
+
+    python -m bench.gold sheet        the fifth to be labelled again, with its headlines (from ../shared)
+    python -m bench.gold agreement    what the two readers agree on
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+
+from newsletter.articles import Article, Flag
+from newsletter.catalogue import load_catalogue
+from newsletter.feeds.collect import collect
+from newsletter.feeds.stored import load_articles
+from newsletter.settings import Settings
+from newsletter.store.session import open_store, reading
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLD = ROOT / "tests" / "gold"
+FEEDS = ROOT.parent / "shared" / "feeds"
+DAYS = {"2026-02-17": "2026-02-18T02:20:00+00:00", "2017-01-07": "2017-01-07T16:30:00+00:00"}
+"""The labelled days, each with its editorial time."""
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a reader says of an article; the first region, topic and kind is the one meant, the others accepted."""
+
+    url: str
+    half: str
+    story: str
+    regions: tuple[str, ...]
+    topics: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """One labelled day; pairs are sorted by URL."""
+
+    day: str
+    labels: dict[str, Label]
+    lookalikes: dict[Pair, str]
+    doubtful: frozenset[Pair]
+
+    def stories(self, half: str = "") -> dict[str, frozenset[str]]:
+        """The stories that more than one article tells, by name."""
+        found: dict[str, set[str]] = {}
+        for label in self.labels.values():
+            if label.story and half in ("", label.half):
+                found.setdefault(label.story, set()).add(label.url)
+        return {name: frozenset(urls) for name, urls in found.items()}
+
+    def pairs(self, half: str = "") -> set[Pair]:
+        """All pairs that tell the same story."""
+        return {pair for urls in self.stories(half).values() for pair in combinations(sorted(urls), 2)}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a table, by its heads."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def load_gold(day: str) -> Gold:
+    """The labels of one day."""
+    labels = {
+        row["url"]: Label(
+            row["url"], row["half"], row["story"],
+            tuple(row["regions"].split()), tuple(row["topics"].split()), tuple(row["kinds"].split()),
+        )
+        for row in rows(GOLD / f"{day}.tsv")
+    }  # fmt: skip
+    alike = {
+        (row["url"], row["other"]): row["half"] for row in rows(GOLD / "lookalikes.tsv") if row["day"] == day
+    }
+    doubtful = frozenset(
+        (row["url"], row["other"]) for row in rows(GOLD / "doubtful.tsv") if row["day"] == day
+    )
+    return Gold(day, labels, alike, doubtful)
+
+
+def read_articles(folder: Path, *, now: datetime, days: float = 5) -> tuple[Article, ...]:
+    """What is grouped of the feeds in *folder* at *now*: dated and not older than *days*."""
+    with tempfile.TemporaryDirectory() as place:
+        engine = open_store(f"sqlite:///{place}/gold.db")
+        settings = Settings(_env_file=None)
+        collect(
+            engine, load_catalogue(ROOT / "templates"), [str(folder)], now=now, settings=settings, base=Path()
+        )
+        with reading(engine) as session:
+            found = load_articles(session, since=now - timedelta(days=days), until=now)
+        engine.dispose()
+    return tuple(one for one in found if Flag.FIRST_FETCH not in one.flags)
+
+
+def labelled_articles(day: str) -> tuple[Article, ...]:
+    """The articles of a labelled day, in the order of their URLs."""
+    known = load_gold(day).labels
+    articles = read_articles(FEEDS, now=datetime.fromisoformat(DAYS[day]))
+    return tuple(one for one in articles if one.url in known)
+
+
+def sheet() -> None:
+    """Print what the second reader labels, with the headlines the repository must not hold."""
+    for day in DAYS:
+        articles = {one.url: one for one in labelled_articles(day)}
+        for row in rows(GOLD / "second" / "articles.tsv"):
+            if row["day"] == day:
+                article = articles[row["url"]]
+                print(f"{article.url}\n    {article.headline} | {article.standfirst[:200]}")
+        for row in rows(GOLD / "second" / "pairs.tsv"):
+            if row["day"] == day:
+                one, other = articles[row["url"]], articles[row["other"]]
+                print(f"{one.url}\t{other.url}\n    {one.headline} | {one.standfirst[:120]}")
+                print(f"    {other.headline} | {other.standfirst[:120]}")
+
+
+def agreement() -> list[tuple[str, int, float, float]]:
+    """(what, how many labelled twice, share agreed, Cohen's kappa where the labels are yes and no)."""
+    same: list[tuple[bool, bool]] = []
+    for row in rows(GOLD / "second" / "pairs.tsv"):
+        if row["same"]:
+            gold = load_gold(row["day"])
+            same.append(((row["url"], row["other"]) in gold.pairs(), row["same"] == "yes"))
+    report = [("same story", len(same), _share([a == b for a, b in same]), _kappa(same))]
+    for field in ("region", "topics", "kind"):
+        told: list[bool] = []
+        for row in rows(GOLD / "second" / "articles.tsv"):
+            if row[field]:
+                label = load_gold(row["day"]).labels[row["url"]]
+                first = {"region": label.regions, "topics": label.topics, "kind": label.kinds}[field]
+                told.append(bool(set(row[field].split()) & set(first)))
+        report.append((field, len(told), _share(told), float("nan")))
+    return report
+
+
+def _share(told: Sequence[bool]) -> float:
+    return sum(told) / len(told) if told else float("nan")
+
+
+def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float:
+    if not pairs:
+        return float("nan")
+    observed = _share([a == b for a, b in pairs])
+    yes, other = _share([a for a, _ in pairs]), _share([b for _, b in pairs])
+    chance = yes * other + (1 - yes) * (1 - other)
+    return (observed - chance) / (1 - chance) if chance < 1 else 1.0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["sheet"]:
+        sheet()
+    else:
+        for what, n, share, kappa in agreement():
+            print(
+                f"{what}: {n} labelled twice, {share:.1%} agreed"
+                + (f", kappa {kappa:.2f}" if kappa == kappa else "")
+            )

@@ -1,0 +1,138 @@
+"""
+What a choice needs from the store: articles in their stories, what was told before, what the other newsletters tell.
+
+The newsletters of a day are chosen in the order in which they go out; a later one knows what the earlier ones
+tell, from their editions where those are made, else by choosing for them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+
+from newsletter.articles import Article, Flag
+from newsletter.audience.overlap import shares
+from newsletter.catalogue import Catalogue, Newsletter, Weights
+from newsletter.edition import EditionStatus
+from newsletter.feeds.stored import load_articles
+from newsletter.orders import Order
+from newsletter.picks import Elsewhere, Picks, pick_articles
+from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
+from newsletter.store.grouped import load_links, store_stories
+from newsletter.store.orders import load_orders
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import EditionRow
+from newsletter.stories import Grouping, Link
+from newsletter.times import WEEKDAYS
+
+_GROUPED = timedelta(days=5)
+_BEGUN_ANEW = timedelta(hours=12)
+_REMEMBERED = timedelta(days=60)
+_FAR_AHEAD = timedelta(days=366)
+_GONE = (EditionStatus.SKIPPED, EditionStatus.SPIKED)
+
+
+@dataclass
+class Grouper:
+    """Groups articles into stories at every collect, going on from the last one while that is not long ago."""
+
+    engine: Engine
+    _grouping: Grouping | None = None
+    _links: tuple[Link, ...] = ()
+    _begun_at: datetime | None = None
+
+    def regroup(self, *, now: datetime) -> None:
+        """Group what was published in the last days, and write down each article's story."""
+        with reading(self.engine) as session:
+            articles = [
+                article
+                for article in load_articles(session, since=now - _GROUPED, until=now)
+                if Flag.FIRST_FETCH not in article.flags
+            ]
+            links = load_links(session)
+        before = {article.url: article.story for article in articles}
+        is_fresh = self._begun_at is not None and timedelta(0) <= now - self._begun_at < _BEGUN_ANEW
+        if self._grouping is None or links != self._links or not is_fresh:
+            known = {url: story for url, story in before.items() if story}
+            self._grouping, self._links, self._begun_at = Grouping(links=links, known=known), links, now
+        self._grouping.add(articles)
+        stories = self._grouping.stories
+        with writing(self.engine) as session:
+            store_stories(session, {url: stories[url] for url in before if stories[url] != before[url]})
+
+
+def in_order(catalogue: Catalogue) -> tuple[Newsletter, ...]:
+    """The newsletters in the order in which those of one day go out."""
+    return tuple(sorted(catalogue.newsletters, key=lambda one: (one.schedule.at, one.slug)))
+
+
+@dataclass
+class Newsroom:
+    """One look at the store, for the choices of one date; *told* keeps what was found out on the way."""
+
+    session: Session
+    catalogue: Catalogue
+    day: date
+    now: datetime
+    weights: Weights | None = None
+    _articles: dict[datetime, tuple[Article, ...]] = field(default_factory=dict)
+    _chosen: dict[str, Picks] = field(default_factory=dict)
+
+    def choose(self, newsletter: Newsletter) -> tuple[Picks, tuple[Order, ...]]:
+        """The choice for one newsletter, and the orders it kept."""
+        orders = load_orders(self.session, newsletter.slug, self.day)
+        looks_back = self.now - timedelta(hours=newsletter.window_hours)
+        last = last_run_before(self.session, newsletter.slug, self.day)
+        since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
+        picks = pick_articles(
+            newsletter, self.catalogue.publication, self._from(newsletter), now=self.now, since=since,
+            sent=stories_run(self.session, newsletter.slug, but=self.day),
+            ran=stories_told(self.session, newsletter.slug, but=self.day, since=self.day - _REMEMBERED),
+            elsewhere=self._elsewhere(newsletter), weights=self.weights, orders=orders,
+        )  # fmt: skip
+        self._chosen[newsletter.slug] = picks
+        return picks, orders
+
+    def _from(self, newsletter: Newsletter) -> tuple[Article, ...]:
+        hours = max(newsletter.window_hours, newsletter.archive_hours)
+        since = self.now - timedelta(hours=hours) - timedelta(days=2)
+        if since not in self._articles:
+            self._articles[since] = load_articles(self.session, since=since, until=self.now + _FAR_AHEAD)
+        return self._articles[since]
+
+    def _elsewhere(self, newsletter: Newsletter) -> tuple[Elsewhere, ...]:
+        """What the newsletters before this one tell on its date."""
+        shared = shares(self.session, newsletter.slug)
+        found: list[Elsewhere] = []
+        for other in in_order(self.catalogue):
+            if other.slug == newsletter.slug:
+                break
+            if share := shared.get(other.slug):
+                for place, story in enumerate(self._stories(other)):
+                    found.append(Elsewhere(story, other.name, lead=place == 0, shared=share))
+        return tuple(found)
+
+    def _stories(self, newsletter: Newsletter) -> Sequence[str]:
+        """The stories *newsletter* tells on the date, in its order: as its edition has them, else as chosen now."""
+        row = self.session.exec(
+            select(EditionRow)
+            .where(EditionRow.newsletter == newsletter.slug, EditionRow.edition_date == self.day)
+            .order_by(col(EditionRow.revision).desc())
+            .limit(1)
+        ).first()
+        if row is not None:
+            if row.snapshot is None or row.status in _GONE:
+                return ()
+            known = self._story_by_url(newsletter)
+            return [known.get(item.url, item.url) for item in load_snapshot(row.snapshot).items]
+        if WEEKDAYS[self.day.weekday()] not in newsletter.schedule.days:
+            return ()
+        picks = self._chosen.get(newsletter.slug) or self.choose(newsletter)[0]
+        return [pick.article.story or pick.article.url for pick in picks.picked]
+
+    def _story_by_url(self, newsletter: Newsletter) -> Mapping[str, str]:
+        return {article.url: article.story or article.url for article in self._from(newsletter)}

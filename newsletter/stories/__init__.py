@@ -1,0 +1,249 @@
+"""
+Stories: articles of all papers and languages that tell the same event, grouped; pure, and the same in any order.
+
+Candidates share rare words, names, or a country and a matter; ``likeness`` compares them; groups are joined while
+the members of each are, on average, sure of their nearest in the other. An editor's word binds: two articles
+brought together stay together, two held apart are never in one story. A story keeps its id while it grows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from newsletter.articles import Article
+from newsletter.stories.likeness import OTHER, Corpus
+from newsletter.stories.traits import Traits, traits_of
+
+_RECENT = 12  # how many tellings back a handle leads
+_LEAST_EVIDENCE = 1.1  # rarity that makes a candidate, in that of a handle used once
+_MOST_CANDIDATES = 10
+_NEAREST = 3
+# An established story draws what says most of what its tellings agree on, and keeps out what does not.
+_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.58
+_TOO_COMMON = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An editor's word on two articles: *together* or not in one story."""
+
+    url: str
+    other: str
+    together: bool
+
+
+class Grouping:
+    """
+    Articles in their stories; ``add`` takes the next fetch without beginning again.
+
+    What was joined stays joined; new articles find their story, and may bring two stories together.
+    """
+
+    def __init__(self, *, links: Iterable[Link] = (), known: Mapping[str, str] | None = None) -> None:
+        """*known* maps URLs to the story ids they had before."""
+        links = tuple(links)
+        self._together = sorted({_pair(link.url, link.other) for link in links if link.together})
+        self._apart = {_pair(link.url, link.other) for link in links if not link.together}
+        self._known = dict(known or {})
+        self._corpus = Corpus()
+        self._all: list[Traits] = []
+        self._at: dict[str, int] = {}
+        self._used: Counter[str] = Counter()
+        self._recent: dict[str, list[int]] = {}
+        self._points: dict[tuple[int, int], float] = {}
+        self._hearts: dict[tuple[int, int, str], tuple[dict[str, float], float]] = {}
+        self._group: list[int] = []
+        self._members: dict[int, list[int]] = {}
+
+    def add(self, articles: Iterable[Article]) -> None:
+        """Take *articles* in; those already known are left as they are."""
+        unseen = {article.url: article for article in articles if article.url not in self._at}
+        new: list[int] = []
+        for traits in sorted(map(traits_of, unseen.values()), key=lambda one: (one.at, one.url)):
+            new.append(len(self._all))
+            self._at[traits.url] = len(self._all)
+            self._group.append(len(self._all))
+            self._members[len(self._all)] = [len(self._all)]
+            self._all.append(traits)
+            self._corpus.add(traits)
+            self._used.update(traits.handles)
+        self._hearts.clear()
+        self._bind()
+        self._join([pair for one in new for pair in self._candidates(one)])
+        self._known.update(self.stories)
+
+    @property
+    def stories(self) -> dict[str, str]:
+        """Each article's story id, by URL."""
+        ids = self._ids()
+        return {traits.url: ids[self._group[at]] for at, traits in enumerate(self._all)}
+
+    # --- finding --------------------------------------------------------------------------------
+
+    def _candidates(self, one: int) -> list[tuple[int, int]]:
+        """Earlier tellings that share enough rare handles with *one*, the likeliest first."""
+        size = self._corpus.size
+        evidence: dict[int, float] = {}
+        for handle in self._all[one].handles:
+            used = self._used[handle]
+            if 1 < used <= max(_RECENT, size * _TOO_COMMON):
+                weight = math.log(size / used)
+                for other in self._recent.get(handle, ()):
+                    evidence[other] = evidence.get(other, 0.0) + weight
+            recent = self._recent.setdefault(handle, [])
+            recent.append(one)
+            del recent[:-_RECENT]
+        likely = [other for other, weight in evidence.items() if weight >= _LEAST_EVIDENCE * math.log(size)]
+        likely.sort(key=lambda other: (-evidence[other], other))
+        return [(other, one) for other in likely[:_MOST_CANDIDATES]]
+
+    def _sure(self, one: int, other: int) -> float:
+        pair = (one, other) if one < other else (other, one)
+        if pair not in self._points:
+            self._points[pair] = self._corpus.points(self._all[pair[0]], self._all[pair[1]])
+        return self._points[pair]
+
+    # --- joining --------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Bring together what an editor brought together."""
+        for url, other in self._together:
+            if url in self._at and other in self._at:
+                one, two = self._group[self._at[url]], self._group[self._at[other]]
+                if one != two:
+                    self._merge(min(one, two), max(one, two))
+
+    def _join(self, candidates: list[tuple[int, int]]) -> None:
+        """Join groups while any two are sure of each other, the surest first."""
+        near: dict[int, set[int]] = {}
+        queue: list[tuple[float, int, int, int, int]] = []
+        for one, other in candidates:
+            a, b = self._group[one], self._group[other]
+            if a != b and self._sure(one, other) > OTHER / 2:
+                near.setdefault(a, set()).add(b)
+                near.setdefault(b, set()).add(a)
+        for a, around in near.items():
+            for b in around:
+                if a < b:
+                    self._queue(queue, a, b)
+        while queue:
+            _, a, b, size_a, size_b = heapq.heappop(queue)
+            if len(self._members.get(a, ())) != size_a or len(self._members.get(b, ())) != size_b:
+                continue
+            self._merge(a, b)
+            around = (near.pop(a, set()) | near.pop(b, set())) - {a, b}
+            near[a] = around
+            for c in sorted(around):
+                near[c] = (near.get(c, set()) - {b}) | {a}
+                self._queue(queue, min(a, c), max(a, c))
+
+    def _queue(self, queue: list[tuple[float, int, int, int, int]], a: int, b: int) -> None:
+        """Put two groups up for joining, if they are sure enough of each other and no editor holds them apart."""
+        few, many = (a, b) if len(self._members[a]) <= len(self._members[b]) else (b, a)
+        sure = self._side(few, many)
+        if len(self._members[few]) > 1:
+            sure = min(sure, self._side(many, few))
+        if len(self._members[many]) >= _ESTABLISHED:
+            sure += _HEART * self._drawn(few, many)
+        if sure > 0 and not self._held_apart(a, b):
+            heapq.heappush(queue, (-sure, a, b, len(self._members[a]), len(self._members[b])))
+
+    def _side(self, a: int, b: int) -> float:
+        """How sure the members of *a* are on average of their nearest in *b*."""
+        total = 0.0
+        for one in self._members[a]:
+            nearest = sorted((self._sure(one, other) for other in self._members[b]), reverse=True)[:_NEAREST]
+            total += sum(nearest) / len(nearest)
+        return total / len(self._members[a])
+
+    def _drawn(self, few: int, many: int) -> float:
+        """
+        How much more than usual the tellings of *few* say of what most of *many* say; below 0: less.
+
+        Only tellings in a language that *many* has enough of can be asked.
+        """
+        total = 0.0
+        for one in self._members[few]:
+            heart, whole = self._heart(many, self._all[one].language)
+            if whole:
+                said = sum(weight for word, weight in heart.items() if word in self._all[one].words)
+                most = min(
+                    whole, self._corpus.substance(self._all[one])
+                )  # a headline alone cannot say it all
+                total += said / (most or 1.0) - _HEART_USUAL
+        return total / len(self._members[few])
+
+    def _heart(self, group: int, language: str) -> tuple[dict[str, float], float]:
+        """The words most tellings of *group* in *language* have, with their weights and the sum; 0: too few."""
+        members = self._members[group]
+        key = (group, len(members), language)
+        if key not in self._hearts:
+            tellings = [self._all[one] for one in members if self._all[one].language == language]
+            heart: dict[str, float] = {}
+            if len(tellings) >= _ESTABLISHED:
+                said = Counter(word for one in tellings for word in one.words)
+                agreed = [word for word, times in said.items() if 2 * times >= len(tellings)]
+                heart = self._corpus.rarities(agreed, "", tellings[0], 1)
+            self._hearts[key] = (heart, sum(heart.values()))
+        return self._hearts[key]
+
+    def _held_apart(self, a: int, b: int) -> bool:
+        if not self._apart:
+            return False
+        urls = [self._all[one].url for one in self._members[a]]
+        others = [self._all[one].url for one in self._members[b]]
+        return any(_pair(url, other) in self._apart for url in urls for other in others)
+
+    def _merge(self, a: int, b: int) -> None:
+        for one in self._members[b]:
+            self._group[one] = a
+        self._members[a] = sorted(self._members[a] + self._members.pop(b))
+
+    # --- ids ------------------------------------------------------------------------------------
+
+    def _ids(self) -> dict[int, str]:
+        """An id a group: the one most of its members had, if no group has more of it; else a new one."""
+        claims: list[tuple[int, int, str]] = []
+        for members in self._members.values():
+            had = Counter(self._known[url] for one in members if (url := self._all[one].url) in self._known)
+            claims += [(-times, min(members), story) for story, times in had.items()]
+        ids: dict[int, str] = {}
+        taken: set[str] = set()
+        for _, first, story in sorted(claims):
+            group = self._group[first]
+            if group not in ids and story not in taken:
+                ids[group] = story
+                taken.add(story)
+        for group in sorted(self._members):
+            if group not in ids:
+                ids[group] = _new_id(self._all[min(self._members[group])].url, taken)
+                taken.add(ids[group])
+        return ids
+
+
+def group(
+    articles: Iterable[Article], *, links: Iterable[Link] = (), known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Each article's story id, by URL; the order of *articles* changes nothing."""
+    grouping = Grouping(links=links, known=known)
+    grouping.add(articles)
+    return grouping.stories
+
+
+def _pair(url: str, other: str) -> tuple[str, str]:
+    return (url, other) if url < other else (other, url)
+
+
+def _new_id(url: str, taken: set[str]) -> str:
+    """Twelve hex digits made of the first telling's URL."""
+    salt = 0
+    while True:
+        story = hashlib.blake2b(f"{salt}{url}".encode(), digest_size=6).hexdigest()
+        if story not in taken:
+            return story
+        salt += 1

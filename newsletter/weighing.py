@@ -1,0 +1,173 @@
+"""
+How much a story matters and how well an article tells it: points in words, which an editor can add up.
+
+A story's points are shared by all its tellings (how many independent papers carry it, how grave it is); a
+telling's are its own (how fresh it is, whose it is, whether it has a picture).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from newsletter.about import gravest, matters_in
+from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
+from newsletter.catalogue import Newsletter, Publication, Weights
+
+Points = list[tuple[str, float]]
+
+_SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
+_HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
+_SECOND_LEVELS = {"co", "com", "org", "net", "gov", "ac"}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """
+    What all papers together say of one story.
+
+    *tellings* in the order of their URLs; *papers* are names of independent publishers, *countries* where they
+    are at home, as far as declared.
+    """
+
+    id: str
+    tellings: tuple[Article, ...]
+    papers: tuple[str, ...]
+    countries: tuple[str, ...]
+    matters: frozenset[str]
+
+
+def stories_of(articles: Iterable[Article], publication: Publication) -> dict[str, Story]:
+    """The stories *articles* tell, by id; an article not yet grouped is a story of its own."""
+    told: dict[str, list[Article]] = {}
+    for article in sorted(articles, key=lambda one: one.url):
+        told.setdefault(article.story or article.url, []).append(article)
+    homes = {source.id: source.country for source in publication.feeds if source.country}
+    families = {paper: family for family, papers in publication.families.items() for paper in papers}
+    return {
+        story: Story(
+            id=story,
+            tellings=tuple(tellings),
+            papers=tuple(sorted({family_of(one, families) for one in tellings})),
+            countries=tuple(sorted({homes[one.source] for one in tellings if one.source in homes})),
+            matters=frozenset(matter for one in tellings for matter in matters_in(one.headline)),
+        )
+        for story, tellings in told.items()
+    }
+
+
+def family_of(article: Article, families: Mapping[str, str]) -> str:
+    """Who stands behind an article: a declared family of papers, or the house its address belongs to."""
+    house = _house(article.url.partition("//")[2].partition("/")[0])
+    return families.get(article.source) or families.get(house) or house or article.source
+
+
+@lru_cache(maxsize=4_096)
+def _house(host: str) -> str:
+    """The registered part of a host: www.paper.co.uk is of paper.co.uk."""
+    parts = host.partition(":")[0].split(".")
+    return ".".join(parts[-3 if len(parts) > 2 and parts[-2] in _SECOND_LEVELS else -2 :])
+
+
+def story_points(story: Story, weights: Weights) -> Points:
+    """What a story weighs, whoever tells it."""
+    points: Points = []
+    papers = len(story.papers)
+    if papers > 1:
+        points.append((f"{papers} papers carry it", weights.coverage * math.log2(papers)))
+    if len(story.countries) > 1:
+        points.append((f"in {len(story.countries)} countries", 0.4 * math.log2(len(story.countries))))
+    matter, gravity = gravest(story.matters)
+    if gravity and weights.gravity:
+        points.append((f"a matter of {matter.replace('-', ' ')}", gravity * weights.gravity))
+    return points
+
+
+def telling_points(
+    article: Article,
+    story: Story,
+    newsletter: Newsletter,
+    publication: Publication,
+    weights: Weights,
+    *,
+    now: datetime,
+    engagement: Mapping[Topic, float],
+) -> Points:
+    """What this article weighs as the one that tells *story* to the readers of *newsletter*."""
+    age_hours = max(0.0, (now - article.published_at) / timedelta(hours=1))
+    points: Points = [(_age(age_hours), _fresh(article, newsletter, weights, age_hours))]
+    source = next((one.weight for one in publication.feeds if one.id == article.source), 1.0)
+    source *= weights.sources.get(article.source, 1.0)
+    name = article.source_name or article.source
+    topic = article.topics[0] if article.topics else None
+    priorities = (
+        (name, source),
+        (str(article.region), weights.regions.get(article.region, 1.0)),
+        (str(topic), weights.topics.get(topic, 1.0) if topic else 1.0),
+    )
+    points += [
+        (f"{what} weighs {weight:g}", 2.0 * (weight - 1.0)) for what, weight in priorities if weight != 1.0
+    ]
+    if article.rights is not Rights.EXCERPT:
+        points.append(("ours to print in full" if article.body else "ours", weights.ours))
+    if article.language.split("-")[0] in newsletter.languages_preferred:
+        points.append((f"in {article.language}", weights.language))
+    if article.standfirst:
+        points.append(("has a standfirst", 0.5))
+    if article.image is not None:
+        points.append(("has a picture", 0.3))
+    if article.translated_from:
+        alone = len(story.papers) == 1
+        points.append(
+            (
+                "a translation nobody else has" if alone else "a translation",
+                weights.translated if alone else 0.5,
+            )
+        )
+    if article.kind in _SLOW_KINDS:
+        points.append((f"a {article.kind}", -1.0))
+    if article.paywalled and article.rights is Rights.EXCERPT:
+        points.append(("behind a paywall", -0.5))
+    if Flag.UNDATED in article.flags:
+        points.append(("undated: counted from when it was first seen", -0.5))
+    if len(story.tellings) > 2:
+        points.append(("tells its heart", _typical(article, story)))
+    liked = max((engagement.get(one, 0.0) for one in article.topics), default=0.0)
+    if liked and weights.engagement:
+        points.append(("readers have gone for such stories", weights.engagement * liked))
+    return points
+
+
+def total(points: Sequence[tuple[str, float]]) -> float:
+    """The sum."""
+    return sum(value for _, value in points)
+
+
+def in_words(points: Sequence[tuple[str, float]]) -> list[str]:
+    """Each reason with what it gave."""
+    return [f"{words} ({value:+.1f})" if abs(value) >= 0.05 else words for words, value in points]
+
+
+def _typical(article: Article, story: Story) -> float:
+    """How much the headline has in common with the other tellings', in their language: 0 to 1."""
+    words = set(headline_key(article.headline).split())
+    others = [
+        set(headline_key(one.headline).split())
+        for one in story.tellings
+        if one.url != article.url and one.language[:2] == article.language[:2]
+    ]
+    shares = [len(words & other) / (min(len(words), len(other)) or 1) for other in others]
+    return min(1.0, 2 * sum(shares) / len(shares)) if shares else 0.0
+
+
+def _fresh(article: Article, newsletter: Newsletter, weights: Weights, age_hours: float) -> float:
+    usual = max(6.0, newsletter.window_hours / 3) * _HALF_LIFE.get(article.kind, 1.0)
+    half_life = weights.half_life_hours.get(article.kind, usual)
+    return weights.freshness * math.exp2(-age_hours / half_life)
+
+
+def _age(hours: float) -> str:
+    return f"{hours:.0f} h old" if hours < 48 else f"{hours / 24:.0f} days old"

@@ -1,0 +1,263 @@
+"""The choice as an editor's: one telling a story, weight by who carries it, no repetition, no surprise in the nine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from newsletter.articles import Article, Kind, Region, Rights, Topic
+from newsletter.catalogue import Weights, read_weights
+from newsletter.errors import CatalogueError
+from newsletter.fitting import moved_on
+from newsletter.picks import Elsewhere, Ran, pick_articles
+from newsletter.weighing import stories_of
+from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
+
+
+def of_story(story: str, numbers: list[int], **fields: object) -> list[Article]:
+    """Tellings of one story by different papers."""
+    return [
+        an_article(n, story=story, url=f"https://paper-{n}.example/{n}", source=f"paper-{n}", **fields)
+        for n in numbers
+    ]
+
+
+def urls(articles: list[Article]) -> set[str]:
+    """Their addresses."""
+    return {article.url for article in articles}
+
+
+def test_a_story_is_told_once_by_the_best_telling() -> None:
+    """Of five tellings the one in our language, ours, with a standfirst runs; the others say which."""
+    french = of_story("s", [1], language="fr")
+    plain = of_story("s", [2, 3, 4], standfirst="")
+    ours = of_story("s", [5], rights=Rights.OWN, body="<p>Text</p>")
+    newsletter = a_newsletter(languages_preferred=["en"])
+
+    picks = choose([*french, *plain, *ours], newsletter)
+
+    assert [pick.article.url for pick in picks.picked] == [ours[0].url]
+    for one in [*french, *plain]:
+        assert "tells the same story as https://paper-5.example/5" in reasons_of(picks, one.url)
+
+
+def test_what_many_papers_carry_leads_and_a_house_counts_once() -> None:
+    """Coverage counts independent publishers: four desks of one house are one paper."""
+    carried = of_story("many", [1, 2, 3, 4], published_at=NOW - timedelta(hours=9))
+    house = [
+        an_article(n, story="house", url=f"https://desk{n}.giant.example/{n}", source=f"desk-{n}",
+                   published_at=NOW - timedelta(hours=9))
+        for n in (11, 12, 13, 14)
+    ]  # fmt: skip
+    single = [an_article(21, published_at=NOW - timedelta(hours=9), story="single")]
+
+    picks = choose([*single, *house, *carried])
+
+    assert picks.of("lead")[0].article.url in urls(carried)
+    assert any("4 papers carry it" in reason for reason in picks.of("lead")[0].reasons)
+    assert len(stories_of(house, PUBLICATION)["house"].papers) == 1
+
+
+def test_a_grave_story_with_a_single_report_is_not_lost() -> None:
+    """An earthquake that one paper reports goes before chatter that three carry."""
+    quake = an_article(
+        1, headline="Earthquake kills hundreds as war rages on", story="q", topics=(Topic.DISASTER,)
+    )
+    chatter = of_story("c", [2, 3], topics=(Topic.CULTURE,), published_at=NOW - timedelta(hours=20))
+    newsletter = a_newsletter(sections=[{"id": "one", "block": "lead", "min": 1, "max": 1}], min_stories=1)
+
+    assert [pick.article.url for pick in choose([*chatter, quake], newsletter).picked] == [quake.url]
+
+
+def test_an_edition_spreads_over_the_world() -> None:
+    """Of stories that weigh about the same, the next is from where none was yet."""
+    europe = [
+        an_article(
+            n, region=Region.EUROPE, countries=("FR",), source=f"e{n}", published_at=NOW - timedelta(hours=2)
+        )
+        for n in range(6)
+    ]
+    africa = [
+        an_article(
+            10, region=Region.AFRICA, countries=("KE",), source="k", published_at=NOW - timedelta(hours=4)
+        )
+    ]
+    newsletter = a_newsletter(sections=[{"id": "briefs", "block": "briefs", "min": 1, "max": 3}])
+
+    picks = choose([*europe, *africa], newsletter)
+
+    assert africa[0].url in {pick.article.url for pick in picks.picked}
+    assert any("from Europe already (-" in reason for pick in picks.picked for reason in pick.reasons)
+
+
+def test_a_topic_has_its_cap() -> None:
+    """No section holds more of one main topic than it may."""
+    newsletter = a_newsletter(sections=[{"id": "b", "block": "briefs", "min": 1, "max": 5, "per_topic": 2}])
+
+    picks = choose([an_article(n, source=f"s{n}") for n in range(5)], newsletter)
+
+    assert len(picks.picked) == 2
+    assert any("already 2 about politics" in reason for drop in picks.dropped for reason in drop.reasons)
+
+
+def test_what_leads_one_newsletter_does_not_lead_another_of_the_same_readers() -> None:
+    """Many common readers: not at all; some: not as lead; few: also as lead."""
+    lead, other = of_story("a", [1, 2, 3, 4]), of_story("b", [11], published_at=NOW - timedelta(hours=15))
+    filler = of_story("c", [12], topics=(Topic.CULTURE,), published_at=NOW - timedelta(hours=18))
+
+    def places(shared: float) -> set[tuple[str, str]]:
+        elsewhere = [Elsewhere("a", "Morning", lead=True, shared=shared)]
+        return {
+            (pick.section, pick.article.story)
+            for pick in choose([*lead, *other, *filler], elsewhere=elsewhere).picked
+        }
+
+    assert places(0.6) == {("lead", "b"), ("briefs", "c")}
+    assert places(0.1) == {("lead", "b"), ("briefs", "a"), ("briefs", "c")}
+    assert ("lead", "a") in places(0.01)
+
+
+def test_a_thin_day_may_share_a_lead_rather_than_be_empty() -> None:
+    """What other newsletters tell fills a minimum that nothing else fills, and it is said."""
+    picks = choose(of_story("a", [1, 2]), elsewhere=[Elsewhere("a", "Morning", lead=True, shared=0.9)])
+
+    (lead,) = picks.of("lead")
+    assert lead.article.story == "a"
+    assert any("90% of the readers get it in Morning" in reason for reason in lead.reasons)
+
+
+def test_a_story_does_not_run_again_unless_it_has_moved_on() -> None:
+    """The same told anew stays out; a new matter in new words comes in and says that it is an update."""
+    before = Ran("the edition of 2026-11-19", "Ferry sinks off the coast", NOW - timedelta(hours=30))
+    old = an_article(
+        1, story="f", headline="Ferry sinks off the coast", published_at=NOW - timedelta(hours=31)
+    )
+    same = an_article(2, story="f", headline="Ferry sinks off coast", published_at=NOW - timedelta(hours=2))
+    news = an_article(
+        3, story="f", headline="Minister resigns over safety checks", published_at=NOW - timedelta(hours=1)
+    )
+    newsletter = a_newsletter(window_hours=72)
+
+    picks = choose([old, same, news], newsletter, ran={"f": before}, since=NOW - timedelta(hours=72))
+
+    assert [pick.article.url for pick in picks.picked] == [news.url]
+    assert any("has moved on" in reason for reason in picks.picked[0].reasons)
+    assert picks.picked[0].article.kicker == "Updated"
+    assert "nothing says that it has moved on" in reasons_of(picks, same.url)
+    assert not moved_on(old, stories_of([old, same], PUBLICATION)["f"], before)
+
+
+def test_a_thin_day_looks_into_the_archive() -> None:
+    """Older stories fill a minimum where the newsletter allows it, never more than that."""
+    older = [an_article(n, source=f"s{n}", published_at=NOW - timedelta(hours=40 + n)) for n in range(4)]
+    newsletter = a_newsletter(
+        archive_hours=96, sections=[{"id": "b", "block": "briefs", "min": 2, "max": 4}], min_stories=1
+    )
+
+    picks = choose(older, newsletter, since=NOW - timedelta(hours=96))
+
+    assert len(picks.picked) == 2
+    assert all("from the archive, as the day is thin" in pick.reasons for pick in picks.picked)
+
+
+def test_a_lighter_place_minds_gravity() -> None:
+    """There a parrot goes before a war that everybody reports."""
+    war = of_story(
+        "w", [1, 2, 3], headline="War spreads after missile strikes", topics=(Topic.CULTURE, Topic.CONFLICT)
+    )
+    parrot = an_article(9, story="p", topics=(Topic.HUMAN_INTEREST,), published_at=NOW - timedelta(hours=6))
+    newsletter = a_newsletter(
+        min_stories=1,
+        sections=[
+            {
+                "id": "light",
+                "block": "light",
+                "light": True,
+                "topics": ["culture", "human-interest"],
+                "max": 1,
+            }
+        ],
+    )
+
+    assert [pick.article.story for pick in choose([*war, parrot], newsletter).picked] == ["p"]
+
+
+def test_an_edit_changes_what_is_read_not_what_is_chosen() -> None:
+    """An edited headline does not move its story."""
+    from newsletter.picks import Order
+
+    articles = [
+        an_article(1, headline="War spreads in the valley"),
+        an_article(2, published_at=NOW - timedelta(hours=2)),
+    ]
+    edit = Order("edit", articles[0].url, fields={"headline": "A quiet valley"})
+
+    plain, edited = choose(articles), choose(articles, orders=[edit])
+
+    assert [(p.article.url, p.score) for p in plain.picked] == [
+        (p.article.url, p.score) for p in edited.picked
+    ]
+
+
+def test_other_weights_can_be_tried(tmp_path: Path) -> None:
+    """A file of weights changes what it names, in tables too, and nothing else; a wrong one says where."""
+    file = tmp_path / "weights.toml"
+    file.write_text("[weights]\ncoverage = 3\ntopics = { sport = 2 }\n", encoding="utf-8")
+    present = Weights(topics={Topic.CULTURE: 1.5}, freshness=2)
+
+    tried = read_weights(file, present)
+
+    assert (tried.coverage, tried.freshness) == (3, 2)
+    assert tried.topics == {Topic.CULTURE: 1.5, Topic.SPORT: 2}
+    file.write_text("covrage = 3", encoding="utf-8")
+    with pytest.raises(CatalogueError, match="covrage"):
+        read_weights(file, present)
+
+
+stories_strategy = st.lists(
+    st.builds(
+        an_article,
+        st.integers(0, 40),
+        story=st.sampled_from(["", "a", "b", "c"]),
+        source=st.sampled_from(["x", "y", "z"]),
+        region=st.sampled_from(list(Region)[:3]),
+        kind=st.sampled_from([Kind.NEWS, Kind.VIDEO]),
+    ),
+    unique_by=lambda article: article.url,
+    max_size=20,
+)
+
+
+@given(
+    articles=stories_strategy, seed=st.randoms(use_true_random=False), shared=st.sampled_from([0.0, 0.1, 0.9])
+)
+@settings(max_examples=50)
+def test_no_story_twice_and_no_order_matters(articles: list[Article], seed: object, shared: float) -> None:
+    """Whatever comes in whatever order: a story once, everything accounted for, the same result."""
+    shuffled = list(articles)
+    seed.shuffle(shuffled)  # type: ignore[attr-defined]  # a random.Random
+    elsewhere = [Elsewhere("a", "Morning", lead=True, shared=shared)]
+
+    picks = choose(articles, elsewhere=elsewhere)
+
+    stories = [pick.article.story for pick in picks.picked if pick.article.story]
+    assert len(stories) == len(set(stories))
+    assert len(picks.picked) + len(picks.dropped) == len(articles)
+    assert all(drop.reasons and all(drop.reasons) for drop in picks.dropped)
+    assert picks == choose(shuffled, elsewhere=elsewhere)
+
+
+def test_engagement_lifts_what_readers_go_for() -> None:
+    """Where it is known what readers read, their topics gain, in words."""
+    article = replace(an_article(1), topics=(Topic.SCIENCE, Topic.POLITICS))
+
+    picks = pick_articles(
+        a_newsletter(), PUBLICATION, [article], now=NOW, since=NOW - timedelta(hours=24), engagement={Topic.SCIENCE: 0.8}
+    )  # fmt: skip
+
+    assert "readers have gone for such stories (+0.8)" in picks.picked[0].reasons

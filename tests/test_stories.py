@@ -1,0 +1,112 @@
+"""Stories: the same in any order, the next fetch by itself, an editor's word binding, ids that stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from newsletter.articles import Article
+from newsletter.stories import Grouping, Link, group
+
+NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
+
+
+def told(number: int, headline: str, standfirst: str = "", **fields: object) -> Article:
+    """One telling; each of a paper of its own unless *fields* say otherwise."""
+    values: dict[str, object] = {
+        "url": f"https://paper-{number}.example/{number}", "source": f"paper-{number}", "headline": headline,
+        "standfirst": standfirst, "published_at": NOW - timedelta(hours=number), "first_seen_at": NOW,
+        "language": "en", **fields,
+    }  # fmt: skip
+    return Article(**values)  # type: ignore[arg-type]  # a builder takes what the dataclass takes
+
+
+DAY = [
+    told(0, "Ferry sinks off Zanzibar, dozens missing", "A ferry sank off Zanzibar on Monday.", countries=("TZ",)),
+    told(1, "Dozens missing as ferry sinks off Zanzibar", "Rescuers search off Zanzibar for ferry passengers.", countries=("TZ",)),
+    told(2, "Naufrage d’un ferry au large de Zanzibar", "Des dizaines de disparus.", countries=("TZ",), language="fr"),
+    told(3, "Ferry sinks on Lake Victoria, three dead", "A ferry sank on Lake Victoria in Uganda.", countries=("UG",)),
+    told(4, "Parliament in Oslo passes the budget", "A narrow vote in Norway.", countries=("NO",)),
+    told(5, "Norway passes its budget by one vote", "Parliament in Oslo voted at night.", countries=("NO",)),
+    told(6, "Parliament in Lima passes the budget", "A narrow vote in Peru.", countries=("PE",)),
+    told(7, "A violin found in an attic", "It is older than the house."),
+    *[told(n, f"The {word} of the week", f"All about the {word}.") for n, word in enumerate(
+        ["orchard", "saffron", "granite", "lantern", "comet", "thistle", "pelican", "glacier", "harbour", "cello"], start=8)],
+]  # fmt: skip
+
+
+def grouped(stories: dict[str, str]) -> set[frozenset[str]]:
+    """Stories as sets of URLs."""
+    by_id: dict[str, set[str]] = {}
+    for url, story in stories.items():
+        by_id.setdefault(story, set()).add(url)
+    return {frozenset(urls) for urls in by_id.values()}
+
+
+def test_one_event_is_one_story_and_its_look_alike_another() -> None:
+    """Tellings are found across papers and languages; a like event elsewhere stays apart."""
+    stories = group(DAY)
+
+    ferry, norway = {DAY[0].url, DAY[1].url, DAY[2].url}, {DAY[4].url, DAY[5].url}
+    assert frozenset(ferry) in grouped(stories)
+    assert frozenset(norway) in grouped(stories)
+    assert frozenset({DAY[3].url}) in grouped(stories)
+    assert frozenset({DAY[6].url}) in grouped(stories)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=25)
+def test_the_order_of_input_changes_nothing(seed: int) -> None:
+    """A permutation gives the same stories under the same ids."""
+    shuffled = list(DAY)
+    Random(seed).shuffle(shuffled)
+
+    assert group(shuffled) == group(DAY)
+
+
+def test_the_next_fetch_joins_what_is_there() -> None:
+    """A later telling finds its story, which keeps its id; a known article is left as it is."""
+    grouping = Grouping()
+    grouping.add([one for one in DAY if one is not DAY[1]])
+    before = grouping.stories
+
+    grouping.add([DAY[1], DAY[0]])
+
+    assert grouping.stories == before | {DAY[1].url: before[DAY[0].url]}
+
+
+def test_a_story_keeps_its_id_when_an_older_telling_comes() -> None:
+    """Known ids go on; where two stories claim one id, the one with more of it has it."""
+    before = group(DAY[:2])
+    older = told(
+        40, "Ferry sinks off Zanzibar with dozens aboard", "A ferry sank off Zanzibar.", countries=("TZ",)
+    )
+
+    after = group([*DAY, older], known=before)
+
+    assert after[older.url] == after[DAY[0].url] == before[DAY[0].url]
+
+
+def test_an_editors_word_binds() -> None:
+    """What was brought together is one story, what was held apart never is."""
+    together = Link(DAY[7].url, DAY[8].url, together=True)
+    apart = Link(DAY[0].url, DAY[1].url, together=False)
+
+    stories = group(DAY, links=[together, apart])
+
+    assert stories[DAY[7].url] == stories[DAY[8].url]
+    assert stories[DAY[0].url] != stories[DAY[1].url]
+
+
+def test_what_lies_days_apart_is_not_one_story() -> None:
+    """The same words a week later are another story."""
+    later = told(
+        50, DAY[0].headline, DAY[0].standfirst, countries=("TZ",), published_at=NOW + timedelta(days=7)
+    )
+
+    stories = group([*DAY, later])
+
+    assert stories[later.url] != stories[DAY[0].url]
