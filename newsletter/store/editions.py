@@ -139,12 +139,8 @@ def write_content(
             )
         )
     urls = [item.url for item in snapshot.items]
-    stories = {
-        url: story
-        for url, story in session.execute(
-            columns(col(ArticleRow.url), col(ArticleRow.story)).where(col(ArticleRow.url).in_(urls))
-        )
-    }
+    known = columns(col(ArticleRow.url), col(ArticleRow.story)).where(col(ArticleRow.url).in_(urls))
+    stories = {row.url: row.story for row in session.execute(known)}
     for item in snapshot.items:
         session.add(
             EditionStory(
