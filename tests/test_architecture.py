@@ -24,6 +24,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"makeup"}),
     frozenset({"picks"}),
     frozenset({"edition"}),
+    frozenset({"standing"}),
     frozenset({"catalogue"}),
     frozenset({"articles", "events", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
