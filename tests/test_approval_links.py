@@ -165,6 +165,19 @@ def test_warnings_are_ticked_on_the_page(opens: Opens) -> None:
     assert [(one["code"], one["by"]) for one in edition(desk).despite] == [("alt", MIA)]
 
 
+def test_a_name_that_begins_with_an_article_has_one(opens: Opens) -> None:
+    """What refuses speaks of "The Weekend", not of "The The Weekend"."""
+    desk = opens(editors=(MIA,), name="The Today")
+    prepare(desk)
+    plant(desk, ("warning", "alt"))
+    link, _ = links(mails(desk, "approval")[0])
+
+    refused = pages(desk).fill(link)
+
+    assert f"The Today of {DAY} has warnings" in refused.text
+    assert "The The" not in refused.text
+
+
 def test_presses_are_limited(opens: Opens) -> None:
     """Who presses all the time is told to wait."""
     desk = opens(editors=(MIA,))
