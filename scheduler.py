@@ -118,6 +118,7 @@ class Daily:
             )
 
     def _attend(self, slug: str) -> None:
+        self._read_again()
         try:
             with spoken():
                 attend(self.desk, self.desk.catalogue[slug], collecting=self.collecting)
@@ -132,7 +133,8 @@ class Daily:
             self.desk.stop.set()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _every_minute(self) -> None:
+    def _read_again(self) -> None:
+        """Go by the rules of now; while they cannot be read, by the last that could."""
         try:
             before = self.desk.catalogue
             self.desk.reload()
@@ -140,6 +142,9 @@ class Daily:
                 self._set_triggers()
         except NewsletterError as error:
             log.error("catalogue.unreadable", reason=str(error))
+
+    def _every_minute(self) -> None:
+        self._read_again()
         try:
             with spoken():
                 carry_on(self.desk)

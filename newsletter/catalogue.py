@@ -491,6 +491,11 @@ class Newsletter(_Value):
     sources: tuple[str, ...] = ()
     without_sources: tuple[str, ...] = ()
 
+    @property
+    def noun(self) -> str:
+        """Its name where an English article stands before it: the Weekend is the one called The Weekend."""
+        return self.name.removeprefix("The ")
+
     def about_in(self, language: str) -> tuple[About, str]:
         """What is said of it in *language*, and the language that is in: its own where nothing else was written."""
         if language in self.about:

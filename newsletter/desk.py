@@ -647,7 +647,7 @@ class Desk:
         newsletter = self.catalogue[row.newsletter]
         if not moved:
             raise StateError(
-                f"The {newsletter.name} of {row.edition_date} is {row.status}; it cannot be {_ORDERED.get(to, to)} "
+                f"The {newsletter.noun} of {row.edition_date} is {row.status}; it cannot be {_ORDERED.get(to, to)} "
                 f"from there. {_instead(row.status, to, newsletter.slug)}".strip()
             )
         session.refresh(row)
@@ -673,7 +673,7 @@ class Desk:
         ]
         if not moved:
             raise StateError(
-                f"The {newsletter.name} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
+                f"The {newsletter.noun} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
                 f"{_instead(newest.status, to, newsletter.slug)}".strip()
             )
         for row in moved:
@@ -775,7 +775,7 @@ class Desk:
             can_correct = False
         if row is not None and row.status not in _REMADE and not can_correct:
             raise StateError(
-                f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
+                f"The {newsletter.noun} of {day} is {row.status}; hold it first, then give the order and run again."
             )
         if order is not None and order.verb == "words":
             words = self.wording(newsletter, day)

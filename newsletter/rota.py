@@ -72,13 +72,22 @@ def _clock_change(day: date, zone: str) -> str:
     return f"clocks go {'forward' if change > timedelta() else 'back'} {minutes} minutes on this day"
 
 
-def begin(desk: Desk) -> datetime:
-    """Return since when this installation keeps a rota; the first call begins it."""
-    with suppress(IntegrityError), writing(desk.engine) as session:  # another process may begin it first
-        if session.get(Installation, _SINCE) is None:
-            session.add(Installation(name=_SINCE, value=iso(desk.clock()) or ""))
+def begin(desk: Desk) -> None:
+    """Keep a rota for every newsletter from now on, or go on with the one that is kept."""
+    for newsletter in desk.catalogue.newsletters:
+        _since(desk, newsletter)
+
+
+def _since(desk: Desk, newsletter: Newsletter) -> datetime:
+    """Since when a rota of *newsletter* is kept here; the first look begins it, and nothing before is owed."""
+    name = f"{_SINCE} {newsletter.slug}"
     with reading(desk.engine) as session:
-        return parse_instant(session.get_one(Installation, _SINCE).value)
+        if (row := session.get(Installation, name)) is not None:
+            return parse_instant(row.value)
+    with suppress(IntegrityError), writing(desk.engine) as session:  # another process may begin it first
+        session.add(Installation(name=name, value=iso(desk.clock()) or ""))
+    with reading(desk.engine) as session:
+        return parse_instant(session.get_one(Installation, name).value)
 
 
 def next_wake(newsletter: Newsletter, publication: Publication, *, after: datetime) -> datetime:
@@ -109,11 +118,7 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
     editors who did not; record what is too late.
     """
     at = desk.clock()
-    with reading(desk.engine) as session:
-        row = session.get(Installation, _SINCE)
-    since = max(parse_instant(row.value) if row else at, at - LOOK_BACK)
-    # Before its first rota a newsletter owes nothing, except what a quick restart can still make up.
-    start = since - timedelta(hours=newsletter.schedule.max_lateness_hours)
+    start = max(_since(desk, newsletter), at - LOOK_BACK)
     zone = newsletter.zone(desk.catalogue.publication)
     accounts: list[Account] = []
     for due in due_dates(

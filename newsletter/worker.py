@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk, Tell
@@ -125,8 +125,7 @@ def run_worker(settings: Settings, *, name: str = "worker") -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # a line for every try; we tell of it once
     desk = WorkerDesk.open(settings, clock=system_clock)
     desk.check_provider()
-    with suppress(IntegrityError):  # another worker began the rota at the same moment
-        begin(desk)
+    begin(desk)
     log.info("worker.started", worker=name, left_over=wake(desk))
     asyncio.run(_Worker(desk, name).run())
     desk.engine.dispose()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
 
+import pytest
 from sqlmodel import select
 
 from newsletter.audience.limits import Knock, knock
+from newsletter.catalogue import load_catalogue
+from newsletter.desk import Desk
 from newsletter.store.session import reading
 from newsletter.store.tables import ApprovalLink
+from newsletter.web.app import LOOK_EVERY_SECONDS
 from newsletter.web.deciding import A_VISITOR
 from tests.approving import (
     DAY,
@@ -25,6 +31,8 @@ from tests.approving import (
     prepare,
     told,
 )
+from tests.builders import a_site
+from tests.visiting import Visitor
 
 
 def test_looking_changes_nothing(opens: Opens) -> None:
@@ -157,6 +165,19 @@ def test_warnings_are_ticked_on_the_page(opens: Opens) -> None:
     assert [(one["code"], one["by"]) for one in edition(desk).despite] == [("alt", MIA)]
 
 
+def test_a_name_that_begins_with_an_article_has_one(opens: Opens) -> None:
+    """What refuses speaks of "The Weekend", not of "The The Weekend"."""
+    desk = opens(editors=(MIA,), name="The Today")
+    prepare(desk)
+    plant(desk, ("warning", "alt"))
+    link, _ = links(mails(desk, "approval")[0])
+
+    refused = pages(desk).fill(link)
+
+    assert f"The Today of {DAY} has warnings" in refused.text
+    assert "The The" not in refused.text
+
+
 def test_presses_are_limited(opens: Opens) -> None:
     """Who presses all the time is told to wait."""
     desk = opens(editors=(MIA,))
@@ -168,3 +189,69 @@ def test_presses_are_limited(opens: Opens) -> None:
     answer = pages(desk).fill(link)
 
     assert answer.status_code == 429 and edition(desk).status == "draft"
+
+
+@pytest.fixture
+def rules(opens: Opens, tmp_path: Path) -> tuple[Desk, Visitor, Path]:
+    """A desk, pages that were started when Today needed nobody's approval, and the file that says whether it does."""
+    path = a_site(tmp_path / "site") / "templates/today/newsletter.toml"
+    path.write_text(f'editors = ["{MIA}"]\n{path.read_text(encoding="utf-8")}', encoding="utf-8")
+    desk = opens()
+    desk.catalogue = load_catalogue(path.parent.parent)
+    return desk, pages(desk), path
+
+
+def write(path: Path, line: str) -> None:
+    """Put *line* before what the file holds."""
+    path.write_text(f"{line}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
+def test_what_decides_is_the_rule_of_now(rules: tuple[Desk, Visitor, Path]) -> None:
+    """Approval became required after the pages were started: a warning needs its word all the same."""
+    desk, started, path = rules
+    write(path, 'approval = "required"')
+    desk.catalogue = load_catalogue(path.parent.parent)
+    prepare(desk)
+    plant(desk, ("warning", "alt"))
+    link, _ = links(mails(desk, "approval")[0])
+
+    unticked = started.fill(link)
+    waits = edition(desk).status
+    ticked = started.fill(link, despite=["alt"])
+
+    assert (unticked.status_code, waits) == (409, "draft") and "need your word" in unticked.text
+    assert (ticked.status_code, edition(desk).status) == (200, "approved")
+
+
+def test_while_the_rules_cannot_be_read_nobody_decides(rules: tuple[Desk, Visitor, Path]) -> None:
+    """The page names file and field; the link still works when they are mended."""
+    desk, started, path = rules
+    write(path, 'approval = "required"')
+    good = path.read_text(encoding="utf-8")
+    desk.catalogue = load_catalogue(path.parent.parent)
+    prepare(desk)
+    link, _ = links(mails(desk, "approval")[0])
+    write(path, "lead_minutes = 1")
+
+    refused = started.fill(link)
+    path.write_text(good, encoding="utf-8")
+    done = started.fill(link)
+
+    assert refused.status_code == 409 and "newsletter.toml: lead_minutes" in refused.text
+    assert (done.status_code, edition(desk).status) == (200, "approved")
+
+
+def test_the_other_pages_follow_within_a_second(rules: tuple[Desk, Visitor, Path]) -> None:
+    """A name that is changed, and a fault that is no reason to stop: the pages stay as they were."""
+    _, started, path = rules
+    before = started.ask("GET", "/subscribe").text
+    path.write_text(path.read_text(encoding="utf-8").replace("Parallel Today", "Sooner"), encoding="utf-8")
+
+    time.sleep(LOOK_EVERY_SECONDS)  # the pages look no more often
+    after = started.ask("GET", "/subscribe").text
+    write(path, "nonsense = 1")
+    time.sleep(LOOK_EVERY_SECONDS)
+    broken = started.ask("GET", "/subscribe")
+
+    assert "Parallel Today" in before and "Sooner" not in before
+    assert "Sooner" in after and "Sooner" in broken.text and broken.status_code == 200

@@ -25,7 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"picks"}),
     frozenset({"fitting"}),
     frozenset({"edition", "stories", "orders", "weighing"}),
-    frozenset({"about"}),
+    frozenset({"about", "standing"}),
     frozenset({"catalogue"}),
     frozenset({"articles", "events", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from newsletter.audience.addresses import address_hash, normalise
+from newsletter.audience.leaving import leave
 from newsletter.audience.subscribers import add, forget
 from newsletter.audience.tokens import Signer
 from newsletter.settings import Keys
@@ -80,15 +81,81 @@ def test_a_reader_chooses_everything_in_one_form(house: House, ann: Visitor, by:
         path, button=0, do="save", newsletters=["planet", "economy"], name="Ann Ångström", language="fr",
         zone="Asia/Tokyo",
     )  # fmt: skip
+    saved = states(house.engine)
+    if by == "mail":
+        house.visitor().fill(house.mails()[-1].link("confirm"))
 
-    assert (answer.status_code == 200 and "Saved." in answer.text) or "enregistré" in answer.text
+    assert answer.status_code == 200 and ("Saved." in answer.text or "enregistré" in answer.text)
+    assert saved["economy"] == ("active" if by == "session" else "pending")
     assert states(house.engine) == {"economy": "active", "planet": "active", "today": "left"}
     found = row(house.engine)
     assert (found.name, found.language, found.timezone) == ("Ann Ångström", "fr", "Asia/Tokyo")
     with reading(house.engine) as session:
         economy = session.exec(select(Subscription).where(Subscription.newsletter == "economy")).one()
-    assert economy.consent_source == "/preferences" and economy.consent_words.startswith("Tick what")
+    assert economy.consent_source.startswith("/preferences") and economy.consent_words.startswith("Tick what")
     assert economy.confirmed_at is not None
+
+
+@pytest.mark.parametrize("before", ["never had", "left elsewhere", "left long ago"])
+def test_by_the_mails_link_what_is_new_waits_for_a_mail(house: House, before: str) -> None:
+    """Who was forwarded a mail cannot make anything come: it waits, says so, and is hers to confirm."""
+    stranger, path = house.visitor(), mail_link(house)
+    slug, gets = ("economy", ["planet", "today"]) if before == "never had" else ("today", ["planet"])
+    if before == "left elsewhere":
+        leave(house.engine, row(house.engine).reader, slug, now=NOW, how="one click in the mailbox")
+    if before == "left long ago":
+        stranger.fill(path, button=0, do="save", newsletters=gets)
+        house.clock.go_on(days=2)
+    mails = len(house.mails())
+
+    answer = stranger.fill(path, button=0, do="save", newsletters=[*gets, slug])
+    between = states(house.engine)
+    asked = house.mails()[mails:]
+    stranger.fill(asked[0].link("confirm"))
+
+    assert "will come once you press the button in the mail" in answer.text
+    assert between[slug] == ("pending" if before == "never had" else "left")
+    assert all(between[one] == "active" for one in gets)
+    assert ("waiting for your confirmation" in answer.text) == (before == "never had")
+    assert len(asked) == 1 and ANN in asked[0].to
+    assert states(house.engine)[slug] == "active"
+
+
+def test_by_the_mails_link_what_must_not_be_mailed_does_not_wait(house: House) -> None:
+    """A complaint about one newsletter is not overcome by a tick, and no mail goes out for it."""
+    with writing(house.engine) as session:
+        found = session.exec(select(Subscriber)).one()
+        session.add(
+            Suppression(
+                address_hash=found.address_hash, scope="economy", reason="complained", suppressed_at=NOW
+            )
+        )
+
+    answer = house.visitor().fill(
+        mail_link(house), button=0, do="save", newsletters=["planet", "today", "economy"]
+    )
+
+    assert "cannot be sent to this address at present" in answer.text
+    assert states(house.engine) == {"planet": "active", "today": "active"} and house.mails() == []
+
+
+@pytest.mark.parametrize("by", ["session", "mail"])
+def test_what_was_unticked_by_a_slip_comes_back_by_one_press(house: House, ann: Visitor, by: str) -> None:
+    """The page that says Saved takes the leaving back, and so does a tick within a day; without a mail."""
+    path = "/preferences" if by == "session" else mail_link(house)
+    mails = len(house.mails())
+
+    saved = ann.fill(path, button=0, do="save", newsletters=["planet"])
+    between = states(house.engine)
+    form = next(one for one in html.fromstring(saved.text).forms if "undo" in one.fields)
+    ann.ask("POST", path, data={**dict(form.form_values()), "do": "undo"})
+    undone = states(house.engine)
+    ann.fill(path, button=0, do="save", newsletters=["planet"])
+    ann.fill(path, button=0, do="save", newsletters=["planet", "today"])
+
+    assert between == {"planet": "active", "today": "left"}
+    assert undone == states(house.engine) == {"planet": "active", "today": "active"}
+    assert len(house.mails()) == mails
 
 
 def test_what_was_not_on_the_page_stays(house: House, ann: Visitor) -> None:

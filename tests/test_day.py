@@ -21,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 from typer.testing import CliRunner
 
+from newsletter.audience.leaving import leave
 from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.errors import NewsletterError
 from newsletter.settings import load_settings
+from newsletter.store.session import reading
+from newsletter.store.tables import Subscriber
 from newsletter.times import parse_instant
 from newsletter.web.app import create_app
 from newsletter.web.view import view_online
@@ -369,6 +373,25 @@ def test_test_send_writes_one_marked_mail(site: Path) -> None:
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
     assert message["Subject"].startswith("[Test] ")
     assert mails(site) == {}
+
+
+def test_a_reader_is_shown_in_words(site: Path) -> None:
+    """What was left says when and how, what must not be sent says why; nothing is raw data."""
+    run(
+        "subscribers", "add", "ann@example.org", "--newsletters", "today|weekend", "--consent", "By phone",
+        "--now", "2026-11-01T09:00:00Z",
+    )  # fmt: skip
+    desk = Desk.open(load_settings())
+    with reading(desk.engine) as session:
+        ann = session.exec(select(Subscriber)).one()
+    leave(desk.engine, ann.reader, "today", now=parse_instant("2026-11-19T08:00:00Z"), how="a test")
+
+    shown = run("subscribers", "show", "ann@example.org")
+
+    assert "today: left since 2026-11-19T08:00:00Z (a test)" in shown
+    assert "weekend: active since 2026-11-01T09:00:00Z" in shown
+    assert "today: unsubscribed since 2026-11-19T08:00:00Z (a test)" in shown
+    assert "{" not in shown and "'" not in shown
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from apscheduler.triggers.cron import CronTrigger
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 from sqlmodel import col, select
 
 from newsletter.catalogue import Newsletter
@@ -104,18 +104,43 @@ def test_late_is_made_up_and_later_is_told(desk: Desk) -> None:
         assert date(2026, 11, 23) not in [row.edition_date for row in session.exec(select(EditionRow)).all()]
 
 
-def test_a_new_installation_owes_nothing_from_before(desk: Desk) -> None:
-    """The first start does not record weeks of missed slots."""
+def begin_anew(desk: Desk, moment: datetime) -> None:
+    """Begin the rota as on a fresh database at *moment*."""
     with writing(desk.engine) as session:
-        row = session.get(Installation, "rota-since")
-        assert row is not None
-        session.delete(row)
-    at(desk, FRIDAY + timedelta(hours=10))
+        session.execute(delete(Installation).where(col(Installation.name).startswith("rota-since")))
+    at(desk, moment)
     begin(desk)
 
-    attend(desk, desk.catalogue["today"], collecting=Collecting())
 
-    assert slots(desk) == []
+@pytest.mark.parametrize("minutes", [1, 150, 600])
+def test_a_new_installation_owes_nothing_from_before(desk: Desk, minutes: int) -> None:
+    """However short a time ago the hour was: nobody is mailed by a first start, and nothing is missed."""
+    slot = FRIDAY + timedelta(hours=1, minutes=30)
+    begin_anew(desk, slot + timedelta(minutes=minutes))
+
+    first = attend(desk, desk.catalogue["today"], collecting=Collecting())
+    at(desk, slot + timedelta(minutes=minutes + 1))
+    second = attend(desk, desk.catalogue["today"], collecting=Collecting())
+
+    assert (first, second, slots(desk)) == ((), (), [])
+
+
+def test_a_newsletter_that_comes_later_owes_nothing_from_before(desk: Desk) -> None:
+    """A new folder in an old installation begins as the first ones did; from then on its hours are kept."""
+    whole = desk.catalogue
+    today = whole["today"]
+    desk.catalogue = whole.model_copy(
+        update={"newsletters": tuple(one for one in whole.newsletters if one is not today)}
+    )
+    begin_anew(desk, FRIDAY - timedelta(days=10))
+    desk.catalogue = whole
+    slot = FRIDAY + timedelta(hours=1, minutes=30)
+
+    for moment in (slot + timedelta(minutes=1), slot + timedelta(days=3, hours=5)):
+        at(desk, moment)
+        attend(desk, today, collecting=Collecting())
+
+    assert slots(desk) == [("today", date(2026, 11, 23), "missed")]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +158,7 @@ def test_a_day_with_a_clock_change_gives_one_edition(desk: Desk, zone: str, day:
     data["schedule"] = {"days": ["sat", "sun", "mon"], "at": hour, "max_lateness_hours": 3}
     newsletter = Newsletter.model_validate(data)
     start = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(days=2)
-    with writing(desk.engine) as session:
-        row = session.get(Installation, "rota-since")
-        assert row is not None
-        row.value = start.isoformat()
-        session.add(row)
+    begin_anew(desk, start)
     collecting = Collecting()
     collecting.refresh = lambda _desk: None  # type: ignore[method-assign]  # nothing to read in those years
 

@@ -18,6 +18,8 @@ from tests.messages import extracted, path_of, stored, written
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 VALUE = re.compile(r"%\(\w+\)s")
+SAME_WORD = {"Pages"}  # what two languages really say with the same word
+IN_LATIN = re.compile(r"Atom")
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 KEYS = Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
 
@@ -48,6 +50,31 @@ def test_translations_have_the_same_values(language: str) -> None:
                 VALUE.findall(message.id)
             ), said
             assert "%" not in VALUE.sub("", said) and "<" not in said, said
+
+
+def test_no_two_languages_say_the_same() -> None:
+    """No catalogue holds a sentence of another language, English included."""
+    said: dict[tuple[str, object], list[str]] = {}
+    for language in OTHERS:
+        for message in stored(language):
+            if message.id and message.id not in SAME_WORD:
+                said.setdefault((str(message.id), message.string), []).append(language)
+
+    assert [(message, told) for (message, told) in said if message == told] == []
+    assert {told: languages for told, languages in said.items() if len(languages) > 1} == {}
+
+
+def test_arabic_is_written_in_arabic() -> None:
+    """Besides values and names of formats there is nothing but Arabic letters to read."""
+    told = [
+        string
+        for message in stored("ar")
+        if message.id
+        for string in ((message.string,) if isinstance(message.string, str) else message.string)
+    ]
+
+    assert [string for string in told if re.search("[A-Za-z]", IN_LATIN.sub("", VALUE.sub("", string)))] == []
+    assert [string for string in told if not re.search("[\u0621-\u064a]", string)] == []
 
 
 @pytest.mark.parametrize("language", OTHERS)

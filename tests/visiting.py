@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from lxml import html
 from sqlalchemy import Engine
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from newsletter.settings import Keys, Settings
 from newsletter.web.app import create_app
@@ -39,7 +39,7 @@ class Moment:
 class Visitor:
     """One browser. ``ask`` waits for what happens after an answer, as asyncio waits for its threads."""
 
-    app: Starlette
+    app: ASGIApp
     clock: Moment
     cookies: dict[str, str] = field(default_factory=dict)
 
@@ -80,7 +80,7 @@ class House:
     keys: Keys
     outbox: Path
     clock: Moment
-    app: Starlette = field(init=False)
+    app: ASGIApp = field(init=False)
     base_url: str = "http://127.0.0.1:8000"
 
     def __post_init__(self) -> None:

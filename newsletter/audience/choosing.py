@@ -12,16 +12,21 @@ from sqlalchemy import Engine, bindparam, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col
 
-from newsletter.audience.leaving import Reader, join, leave_as
+from newsletter.audience.leaving import UNDO_FOR, Reader, join, leave_within
 from newsletter.store.session import writing
 from newsletter.store.tables import Subscriber, Subscription
 
 LONGEST_PAUSE_DAYS = 365
+BY_PAGE = "the preferences page"
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A reader as their preferences show them; *masked* is their address so that only they know it."""
+    """
+    A reader as their preferences show them; *masked* is their address so that only they know it.
+
+    *left_here*: what they left on the preferences, and when.
+    """
 
     reader: Reader
     email: str
@@ -33,6 +38,7 @@ class Choices:
     plan_until: datetime | None
     paused_until: datetime | None
     pending_email: str
+    left_here: Mapping[str, datetime]
 
     @property
     def masked(self) -> str:
@@ -45,8 +51,8 @@ class Changed:
     """
     What a press on the preferences did: slugs.
 
-    *first*: those of *joined* they never had before. *waiting*: ticked, but not confirmed yet; only the
-    press on a confirming mail makes them come.
+    *first*: those of *joined* they never had before. *waiting*: ticked, but only the press on a
+    confirming mail makes them come.
     """
 
     joined: tuple[str, ...]
@@ -73,7 +79,10 @@ def find_choices(engine: Engine, *, reader: str = "", subscriber_id: int = 0) ->
     number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_ = rows[0]
     states = {row[12]: row[13] for row in rows if row[12] is not None}
     known = Reader(number, public, hashed, language, states)
-    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending)
+    left_here = {
+        row[12]: row[14] for row in rows if row[13] == "left" and row[15].partition(";")[0] == BY_PAGE
+    }
+    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending, left_here)
 
 
 @lru_cache(maxsize=2)
@@ -85,6 +94,7 @@ def _choices_query(by_public_id: bool) -> Any:  # built once: SQLAlchemy takes a
             col(Subscriber.name), col(Subscriber.language), col(Subscriber.timezone), col(Subscriber.deliver_at),
             col(Subscriber.plan), col(Subscriber.plan_until), col(Subscriber.paused_until),
             col(Subscriber.pending_email), col(Subscription.newsletter), col(Subscription.state),
+            col(Subscription.left_at), col(Subscription.left_reason),
         )
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)
         .where(who == bindparam("who"))
@@ -92,7 +102,7 @@ def _choices_query(by_public_id: bool) -> Any:  # built once: SQLAlchemy takes a
 
 
 def choose(
-    engine: Engine,
+    session: Session,
     choices: Choices,
     *,
     shown: Iterable[str],
@@ -100,11 +110,13 @@ def choose(
     source: str,
     words: str,
     now: datetime,
+    proved: bool,
 ) -> Changed:
     """
     Make what a reader gets equal to *wanted*, of the newsletters that were *shown* with *words*.
 
-    What was not on the page stays as it is. *refused*: what speaks against it is no choice of theirs.
+    What was not on the page stays as it is. *proved*: it is certain that they are the reader; for anybody
+    else what is new waits, except what was left here within a day. *refused*: what speaks against it is no choice of theirs.
     """
     ticked = set(wanted)
     states = choices.reader.states
@@ -114,14 +126,14 @@ def choose(
     refused: list[str] = []
     for slug in dict.fromkeys(shown):
         state = states.get(slug)
-        if slug in ticked and state == "pending":
+        is_theirs = proved or (slug in choices.left_here and now - choices.left_here[slug] < UNDO_FOR)
+        if slug in ticked and (state == "pending" or (state != "active" and not is_theirs)):
             waiting.append(slug)
         elif slug in ticked and state != "active":
-            with writing(engine) as session:
-                done = join(session, choices.reader.subscriber_id, slug, now=now, source=source, words=words)
+            done = join(session, choices.reader.subscriber_id, slug, now=now, source=source, words=words)
             (joined if done else refused).append(slug)
         elif state == "active" and slug not in ticked:
-            left.extend(leave_as(engine, choices.reader, slug, now=now, how="the preferences page"))
+            left.extend(leave_within(session, choices.reader, slug, now=now, how=BY_PAGE))
     first = tuple(slug for slug in joined if slug not in states)
     return Changed(tuple(joined), first, tuple(left), tuple(waiting), tuple(refused))
 

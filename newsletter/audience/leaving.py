@@ -24,7 +24,7 @@ from newsletter.store.session import writing
 from newsletter.store.tables import EditionRow, Instant, Subscriber, Subscription, Suppression
 
 UNDO_FOR = timedelta(days=1)
-"""How long a page can take its own act back and ask why; later the preferences can. See ``undoing``."""
+"""How long a page can take its own act back and ask why; later the preferences can, with a mail. See ``undoing``."""
 
 JUST_SENT = timedelta(minutes=10)
 """So long after an edition went out mailboxes' scanners open its links and press its buttons."""

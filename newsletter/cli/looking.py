@@ -258,7 +258,7 @@ def serve_readers(*, host: str, port: int) -> None:
     desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
-        view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
+        view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()), renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
     typer.echo(

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
@@ -485,15 +485,33 @@ def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
         return
     table = a_table("field", "value")
     for name, value in document.items():
-        if name == "subscriptions":
-            value = (
-                "\n".join(f"{one['newsletter']}: {one['state']} since {one['since']}" for one in value)
-                or "none"
-            )
+        if name in ("subscriptions", "suppression"):
+            told = _subscription if name == "subscriptions" else _suppression
+            value = "\n".join(map(told, value)) or "none"
+        elif isinstance(value, dict):
+            value = "\n".join(f"{key}: {one}" for key, one in value.items()) or "none"
         elif isinstance(value, list):
             value = ", ".join(str(one) for one in value) or "none"
         table.add_row(name, str(value if value not in (None, "") else "–"))
     out.print(table)
+
+
+def _subscription(one: Mapping[str, Any]) -> str:
+    """One newsletter, how they stand to it and since when."""
+    if one["state"] != "left":
+        return f"{one['newsletter']}: {one['state']} since {one['since']}"
+    since = f" since {one['left_at']}" if one["left_at"] else ""
+    return f"{one['newsletter']}: left{since}{_in_brackets(one['left_reason'])}"
+
+
+def _suppression(one: Mapping[str, Any]) -> str:
+    """What must not be sent to them, why and since when."""
+    scope = "everything" if one["scope"] == "all" else one["scope"]
+    return f"{scope}: {one['reason']} since {one['at']}{_in_brackets(one['source'])}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def segments(rows: Sequence[tuple[str, str, int]], *, as_json: bool) -> None:

@@ -6,21 +6,27 @@ Small pages without script, in the publication's colours. Each room of pages bri
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
+import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from newsletter.catalogue import Catalogue
-from newsletter.errors import SettingsError
+from newsletter.errors import CatalogueError, NewsletterError, SettingsError
 from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
+from newsletter.standing import Standing
 from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
 from newsletter.web.api.routes import Api
@@ -39,6 +45,9 @@ from newsletter.web.rights import Rights
 from newsletter.web.view import Viewing
 from newsletter.web.webhook import Webhook
 
+LOOK_EVERY_SECONDS = 1.0
+log = structlog.get_logger()
+
 View = Callable[[str, bytes], str | None]
 """(reader, scope of the edition) → HTML, or None."""
 
@@ -52,8 +61,76 @@ def create_app(
     clock: Clock,
     view: View | None = None,
     notices: Notices | None = None,
+    renewed: Callable[[], None] = lambda: None,
+) -> ASGIApp:
+    """
+    Make the application of the readers' pages, and of the provider's webhook.
+
+    It goes by the catalogue's files as they stand; *renewed* is called when they have changed.
+    """
+    standing = Standing(catalogue)
+
+    def make(current: Catalogue) -> Starlette:
+        return _assemble(engine, standing, current, keys, settings, clock=clock, view=view, notices=notices)
+
+    return Current(standing, make, renewed)
+
+
+class Current:
+    """
+    The pages by the rules of now: made anew when the catalogue's files have changed.
+
+    They are looked at once in ``LOOK_EVERY_SECONDS``; while a changed file cannot be read the pages stay as
+    they were, and say so in the log.
+    """
+
+    def __init__(
+        self, standing: Standing, make: Callable[[Catalogue], Starlette], renewed: Callable[[], None]
+    ) -> None:
+        self.standing, self.make, self.renewed = standing, make, renewed
+        self.catalogue = standing.catalogue
+        self.app = make(self.catalogue)
+        self._looked_at = time.monotonic()
+        self._fault = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = time.monotonic()
+            await run_in_threadpool(self._look)
+        if self.standing.catalogue is not self.catalogue:
+            await run_in_threadpool(self._renew, self.standing.catalogue)
+        await self.app(scope, receive, send)
+
+    def _look(self) -> None:
+        fault = ""
+        try:
+            self.standing.look()
+        except CatalogueError as error:
+            fault = str(error)
+        if fault and fault != self._fault:
+            log.error("catalogue.unreadable", reason=fault)
+        self._fault = fault
+
+    def _renew(self, catalogue: Catalogue) -> None:
+        self.app, self.catalogue = self.make(catalogue), catalogue
+        with suppress(NewsletterError):  # changed once more, and not readable: told at the next look
+            self.renewed()
+        log.info("catalogue.read_again", newsletters=len(catalogue.newsletters))
+
+
+def _assemble(
+    engine: Engine,
+    standing: Standing,
+    catalogue: Catalogue,
+    keys: Keys,
+    settings: Settings,
+    *,
+    clock: Clock,
+    view: View | None,
+    notices: Notices | None,
 ) -> Starlette:
-    """Make the application of the readers' pages, and of the provider's webhook."""
+    """The application by the rules of *catalogue*."""
     forms = Forms(keys, settings, clock=clock)
     pages = Pages(catalogue, forms, settings)
     notices = notices or Notices(engine, catalogue, keys, settings, clock=clock)
@@ -69,7 +146,7 @@ def create_app(
         *Rights(door).routes(),
         *Preferences(door).routes(),
         *Viewing(door, view).routes(),
-        *Deciding(door).routes(),
+        *Deciding(door, standing).routes(),
         *Archive(door).routes(),
         *Api(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),

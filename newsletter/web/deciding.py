@@ -7,6 +7,7 @@ holds it, so the page says whose it is, and the ledger keeps that. The words are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -33,6 +34,7 @@ from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.editors import ENGLISH, findings_of
 from newsletter.errors import NewsletterError
+from newsletter.standing import Standing
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
 from newsletter.store.tables import ApprovalLink, EditionRow
@@ -71,8 +73,8 @@ class Asked:
 class Deciding:
     """The handlers of the desk's links."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, door: Door, standing: Standing) -> None:
+        self.door, self.standing = door, standing
         self.desk = Desk(door.engine, door.catalogue, door.settings, door.keys, door.clock)
 
     def routes(self) -> list[BaseRoute]:
@@ -94,12 +96,17 @@ class Deciding:
             return self._page(request, asked, 403, note=PRESS_AGAIN)
         despite, reason = form.all("despite"), form.get("reason")
         try:
-            await run_in_threadpool(self.desk.act_by_link, secret, despite=despite, reason=reason)
+            await run_in_threadpool(self._act, secret, despite=despite, reason=reason)
         except NewsletterError as error:
             asked = await run_in_threadpool(self._asked, secret) or asked
             return self._page(request, asked, 409, note=str(error), ticked=despite)
         done = await run_in_threadpool(self._asked, secret) or asked
         return self._page(request, done, done=True)
+
+    def _act(self, secret: str, *, despite: Sequence[str], reason: str) -> None:
+        """Act by the rules of this moment; while their files cannot be read nobody decides."""
+        self.desk.catalogue = self.standing.look()
+        self.desk.act_by_link(secret, despite=despite, reason=reason)
 
     def _asked(self, secret: str) -> Asked | None:
         with reading(self.door.engine) as session:
@@ -110,9 +117,9 @@ class Deciding:
             return self._told(session, link, row)
 
     def _told(self, session: Session, link: ApprovalLink, row: EditionRow) -> Asked:
-        publication, now = self.door.catalogue.publication, self.door.clock()
+        publication, now = self.desk.catalogue.publication, self.door.clock()
         newsletter = next(
-            (one for one in self.door.catalogue.newsletters if one.slug == row.newsletter), None
+            (one for one in self.desk.catalogue.newsletters if one.slug == row.newsletter), None
         )
         day = row.edition_date
         subjects = {one.variant: one.subject for one in load_renderings(session, row.id or 0)}

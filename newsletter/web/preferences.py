@@ -1,8 +1,8 @@
 """
 ``/preferences``: what a reader gets and says of themselves.
 
-With a session everything. By the mail's own link, which may be forwarded, only what can be taken back:
-the rest (address, data, erasure) asks to log in by a mail first.
+With a session everything. By the mail's own link, which may be forwarded, only what can be taken back: a
+newsletter they do not get waits for a confirming mail, and address, data and erasure ask to log in by one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from newsletter.audience.addresses import normalise
 from newsletter.audience.choosing import (
-    Changed,
+    BY_PAGE,
     Choices,
     choose,
     describe,
@@ -27,7 +27,7 @@ from newsletter.audience.choosing import (
     go_on,
     pause,
 )
-from newsletter.audience.joining import Told, Wish, ask_to_join
+from newsletter.audience.joining import Asked, Told, Wish, ask_to_join
 from newsletter.audience.leaving import leave_within
 from newsletter.audience.limits import Knock, knock
 from newsletter.audience.moving import stay
@@ -41,7 +41,6 @@ from newsletter.web.presses import NOTHING_HERE
 from newsletter.words import LANGUAGES, Words, known_zones, marked
 
 PURPOSE = "preferences"
-BY_PAGE = "the preferences page"
 CONSENT = marked("Tick what you would like to get. What you untick stops at once.")
 FIELDS = ("do", "days", "shown", "newsletters", "name", "language", "zone", "hour")
 PAUSES = (7, 14, 30, 90)
@@ -131,7 +130,7 @@ class Preferences:
         engine, now, number = self.door.engine, self.door.clock(), choices.reader.subscriber_id
         match form.get("do"):
             case "save":
-                return self._save(choices, form, words)
+                return self._save(choices, form, words, proved=whole)
             case "pause":
                 told = form.get("days")
                 days = int(told) if told.isdecimal() and len(told) < 4 else 30
@@ -159,13 +158,17 @@ class Preferences:
             case _:
                 return Done()
 
-    def _save(self, choices: Choices, form: Form, words: Words) -> Done:
+    def _save(self, choices: Choices, form: Form, words: Words, *, proved: bool) -> Done:
         engine, now = self.door.engine, self.door.clock()
         shown = [slug for slug in form.all("shown") if slug in self.slugs]
-        changed = choose(
-            engine, choices, shown=shown, wanted=form.all("newsletters"), source="/preferences",
-            words=words.say(CONSENT), now=now,
+        changed, secret = undoably(
+            engine, choices.reader.subscriber_id, now=now,
+            act=lambda session: choose(
+                session, choices, shown=shown, wanted=form.all("newsletters"), source="/preferences",
+                words=words.say(CONSENT), now=now, proved=proved,
+            ),
         )  # fmt: skip
+        asked = self._ask_for(choices, changed.waiting, words) if changed.waiting else Asked(Told.NOTHING)
         said = {"name": form.get("name", 100)} if "name" in form.fields else {}
         if form.get("language") in LANGUAGES:
             said["language"] = form.get("language")
@@ -174,46 +177,46 @@ class Preferences:
         if self.has_local and "hour" in form.fields:
             said["deliver_at"] = form.get("hour")
         describe(engine, choices.reader.subscriber_id, said, now=now)
-        names = {slug: self.door.name(slug) for slug in (*changed.waiting, *changed.refused)}
-        if changed.waiting:
+        refused = [slug for slug in (*changed.refused, *changed.waiting) if slug not in asked.newsletters]
+        if asked.newsletters:
             told = words.say(
                 "Saved. %(names)s will come once you press the button in the mail that is on its way to you.",
-                names=words.listed([names[slug] for slug in changed.waiting]),
+                names=words.listed([self.door.name(slug) for slug in asked.newsletters]),
             )  # fmt: skip
-        elif changed.refused:
+        elif refused:
             told = words.say(
                 "Saved; but %(names)s cannot be sent to this address at present. Write to us if that is wrong.",
-                names=words.listed([names[slug] for slug in changed.refused]),
+                names=words.listed([self.door.name(slug) for slug in refused]),
             )  # fmt: skip
         else:
             told = words.say("Saved.")
-        follows = changed.first or changed.waiting
-        return Done(told, mail=(lambda: self._write(choices, changed, words)) if follows else None)
+        follows = changed.first or asked.told == Told.CONFIRM
+        return Done(
+            told, secret if changed.left else "",
+            mail=(lambda: self._write(choices, changed.first, asked, words)) if follows else None,
+        )  # fmt: skip
 
-    def _write(self, choices: Choices, changed: Changed, words: Words) -> None:
-        """The mails that follow: a welcome to what is new, the confirming one for what waits."""
-        if changed.first:
-            self.door.notices.send(
-                Kind.WELCOME, choices.reader.subscriber_id, language=words.language, values={"newsletters": changed.first}
-            )  # fmt: skip
-        if changed.waiting:
-            self._ask_once_more(choices, changed.waiting, words)
-
-    def _ask_once_more(self, choices: Choices, slugs: tuple[str, ...], words: Words) -> None:
-        """Send the confirming mail for what waits, no more often than the page where one joins."""
+    def _ask_for(self, choices: Choices, slugs: tuple[str, ...], words: Words) -> Asked:
+        """Keep the wish for what waits; its mail goes no more often than from the page where one joins."""
         door, now = self.door, self.door.clock()
         _, key = normalise(choices.email)
         if knock(
             door.engine, [Knock(AN_ADDRESS, key), Knock(AN_ADDRESS_A_DAY, key)], keys=door.keys, now=now
         ):
-            return
+            return Asked(Told.NOTHING, newsletters=slugs)
         wish = Wish(
             slugs, "/preferences", words.say(CONSENT), choices.name, choices.language, choices.timezone
         )
-        asked = ask_to_join(door.engine, choices.email, wish, keys=door.keys, now=now)
+        return ask_to_join(door.engine, choices.email, wish, keys=door.keys, now=now)
+
+    def _write(self, choices: Choices, first: tuple[str, ...], asked: Asked, words: Words) -> None:
+        """The mails that follow: a welcome to what is new, the confirming one for what waits."""
+        notices, number, language = self.door.notices, choices.reader.subscriber_id, words.language
+        if first:
+            notices.send(Kind.WELCOME, number, language=language, values={"newsletters": first})
         if asked.told == Told.CONFIRM:
             values = {"link": f"/confirm/{asked.secret}", "newsletters": asked.newsletters}
-            door.notices.send(Kind.CONFIRM, asked.subscriber_id, language=words.language, values=values)
+            notices.send(Kind.CONFIRM, asked.subscriber_id, language=language, values=values)
 
     def _page(
         self,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 
-def serve(app: Starlette, *, host: str, port: int, lives: bool = False, grace_seconds: int = 10) -> None:
+def serve(app: ASGIApp, *, host: str, port: int, lives: bool = False, grace_seconds: int = 10) -> None:
     """
     Serve *app*; on SIGTERM or Ctrl-C finish what is being answered, then return.
 

@@ -387,7 +387,7 @@ class Preview:
     def _approve(self, newsletter: Newsletter, given: Approval) -> None:
         if self._shown(newsletter.slug).hash != given.hash:
             raise StateError(
-                f"The {newsletter.name} has changed since you looked. Look again, then approve that."
+                f"The {newsletter.noun} has changed since you looked. Look again, then approve that."
             )
         day, who = self.live.day_of(newsletter.slug), self.desk.settings.who
         row = self.desk.find(newsletter, day)
