@@ -336,15 +336,21 @@ def test_a_tenth_newsletter_is_a_tenth_folder(site: Path) -> None:
 
 
 def test_a_template_fault_holds_its_newsletter_only(site: Path) -> None:
-    """A broken template is named with file and line; the others go out."""
+    """A broken template, whatever is wrong with it, is named with file and line; the others go out."""
     Path("templates/planet/blocks").mkdir(exist_ok=True)
+    Path("templates/letter/masthead.mjml.j2").write_text("<mj-section>\n{{ 1 / 0 }}</mj-section>\n")
     Path("templates/planet/blocks/lead.mjml.j2").write_text(
         "<mj-section><mj-column>\n<mj-text>1 < 2</mj-text>\n</mj-column></mj-section>\n"
     )
 
-    editions = the_day("--only", "planet", "--only", "today", code=3)
+    editions = the_day("--only", "letter", "--only", "planet", "--only", "today", code=3)
 
-    assert (editions["planet"]["status"], editions["today"]["status"]) == ("held", "submitted")
+    assert [editions[slug]["status"] for slug in ("letter", "planet", "today")] == [
+        "held",
+        "held",
+        "submitted",
+    ]
+    assert "letter/masthead.mjml.j2, line 2: division by zero" in editions["letter"]["reason"]
     assert "templates/planet/blocks/lead.mjml.j2, line 2" in editions["planet"]["reason"]
     assert run("proof", "planet", "--now", NOW, "--json", code=3)["findings"][0]["severity"] == "error"
 
