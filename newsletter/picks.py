@@ -114,7 +114,8 @@ class Picks:
     """
     A newsletter's choice. *shortfalls* are sentences; empty means the day fills the edition.
 
-    *changes* tells what sources said anew under an editor's edits, which stand.
+    *changes* tells what sources said anew under an editor's edits, which stand. *waiting* are orders on stories
+    that are not among the articles: not collected yet, too old to be looked at, or mistyped.
     """
 
     newsletter: str
@@ -122,6 +123,7 @@ class Picks:
     dropped: tuple[Drop, ...]
     shortfalls: tuple[str, ...]
     changes: tuple[SourceChange, ...] = ()
+    waiting: tuple[Order, ...] = ()
 
     def of(self, section: str) -> tuple[Pick, ...]:
         """The picks of one section in order."""
@@ -188,6 +190,7 @@ class _Choice:
             if order.verb in ("pin", "move", "drop"):
                 self.placed.pop(order.url, None)  # so that the order of giving is kept
                 self.placed[order.url] = order
+        self.orders = {order.url: order for order in orders if order.url}
         self.edits = [order for order in orders if order.verb == "edit"]
         self.candidates: list[_Candidate] = []
         self.drops: list[Drop] = []
@@ -198,6 +201,7 @@ class _Choice:
 
     def consider(self, article: Article) -> None:
         """Take *article* as a candidate, or drop it with its reason."""
+        self.orders.pop(article.url, None)
         article = self._edited(article)
         order = self.placed.get(article.url)
         if order and order.verb == "drop":
@@ -287,6 +291,7 @@ class _Choice:
             dropped=tuple(sorted(self.drops, key=lambda drop: drop.article.url)),
             shortfalls=tuple(shortfalls),
             changes=tuple(self.changes),
+            waiting=tuple(self.orders.values()),
         )
 
     def _in_order(self, section: Section) -> list[Pick]:

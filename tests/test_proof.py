@@ -440,7 +440,7 @@ def test_links_are_followed_each_once() -> None:
 # --- the whole ----------------------------------------------------------------------------------
 
 ELSEWHERE = {
-    "source-changed": "test_orders.py", "render-failed": "test_proof_routes.py",
+    "source-changed": "test_orders.py", "order-waits": "test_orders.py", "section-full": "test_orders.py", "render-failed": "test_proof_routes.py",
     "link-dead": "here", "link-unsure": "here", "image-heavy": "here", "block-missing": "here",
 }  # fmt: skip
 

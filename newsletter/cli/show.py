@@ -326,6 +326,7 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool) ->
                 for drop in chosen.dropped
             ],
             "shortfalls": list(chosen.shortfalls),
+            "waiting": [{"url": order.url, "verb": order.verb, "reasons": [order.told]} for order in chosen.waiting],
         }  # fmt: skip
         print_json(document)
         return
@@ -345,6 +346,13 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool) ->
             out.print(told, markup=False, style="dim")
     if chosen.shortfalls:
         out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
+    if chosen.waiting:
+        out.print(f"\nOrdered, but not there ({len(chosen.waiting)})", markup=False, style="bold yellow")
+    for order in chosen.waiting:
+        out.print(f"  {order.url}", markup=False)
+        out.print(
+            f"     {order.told}: no source has brought it, or it is too old.", markup=False, style="dim"
+        )
     out.print(f"\nDropped ({len(chosen.dropped)})", markup=False, style="bold")
     for drop in chosen.dropped:
         out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
