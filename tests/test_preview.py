@@ -396,7 +396,16 @@ def test_tomorrow_and_another_language_are_only_looked_at(app: Starlette) -> Non
     french = ask(app, "GET", "/today/free.html?language=fr").text
 
     assert "21 November" in tomorrow and "20 novembre" in french
-    assert ask(app, "GET", "/today/free.html?date=soon").status_code == 422
+    for asked in (
+        "date=soon",
+        "date=9999-12-31",
+        "date=0001-01-01",
+        "language=💩",
+        "language=xx-",
+        "language=qqq",
+    ):
+        answer = ask(app, "GET", f"/today/free.html?{asked}")
+        assert answer.status_code == 422 and answer.json()["error"], asked
     assert ask(app, "GET", "/state/today").json()["hash"] == before
 
 
