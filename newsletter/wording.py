@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -164,6 +164,14 @@ def _filled(value: Any) -> Any:
 def words_path(folder: Path, day: date, slug: str) -> Path:
     """Where the words of an edition lie."""
     return folder / day.isoformat() / f"{slug}.md"
+
+
+def stray_words(folder: Path, day: date, slugs: Collection[str]) -> tuple[Path, ...]:
+    """Files in the folder of *day* that no newsletter of *slugs* reads: a slug was mistyped."""
+    found = sorted((folder / day.isoformat()).glob("*"))
+    return tuple(
+        path for path in found if path.name[:1] != "." and path.name not in {f"{slug}.md" for slug in slugs}
+    )
 
 
 def read_wording(folder: Path, day: date, slug: str) -> Wording:

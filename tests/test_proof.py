@@ -287,7 +287,7 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("duplicate-headline", "html", STORY.url, story(1, anew=True, headline="Harvest came early to the terraces, and pickers set the price"), set()),
     ("story-old", "html", FIRST.url, story(published_at=NOW - timedelta(days=9)), set()),
     ("embargo", "html", FIRST.url, story(published_at=NOW + timedelta(minutes=5)), set()),
-    ("story-missing", "html", UNTOLD.url, picked(sections=(replace(GOOD.snapshot.sections[0], items=(FIRST, UNTOLD)), *GOOD.snapshot.sections[1:])), set()),
+    ("story-missing", "html", UNTOLD.url, picked(sections=(replace(GOOD.snapshot.sections[0], items=(FIRST, UNTOLD)), *GOOD.snapshot.sections[1:])), {"section-full"}),
     ("parts-differ", "text", STORY.url, text(STORY.url + "\n", "\n"), set()),
     ("parts-differ", "html", STORY.url, page(STORY.headline, "Something else"), set()),
     ("translation-credit", "html", "French", page("French", "old tongue"), set()),
@@ -413,6 +413,21 @@ def test_what_only_looks_like_a_mark_is_none(words: str) -> None:
     assert {one.code for one in written(words)(GOOD).found()} == set()
 
 
+@pytest.mark.parametrize(
+    ("subject", "preheader", "repeats"),
+    [
+        ("A", "Also today: ferries stop", False), ("Ferries", "Ferries stop, and more", False), ("A", "A", True),
+        ("The last ferry leaves", "The last ferry leaves and with it the mail", True),
+        ("The last ferry leaves", "The last ferry leavesoever", False),
+    ],
+)  # fmt: skip
+def test_a_preheader_repeats_whole_words(subject: str, preheader: str, repeats: bool) -> None:
+    """Not a letter or a word that both begin with by chance."""
+    found = line(subject=subject, preheader=preheader)(GOOD).found()
+
+    assert ("preheader-repeat" in {one.code for one in found}) is repeats
+
+
 def test_links_are_followed_each_once() -> None:
     """Dead, unsure, heavy, no picture; told for every newsletter that has the address."""
     answers = {
@@ -440,7 +455,7 @@ def test_links_are_followed_each_once() -> None:
 # --- the whole ----------------------------------------------------------------------------------
 
 ELSEWHERE = {
-    "source-changed": "test_orders.py", "order-waits": "test_orders.py", "section-full": "test_orders.py", "render-failed": "test_proof_routes.py",
+    "words-stray": "test_day.py", "source-changed": "test_orders.py", "order-waits": "test_orders.py", "section-full": "test_orders.py", "render-failed": "test_proof_routes.py",
     "link-dead": "here", "link-unsure": "here", "image-heavy": "here", "block-missing": "here",
 }  # fmt: skip
 

@@ -89,6 +89,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("text-markup", _E, "There is markup in the text part.", "Use the filter plain in the text template."),
         Code("double-escape", _W, "Something was escaped twice: &amp;amp; for an ampersand.", "Edit the story's words, or take a doubled escape out of the template."),
         Code("mojibake", _W, "Letters are broken: they were read in the wrong encoding.", "Edit the story's words."),
+        Code("words-stray", _W, "A file in the words folder is no newsletter's: nobody reads it.", "Name it by the newsletter's slug: words/<date>/<slug>.md."),
         Code("name-spelling", _N, "A name is spelt in two ways; no program can say which is right.", "Look it up, then edit one of them."),
     ),
     "Pictures": (
