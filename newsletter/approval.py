@@ -164,7 +164,7 @@ def approve_edition(
         StateError: it is not what they saw, or orders were given since it was made up.
     """
     session.refresh(row, with_for_update=True)  # nobody makes it anew between this look and the move
-    what = f"The {newsletter.name} of {row.edition_date}"
+    what = f"{newsletter.the_name_first} of {row.edition_date}"
     if content_hash and (not _HASH.fullmatch(content_hash) or not row.content_hash.startswith(content_hash)):
         raise StateError(
             f"{what} is not the one you saw: its hash is {row.content_hash[:HASH_SHOWN] or 'none'}, "
@@ -201,9 +201,12 @@ def check_proof(newsletter: Newsletter, row: EditionRow) -> None:
     """
     errors = [one for one in map(Finding.from_json, row.findings) if one.severity == Severity.ERROR]
     if errors:
+        said = list(
+            dict.fromkeys(f"{one.message} {one.remedy}".strip() for one in errors)
+        )  # once, not once a variant
         raise ProofFailed(
-            f"The {newsletter.name} of {row.edition_date} has errors in its proof, which nobody can approve: "
-            f"{' '.join(f'{one.message} {one.remedy}'.strip() for one in errors[:3])} "
+            f"{newsletter.the_name_first} of {row.edition_date} has errors in its proof, which nobody can approve: "
+            f"{' '.join(said[:3])} "
             f"See newsletter proof {newsletter.slug}"
         )
 

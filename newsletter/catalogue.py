@@ -474,6 +474,16 @@ class Newsletter(_Value):
         """The reader's wall-clock time for ``deliver = "local 06:30"``; None: at once."""
         return time.fromisoformat(self.deliver.removeprefix("local ")) if self.deliver != "at once" else None
 
+    @property
+    def the_name(self) -> str:
+        """Its name as a sentence speaks of it: the Parallel Today, The Weekend."""
+        return self.name if self.name.casefold().startswith("the ") else f"the {self.name}"
+
+    @property
+    def the_name_first(self) -> str:
+        """The same as a sentence begins with it."""
+        return f"{self.the_name[:1].upper()}{self.the_name[1:]}"
+
     def editors_of(self, publication: Publication) -> tuple[str, ...]:
         """Who gets the desk's mails about it: its own editors, else the publication's."""
         return publication.editors if self.editors is None else self.editors

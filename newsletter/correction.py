@@ -50,11 +50,11 @@ def make_correction(
     went_before = wrong.status == EditionStatus.SPIKED and wrong.corrects_id is not None
     if not (wrong.status in _WENT or went_before) or wrong.snapshot is None:
         raise StateError(
-            f"The {newsletter.name} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
+            f"{newsletter.the_name_first} of {day} is {wrong.status}: only what goes out or has gone out is corrected."
         )
     before, had = desk.stored(wrong)
     if before is None:
-        raise StateError(f"The {newsletter.name} of {day} holds nothing that could be corrected.")
+        raise StateError(f"{newsletter.the_name_first} of {day} holds nothing that could be corrected.")
     wording = desk.wording(newsletter, day)
     snapshot = corrected(
         before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
@@ -68,9 +68,13 @@ def make_correction(
         desk.renderer.render_all(snapshot),
         now=wrong.made_at,  # a story is as old as it was when it was chosen
     )
-    errors = [f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error"]
+    errors = list(
+        dict.fromkeys(f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error")
+    )
     if errors:
-        raise ProofFailed(f"The corrected {newsletter.name} has errors in its proof: {' '.join(errors[:3])}")
+        raise ProofFailed(
+            f"The correction of {newsletter.the_name} has errors in its proof: {' '.join(errors[:3])}"
+        )
     # Compared without the mark of the correction, which is in every variant.
     mended = desk.renderer.render_all(
         corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
@@ -79,7 +83,7 @@ def make_correction(
     changed = [one.variant for one in mended if same.get(one.variant) != one]
     if not (changed or subject or went_before):
         raise StateError(
-            f"Nothing of the {newsletter.name} of {day} would change; give an edit, a drop or words first, or mend "
+            f"Nothing of {newsletter.the_name} of {day} would change; give an edit, a drop or words first, or mend "
             "its words file or a template."
         )
     if subject:
@@ -92,7 +96,7 @@ def make_correction(
         return _store(desk, newsletter, wrong, made, changed=changed, now=now, actor=actor)
     except IntegrityError as error:
         raise StateError(
-            f"Somebody else corrects the {newsletter.name} of {day} at this moment; "
+            f"Somebody else corrects {newsletter.the_name} of {day} at this moment; "
             f"see newsletter status {newsletter.slug} before you correct it again."
         ) from error
 

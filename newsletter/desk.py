@@ -635,7 +635,7 @@ class Desk:
         newsletter = self.catalogue[row.newsletter]
         if not moved:
             raise StateError(
-                f"The {newsletter.name} of {row.edition_date} is {row.status}; it cannot be {_ORDERED.get(to, to)} "
+                f"{newsletter.the_name_first} of {row.edition_date} is {row.status}; it cannot be {_ORDERED.get(to, to)} "
                 f"from there. {_instead(row.status, to, newsletter.slug)}".strip()
             )
         session.refresh(row)
@@ -661,7 +661,7 @@ class Desk:
         ]
         if not moved:
             raise StateError(
-                f"The {newsletter.name} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
+                f"{newsletter.the_name_first} of {day} is {newest.status}; it cannot be {_ORDERED.get(to, to)} from there. "
                 f"{_instead(newest.status, to, newsletter.slug)}".strip()
             )
         for row in moved:
@@ -768,7 +768,7 @@ class Desk:
             can_correct = False
         if row is not None and row.status not in _REMADE and not can_correct:
             raise StateError(
-                f"The {newsletter.name} of {day} is {row.status}; hold it first, then give the order and run again."
+                f"{newsletter.the_name_first} of {day} is {row.status}; hold it first, then give the order and run again."
             )
         if order is not None and order.verb == "edit":
             self._check_picture(order.fields.get("image_url", ""))

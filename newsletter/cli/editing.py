@@ -38,7 +38,7 @@ def _give(verb: str, slug: str, url: str, *, now: datetime | None, day: date | N
     if section and section not in known:
         raise typer.BadParameter(f"{slug} has no section {section!r}; there are {', '.join(known)}")
     desk.give_order(newsletter, edition_date, Order(verb=verb, url=address, actor=desk.settings.who, **more))
-    typer.echo(f"Noted: {verb} for the {newsletter.name} of {edition_date}.")
+    typer.echo(f"Noted: {verb} for {newsletter.the_name} of {edition_date}.")
     if address and not desk.is_collected(address):
         typer.echo(
             f"Not collected yet: {address}; it counts once a source brings it. If it is mistyped: newsletter undo {slug}",
@@ -144,7 +144,7 @@ def _turn(verb: str, slug: str, *, now: datetime | None, day: date | None) -> No
     order: Order = getattr(desk, verb)(newsletter, edition_date, actor=desk.settings.who)
     what = f"{order.verb} {order.url or ', '.join(order.fields)}"
     typer.echo(
-        f"{'Undone' if verb == 'undo' else 'Redone'}: {what}, for the {newsletter.name} of {edition_date}."
+        f"{'Undone' if verb == 'undo' else 'Redone'}: {what}, for {newsletter.the_name} of {edition_date}."
     )
 
 

@@ -82,7 +82,7 @@ def history(
         return
     if not orders and not stages and not decided:
         show.out.print(
-            f"Nothing was ordered for the {newsletter.name} of {day}, and it was not made.", markup=False
+            f"Nothing was ordered for {newsletter.the_name} of {day}, and it was not made.", markup=False
         )
         return
     table = show.a_table("at", "who", "what")
