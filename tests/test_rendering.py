@@ -170,6 +170,27 @@ def test_the_story_is_named_from_within_a_macro(templates: Path) -> None:
     assert caught.value.story == snapshot.items[0].headline
 
 
+def test_the_story_is_named_where_mjml_breaks(templates: Path) -> None:
+    """MJML knows no stories: the line it does not accept is traced to the one that was being set, and to no other."""
+    path = templates / "_shared" / "blocks" / "briefs.mjml.j2"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("{% endfor %}", "{% if loop.index == 2 %}\n1 < 2\n{% endif %}\n{% endfor %}"),
+        encoding="utf-8",
+    )
+    catalogue = load_catalogue(templates)
+    snapshot = a_snapshot(catalogue, "today")
+
+    with pytest.raises(TemplateError, match="MJML does not accept") as caught:
+        Renderer(catalogue).render_all(snapshot)
+    path.write_text(text.replace("</table>", "</table> 1 < 2"), encoding="utf-8")
+    with pytest.raises(TemplateError, match="MJML does not accept") as outside:
+        Renderer(catalogue).render_all(snapshot)
+
+    briefs = next(section.items for section in snapshot.sections if section.block == "briefs")
+    assert (caught.value.story, outside.value.story) == (briefs[1].headline, "")
+
+
 @pytest.mark.parametrize("name", ["blocks/briefs.mjml.j2", "body.txt.j2"])
 def test_bytes_that_are_no_text_are_named(templates: Path, name: str) -> None:
     """By the renderer and the linter, with the line."""

@@ -131,8 +131,8 @@ class Renderer:
         _, origins = lines_of(self._marked(slug, context))
         faults: dict[Fault, None] = {}
         for one in found:
-            template, line = origins[min(one.line, len(origins) - 1)]
-            faults[Fault(one.code, f"{self._relative(template)}:{line}", one.message)] = None
+            origin = origins[min(one.line, len(origins) - 1)]
+            faults[Fault(one.code, f"{self._relative(origin.template)}:{origin.line}", one.message)] = None
         return tuple(faults)
 
     def _relative(self, template: str) -> str:
@@ -150,11 +150,11 @@ class Renderer:
     def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
         """Render once more with every line marked by its origin, and say where the fault lies."""
         where = locate_fault(self._marked(slug, context), str(error))
+        story = f", in the story “{where.story}”" if where.story else ""
         return TemplateError(
-            f"{slug}: {where.template}, line {where.line}: MJML does not accept this: {where.excerpt!r} ({error}).",
-            template=where.template,
-            line=where.line,
-        )
+            f"{slug}: {where.template}, line {where.line}{story}: MJML does not accept this: {where.excerpt!r} ({error}).",
+            template=where.template, line=where.line, story=where.story,
+        )  # fmt: skip
 
 
 # mjml-python 1.4.2 writes attributes as Rust debugs strings: a vowel sign in an alt becomes \u{94d}, a backslash two.
