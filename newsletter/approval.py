@@ -201,9 +201,12 @@ def check_proof(newsletter: Newsletter, row: EditionRow) -> None:
     """
     errors = [one for one in map(Finding.from_json, row.findings) if one.severity == Severity.ERROR]
     if errors:
+        said = list(
+            dict.fromkeys(f"{one.message} {one.remedy}".strip() for one in errors)
+        )  # once, not once a variant
         raise ProofFailed(
             f"The {newsletter.noun} of {row.edition_date} has errors in its proof, which nobody can approve: "
-            f"{' '.join(f'{one.message} {one.remedy}'.strip() for one in errors[:3])} "
+            f"{' '.join(said[:3])} "
             f"See newsletter proof {newsletter.slug}"
         )
 

@@ -68,9 +68,13 @@ def make_correction(
         desk.renderer.render_all(snapshot),
         now=wrong.made_at,  # a story is as old as it was when it was chosen
     )
-    errors = [f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error"]
+    errors = list(
+        dict.fromkeys(f"{one.message} {one.remedy}" for one in made.findings if one.severity == "error")
+    )
     if errors:
-        raise ProofFailed(f"The corrected {newsletter.noun} has errors in its proof: {' '.join(errors[:3])}")
+        raise ProofFailed(
+            f"The correction of the {newsletter.noun} has errors in its proof: {' '.join(errors[:3])}"
+        )
     # Compared without the mark of the correction, which is in every variant.
     mended = desk.renderer.render_all(
         corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)

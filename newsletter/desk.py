@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property, partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
@@ -51,7 +52,7 @@ from newsletter.catalogue import Catalogue, Newsletter, Weights, load_catalogue
 from newsletter.correction import make_correction
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.editors import EditorsMail
-from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay
+from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay, WordingError
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.stored import find_article
 from newsletter.makeup import make_snapshot
@@ -70,7 +71,8 @@ from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, blocks, proof
-from newsletter.settings import Keys, Settings, load_keys
+from newsletter.rendering.proof.links import why_no_picture
+from newsletter.settings import Keys, Settings, is_loopback, load_keys
 from newsletter.store.editions import (
     OPEN,
     RAN,
@@ -91,7 +93,7 @@ from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.store.telling import owe, prune_told, tell_once
 from newsletter.times import WEEKDAYS, Clock, iso, local_date, system_clock
 from newsletter.wakeups import defer_drain, ensure_queue, has_queue
-from newsletter.wording import Wording, read_wording
+from newsletter.wording import Wording, check_inbox_lines, read_wording
 
 Tell = Callable[[str, str, int, int], None]
 """Progress: (step, what, done, total); total 0 when unknown. Of the step ``waits`` *what* is ``slug: until when and why``."""
@@ -361,7 +363,12 @@ class Desk:
             newsletter, self.catalogue.publication, snapshot, renderings, base_url=self.settings.base_url, now=now,
             last=last,
         )  # fmt: skip
-        return Made(picks, snapshot, renderings, (*findings, *_source_changes(newsletter, picks)))
+        return Made(
+            picks,
+            snapshot,
+            renderings,
+            (*findings, *_source_changes(newsletter, picks), *_waiting(newsletter, picks)),
+        )
 
     def prepare(self, newsletter: Newsletter, day: date, *, now: datetime) -> Account:
         """
@@ -738,12 +745,17 @@ class Desk:
         Raises:
             StateError: the edition is past being changed, or the story's rights do not allow it.
             OrderConflict: somebody gave another order on the same thing meanwhile.
-            WordingError: the words do not make a whole block.
+            WordingError: the words do not make a whole block, or a picture's address is none.
         """
         with writing(self.engine) as session:
             self._check_order(session, newsletter, day, order)
             order = replace(order, seen=self._seen(session, newsletter, day, order))
             return add_order(session, newsletter.slug, day, order, at=self.clock(), as_of=as_of)
+
+    def is_collected(self, url: str) -> bool:
+        """Whether a source has brought the story of that canonical address."""
+        with reading(self.engine) as session:
+            return find_article(session, url) is not None
 
     def undo(self, newsletter: Newsletter, day: date, *, actor: str, as_of: datetime | None = None) -> Order:
         """Take the newest order that counts back; it stays written down. *as_of*: what the editor had seen."""
@@ -777,11 +789,21 @@ class Desk:
             raise StateError(
                 f"The {newsletter.noun} of {day} is {row.status}; hold it first, then give the order and run again."
             )
+        if order is not None and order.verb == "edit":
+            self._check_picture(order.fields.get("image_url", ""))
         if order is not None and order.verb == "words":
             words = self.wording(newsletter, day)
             for before in load_orders(session, newsletter.slug, day):
                 words = words.with_words(before.fields) if before.verb == "words" else words
             words.with_words(order.fields)
+            check_inbox_lines(order.fields, where="the words given")
+
+    def _check_picture(self, address: str) -> None:
+        """Refuse a picture that no mail program could load; at home, one of this machine may be tried out."""
+        at_home = is_loopback(urlsplit(self.settings.base_url).hostname or "")
+        fault = why_no_picture(address, at_home=at_home) if address else ""
+        if fault:
+            raise WordingError(f"{address!r} cannot be a picture's address: {fault}", field="image_url")
 
     def _seen(self, session: Session, newsletter: Newsletter, day: date, order: Order) -> dict[str, str]:
         """What the source says now in the fields an edit changes."""
@@ -1169,6 +1191,17 @@ def _source_changes(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]
         )
         for change in picks.changes
         if change.url in run
+    )  # fmt: skip
+
+
+def _waiting(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:
+    """Orders on stories that no source has brought: taken, and told as long as they are not there."""
+    return tuple(
+        finding(
+            "order-waits", newsletter.slug, where=order.url,
+            message=f"There is no such story for an order ({order.told}): not collected yet, too old, or mistyped.",
+        )
+        for order in picks.waiting
     )  # fmt: skip
 
 

@@ -63,12 +63,16 @@ class ImportFileError(NewsletterError, ValueError):
 
 
 class TemplateError(NewsletterError, ValueError):
-    """A template does not render or compile; *template* and *line* are where it was written."""
+    """
+    A template does not render or compile; *template* and *line* are where it was written, *story* is the
+    headline of the story that was being set.
+    """
 
-    def __init__(self, message: str, *, template: str = "", line: int = 0) -> None:
+    def __init__(self, message: str, *, template: str = "", line: int = 0, story: str = "") -> None:
         super().__init__(message)
         self.template = template
         self.line = line
+        self.story = story
 
 
 class ThinDay(NewsletterError):

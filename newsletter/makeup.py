@@ -18,7 +18,6 @@ import nh3
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
 from jinja2 import StrictUndefined
-from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import SandboxedEnvironment
 from lxml import html as lxml_html
 
@@ -309,7 +308,7 @@ def _words(
             continue
         try:
             words[name] = _WORDS.from_string(getattr(newsletter, name)).render(context).strip()
-        except JinjaError as error:
+        except Exception as error:  # it is a program of an editor's: it may raise anything
             raise CatalogueError(
                 f"{newsletter.slug}/newsletter.toml: {name}: {error}. There is lead, headlines, stories, "
                 "countries, sources, weekday and date.",

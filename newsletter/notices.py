@@ -233,7 +233,7 @@ class Notices:
             source = self.set("notice.mjml.j2", spoken, context, escapes=True)
             text = self.set("notice.txt.j2", spoken, context, escapes=False)
             html = mjml.mjml2html(source.replace("\r\n", "\n"), fonts={}, disable_comments=True)
-        except (jinja2.TemplateError, ValueError) as error:
+        except Exception as error:  # a template may raise anything
             raise _unset(name, error) from error
         return Notice(str(content["subject"]), str(html), _tidy(text))
 
@@ -246,7 +246,7 @@ class Notices:
         """
         try:
             return self._environment(spoken, escapes=escapes).get_template(name).render(context)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a template may raise anything
             raise _unset(name, error) from error
 
     def _next(self, newsletter: Newsletter, spoken: Words, at: datetime) -> str:

@@ -80,7 +80,8 @@ class Picks:
     """
     A newsletter's choice. *shortfalls* are sentences; empty means the day fills the edition.
 
-    *changes* tells what sources said anew under an editor's edits, which stand.
+    *changes* tells what sources said anew under an editor's edits, which stand. *waiting* are orders on stories
+    that are not among the articles: not collected yet, too old to be looked at, or mistyped.
     """
 
     newsletter: str
@@ -88,6 +89,7 @@ class Picks:
     dropped: tuple[Drop, ...]
     shortfalls: tuple[str, ...]
     changes: tuple[SourceChange, ...] = ()
+    waiting: tuple[Order, ...] = ()
 
     def of(self, section: str) -> tuple[Pick, ...]:
         """The picks of one section in order."""
@@ -179,6 +181,7 @@ class _Choice:
             if order.verb in ("pin", "move", "drop"):
                 self.placed.pop(order.url, None)  # so that the order of giving is kept
                 self.placed[order.url] = order
+        self.orders = {order.url: order for order in orders if order.url}
         self.edits = [order for order in orders if order.verb == "edit"]
         self.changes: list[SourceChange] = []
         # An edit changes what readers see, not what a story weighs: that is read from its source.
@@ -198,6 +201,7 @@ class _Choice:
     def consider(self) -> None:
         """Take each article as a candidate, or drop it with its reason."""
         for article in self.articles:
+            self.orders.pop(article.url, None)
             story = self.stories[article.story or article.url]
             order = self.placed.get(article.url)
             if order is not None:
@@ -308,6 +312,7 @@ class _Choice:
             dropped=tuple(sorted(self.drops, key=lambda drop: drop.article.url)),
             shortfalls=tuple(shortfalls),
             changes=tuple(self.changes),
+            waiting=tuple(self.orders.values()),
         )
 
     def _in_order(self, section: Section) -> list[Pick]:

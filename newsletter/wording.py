@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +27,7 @@ LINES = ("subject", "preheader", "greeting", "intro", "sign_off")
 """Plain lines; given here they go before those of ``newsletter.toml``."""
 
 _FENCE = "+++"
+_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
@@ -165,6 +166,14 @@ def words_path(folder: Path, day: date, slug: str) -> Path:
     return folder / day.isoformat() / f"{slug}.md"
 
 
+def stray_words(folder: Path, day: date, slugs: Collection[str]) -> tuple[Path, ...]:
+    """Files in the folder of *day* that no newsletter of *slugs* reads: a slug was mistyped."""
+    found = sorted((folder / day.isoformat()).glob("*"))
+    return tuple(
+        path for path in found if path.name[:1] != "." and path.name not in {f"{slug}.md" for slug in slugs}
+    )
+
+
 def read_wording(folder: Path, day: date, slug: str) -> Wording:
     """
     Read the words of an edition; none are written when there is no file.
@@ -190,7 +199,24 @@ def read_wording(folder: Path, day: date, slug: str) -> Wording:
         raise WordingError(
             f"{path} has a letter twice: below the second {_FENCE} and as a field.", file=str(path)
         )
-    return _validated({**data, **({"letter": letter} if letter else {})}, where=str(path))
+    wording = _validated({**data, **({"letter": letter} if letter else {})}, where=str(path))
+    check_inbox_lines(wording.model_dump(), where=str(path))
+    return wording
+
+
+def check_inbox_lines(fields: Mapping[str, Any], *, where: str) -> None:
+    """
+    Refuse a subject or preheader of several lines, of which an inbox would make one.
+
+    Raises:
+        WordingError: names *where* and the field.
+    """
+    for name in ("subject", "preheader"):
+        if _BREAK.search(str(fields.get(name, "")).strip()):
+            raise WordingError(
+                f"{where}: {name}: it holds a line break or another control character; write it on one line.",
+                file=where, field=name,
+            )  # fmt: skip
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:

@@ -340,15 +340,21 @@ def test_a_tenth_newsletter_is_a_tenth_folder(site: Path) -> None:
 
 
 def test_a_template_fault_holds_its_newsletter_only(site: Path) -> None:
-    """A broken template is named with file and line; the others go out."""
+    """A broken template, whatever is wrong with it, is named with file and line; the others go out."""
     Path("templates/planet/blocks").mkdir(exist_ok=True)
+    Path("templates/letter/masthead.mjml.j2").write_text("<mj-section>\n{{ 1 / 0 }}</mj-section>\n")
     Path("templates/planet/blocks/lead.mjml.j2").write_text(
         "<mj-section><mj-column>\n<mj-text>1 < 2</mj-text>\n</mj-column></mj-section>\n"
     )
 
-    editions = the_day("--only", "planet", "--only", "today", code=3)
+    editions = the_day("--only", "letter", "--only", "planet", "--only", "today", code=3)
 
-    assert (editions["planet"]["status"], editions["today"]["status"]) == ("held", "submitted")
+    assert [editions[slug]["status"] for slug in ("letter", "planet", "today")] == [
+        "held",
+        "held",
+        "submitted",
+    ]
+    assert "letter/masthead.mjml.j2, line 2: division by zero" in editions["letter"]["reason"]
     assert "templates/planet/blocks/lead.mjml.j2, line 2" in editions["planet"]["reason"]
     assert run("proof", "planet", "--now", NOW, "--json", code=3)["findings"][0]["severity"] == "error"
 
@@ -361,6 +367,41 @@ def test_the_shipped_newsletters_are_clean(site: Path) -> None:
 
     assert [f for f in findings if f["severity"] != "note"] == []
     assert {f["code"] for f in findings} == {"base-url-loopback"}
+
+
+def test_what_people_typed_is_only_letters_on_a_terminal(site: Path) -> None:
+    """Neither a direction override nor a terminal's command of an order comes out; an article is not said twice."""
+    told = run("words", "weekend", "greeting=Good \u202egninrom", "--reason", "a\x1b[31mb", "--now", NOW)
+    seen = run("history", "weekend", "--now", NOW)
+
+    assert told.startswith("Noted: words for The Weekend of ")
+    assert "Good gninrom" in seen and "a[31mb" in " ".join(seen.split())
+    assert not {"\u202e", "\x1b"} & set(seen)
+
+
+def test_words_that_nobody_reads_are_told(site: Path) -> None:
+    """A mistyped slug in the words folder."""
+    Path("samples/words/2026-11-20/todya.md").write_text("Dear readers.", encoding="utf-8")
+
+    found = run("proof", "letter", "--json", "--now", NOW, code=(0, 3))["findings"]
+
+    (stray,) = [one for one in found if one["code"] == "words-stray"]
+    assert stray["where"].endswith("2026-11-20/todya.md") and "no newsletter's words" in stray["message"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For files and for pictures."""
+    run("collect", "--now", NOW)
+    Path("taken").write_text("a file", encoding="utf-8")
+    browser = Path("bin/chromium")
+    browser.parent.mkdir()
+    browser.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{browser.parent.resolve()}:{os.environ['PATH']}")
+
+    for option in ("--out", "--png"):
+        told = run("preview", "letter", option, "taken", "--now", NOW, code=1)
+        assert "cannot be written" in told and "Give another folder than taken" in told
 
 
 def test_test_send_writes_one_marked_mail(site: Path) -> None:

@@ -271,6 +271,60 @@ def test_a_picture_is_changed_only_where_we_may_show_one(desk: Desk) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)", "data:image/png;base64,AA==", "/etc/passwd", "boats.jpg", "https:///x.png", "http://[::1/x.png",
+        "https://10.0.0.5/x.png", "http://127.0.0.1/x.png", "https://ann:secret@p.example.org/x.png", "https://p.example.org/a b",
+    ],
+)  # fmt: skip
+def test_a_picture_that_no_mail_program_loads_is_refused(desk: Desk, address: str) -> None:
+    """At the order, with a sentence, and nothing is written down; where links lead home, home is reachable."""
+    public = replace(desk, settings=desk.settings.model_copy(update={"base_url": "https://mail.example.org"}))
+    today, order = desk.catalogue["today"], Order(verb="edit", url=STORY, fields={"image_url": address})
+
+    with pytest.raises(WordingError, match=r"cannot be a picture's address: .+"):
+        public.give_order(today, DAY, order)
+
+    assert desk.orders(today, DAY) == ()
+    home = replace(order, fields={"image_url": "http://127.0.0.1:8025/x.png"})
+    assert desk.give_order(today, DAY, home) > 0
+
+
+def test_an_order_for_a_story_nobody_collected_is_taken_and_told(desk: Desk) -> None:
+    """In the picks and as a note, until a source brings it; any order but the one taken back."""
+    today, (lead, *_) = desk.catalogue["today"], places(desk, "lead")
+    desk.give_order(today, DAY, Order(verb="pin", url=lead, actor="mia"))
+    desk.give_order(today, DAY, Order(verb="drop", url=STORY, actor="tom"))
+
+    made = desk.make(today, DAY, now=NOW)
+    desk.undo(today, DAY, actor="tom")
+
+    assert [order.told for order in made.picks.waiting] == ["drop by tom"]
+    (found,) = [one for one in made.findings if one.code == "order-waits"]
+    assert (found.severity, found.where) == ("note", STORY) and "drop by tom" in found.message
+    assert desk.pick(today, DAY, now=NOW).waiting == ()
+    assert (desk.is_collected(lead), desk.is_collected(STORY)) == (True, False)
+
+
+def test_more_pins_than_a_section_is_made_for_are_told(desk: Desk) -> None:
+    """They stand in it, and a note says how many fit."""
+    today = desk.catalogue["today"]
+    for url in places(desk)[:2]:
+        desk.give_order(today, DAY, Order(verb="pin", url=url, section="lead"))
+
+    found = [one.message for one in desk.make(today, DAY, now=NOW).findings if one.code == "section-full"]
+
+    assert len(found) == 1 and "2 stories where 1 fit" in found[0]
+
+
+def test_a_subject_is_one_line(desk: Desk) -> None:
+    """A line break in an inbox line is refused, not made a space untold."""
+    for name in ("subject", "preheader"):
+        with pytest.raises(WordingError, match=f"{name}: .*write it on one line"):
+            desk.give_order(desk.catalogue["today"], DAY, Order(verb="words", fields={name: "One\ntwo"}))
+
+
 def test_half_a_block_is_refused_before_it_is_written_down(desk: Desk) -> None:
     """A quote without its speaker would hold up the edition at five in the morning."""
     weekend = desk.catalogue["weekend"]

@@ -201,7 +201,8 @@ def test_two_pages_conflict_and_nothing_is_lost(app: Starlette) -> None:
         {"verb": "explode"}, {"verb": "pin", "url": "javascript:x"}, {"verb": "edit", "url": "https://a.example/x"},
         {"verb": "edit", "url": "https://a.example/x", "fields": {"score": "9"}},
         {"verb": "edit", "url": "https://a.example/x", "fields": {"headline": " "}},
-        {"verb": "move", "url": "https://a.example/x", "section": "nowhere"},
+        {"verb": "edit", "url": "https://a.example/x", "fields": {"image_url": "javascript:alert(1)"}},
+        {"verb": "move", "url": "https://a.example/x", "section": "nowhere"}, {"verb": "words", "fields": {"subject": "a\nb"}},
         {"verb": "words", "fields": {"nonsense": "x"}}, {"verb": "words", "fields": {}},
         {"verb": "words", "fields": {"quote.text": ""}, "more": 1}, {"verb": "words", "fields": {"greeting": "x"}, "as_of": "soon"},
     ],
@@ -374,14 +375,32 @@ def test_a_broken_template_leaves_the_last_good_bytes(app: Starlette) -> None:
     path = Path("templates/today/masthead.mjml.j2")
     text = path.read_text(encoding="utf-8")
 
-    path.write_text(text + "{{ nonsense.here }}", encoding="utf-8")
-    broken = until(live, "today", lambda one: one.fault is not None)
-    path.write_text(text, encoding="utf-8")
-    mended = until(live, "today", lambda one: one.fault is None)
+    for slip, words in (("{{ nonsense.here }}", "nonsense"), ("{{ 1/0 }}", "division by zero")):
+        path.write_text(text + slip, encoding="utf-8")
+        broken = until(live, "today", lambda one: one.fault is not None)
+        path.write_text(text, encoding="utf-8")
+        mended = until(live, "today", lambda one: one.fault is None)
 
-    assert broken.fault is not None and broken.hash == good == mended.hash
-    assert broken.fault.template.endswith("masthead.mjml.j2") and broken.fault.line > 0
-    assert "nonsense" in broken.fault.message
+        assert broken.fault is not None and broken.hash == good == mended.hash
+        assert broken.fault.template.endswith("masthead.mjml.j2") and broken.fault.line > 0
+        assert words in broken.fault.message
+
+
+def test_a_block_that_becomes_a_newsletters_own_is_seen(app: Starlette) -> None:
+    """A file of its own beside the shared one, written while the preview is warm, and taken away again."""
+    live: Live = app.state.preview.live
+    before = {slug: one.hash for slug, one in live.shown.items()}
+    shared = Path("templates/_shared/blocks/lead.mjml.j2").read_text(encoding="utf-8")
+    own = Path("templates/society/blocks/lead.mjml.j2")
+    own.parent.mkdir(exist_ok=True)
+
+    own.write_text(shared.replace("<mj-column>", "<mj-column><mj-text>OWN</mj-text>", 1), encoding="utf-8")
+    until(live, "society", lambda one: all("OWN" in rendered.html for rendered in one.renderings))
+    own.unlink()
+    until(live, "society", lambda one: one.hash == before["society"])
+    settled(live)
+
+    assert {slug: one.hash for slug, one in live.shown.items()} == before
 
 
 @pytest.mark.parametrize(
@@ -422,7 +441,16 @@ def test_tomorrow_and_another_language_are_only_looked_at(app: Starlette) -> Non
     french = ask(app, "GET", "/today/free.html?language=fr").text
 
     assert "21 November" in tomorrow and "20 novembre" in french
-    assert ask(app, "GET", "/today/free.html?date=soon").status_code == 422
+    for asked in (
+        "date=soon",
+        "date=9999-12-31",
+        "date=0001-01-01",
+        "language=💩",
+        "language=xx-",
+        "language=qqq",
+    ):
+        answer = ask(app, "GET", f"/today/free.html?{asked}")
+        assert answer.status_code == 422 and answer.json()["error"], asked
     assert ask(app, "GET", "/state/today").json()["hash"] == before
 
 

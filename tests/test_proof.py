@@ -20,6 +20,7 @@ from newsletter.rendering.findings import Finding
 from newsletter.rendering.lint import lint_templates
 from newsletter.rendering.proof import proof
 from newsletter.rendering.proof.online import HEAVY_BYTES, Looked, follow
+from newsletter.tokens import neutralise
 from tests.builders import ROOT, the_catalogue
 from tests.snapshots import a_snapshot
 
@@ -113,6 +114,11 @@ def line(**changes: str) -> Plant:
 def picked(**changes: Any) -> Plant:
     """In the edition as a value, the bytes being as they were."""
     return lambda desk: replace(desk, snapshot=replace(desk.snapshot, **changes))
+
+
+def written(intro: str) -> Plant:
+    """An editor's words, as a make-up takes them."""
+    return lambda desk: edition("today", replace(desk.snapshot, intro=neutralise(intro)))
 
 
 def story(place: int = 0, *, anew: bool = False, **changes: Any) -> Plant:
@@ -238,6 +244,15 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("leftover-token", "html", "{{", said("Good {{ name }}."), set()),
     ("leftover-token", "html", "{{", said(LINK.format("https://www.example.org/{{x}}")), {"link-syntax"}),
     ("leftover-token", "subject", "*|", line(subject="Ferries for *|FNAME|*"), set()),
+    ("leftover-token", "html", "{{ first_name }}", written("Hello {{ first_name }}."), set()),
+    ("leftover-token", "text", "*|FNAME|*", written("Hello *|FNAME|*."), set()),
+    ("leftover-token", "html", "{name}", written("Hello {name}."), set()),
+    ("leftover-token", "text", "%%first_name%%", written("Hello %%first_name%%."), set()),
+    ("leftover-token", "html", "<% name %>", written("Hello <% name %>."), set()),
+    ("placeholder", "html", "TK", written("It carried TK number of people."), set()),
+    ("placeholder", "text", "TK", written("There were about TK people."), set()),
+    ("placeholder", "html", "XX", written("There were XX people."), set()),
+    ("placeholder", "text", "PLACEHOLDER", written("PLACEHOLDER"), set()),
     ("unfilled-tag", "html", "[[nl:name]]", said("Good [[nl:name]]."), set()),
     ("tag-misplaced", "html", "[[nl:unsub", said("[[nl:unsubscribe_url]]"), set()),
     ("tag-misplaced", "html", "x.example", said('<a href="https://x.example.org/?u=[[nl:view_url]]">the plan</a>'), set()),
@@ -272,7 +287,7 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("duplicate-headline", "html", STORY.url, story(1, anew=True, headline="Harvest came early to the terraces, and pickers set the price"), set()),
     ("story-old", "html", FIRST.url, story(published_at=NOW - timedelta(days=9)), set()),
     ("embargo", "html", FIRST.url, story(published_at=NOW + timedelta(minutes=5)), set()),
-    ("story-missing", "html", UNTOLD.url, picked(sections=(replace(GOOD.snapshot.sections[0], items=(FIRST, UNTOLD)), *GOOD.snapshot.sections[1:])), set()),
+    ("story-missing", "html", UNTOLD.url, picked(sections=(replace(GOOD.snapshot.sections[0], items=(FIRST, UNTOLD)), *GOOD.snapshot.sections[1:])), {"section-full"}),
     ("parts-differ", "text", STORY.url, text(STORY.url + "\n", "\n"), set()),
     ("parts-differ", "html", STORY.url, page(STORY.headline, "Something else"), set()),
     ("translation-credit", "html", "French", page("French", "old tongue"), set()),
@@ -383,6 +398,36 @@ def test_what_mjml_ignores_is_found_in_what_was_compiled(tmp_path: Path, written
 # --- online -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Flight TK 1980 is late.",
+        "TK Maxx opens.",
+        "Pius XX sang. XX chromosomes.",
+        "A placeholder. 100 %.",
+        "{ a, b }",
+    ],
+)
+def test_what_only_looks_like_a_mark_is_none(words: str) -> None:
+    """Flights, shops, Roman numerals and braces are words."""
+    assert {one.code for one in written(words)(GOOD).found()} == set()
+
+
+@pytest.mark.parametrize(
+    ("subject", "preheader", "repeats"),
+    [
+        ("A", "Also today: ferries stop", False), ("Ferries", "Ferries stop, and more", False), ("A", "A", True),
+        ("The last ferry leaves", "The last ferry leaves and with it the mail", True),
+        ("The last ferry leaves", "The last ferry leavesoever", False),
+    ],
+)  # fmt: skip
+def test_a_preheader_repeats_whole_words(subject: str, preheader: str, repeats: bool) -> None:
+    """Not a letter or a word that both begin with by chance."""
+    found = line(subject=subject, preheader=preheader)(GOOD).found()
+
+    assert ("preheader-repeat" in {one.code for one in found}) is repeats
+
+
 def test_links_are_followed_each_once() -> None:
     """Dead, unsure, heavy, no picture; told for every newsletter that has the address."""
     answers = {
@@ -410,7 +455,7 @@ def test_links_are_followed_each_once() -> None:
 # --- the whole ----------------------------------------------------------------------------------
 
 ELSEWHERE = {
-    "source-changed": "test_orders.py", "render-failed": "test_proof_routes.py",
+    "words-stray": "test_day.py", "source-changed": "test_orders.py", "order-waits": "test_orders.py", "section-full": "test_orders.py", "render-failed": "test_proof_routes.py",
     "link-dead": "here", "link-unsure": "here", "image-heavy": "here", "block-missing": "here",
 }  # fmt: skip
 

@@ -39,6 +39,11 @@ def _give(verb: str, slug: str, url: str, *, now: datetime | None, day: date | N
         raise typer.BadParameter(f"{slug} has no section {section!r}; there are {', '.join(known)}")
     desk.give_order(newsletter, edition_date, Order(verb=verb, url=address, actor=desk.settings.who, **more))
     typer.echo(f"Noted: {verb} for the {newsletter.noun} of {edition_date}.")
+    if address and not desk.is_collected(address):
+        typer.echo(
+            f"Not collected yet: {address}; it counts once a source brings it. If it is mistyped: newsletter undo {slug}",
+            err=True,
+        )
 
 
 def pin(

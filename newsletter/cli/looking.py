@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,17 @@ def _made(desk: Desk, newsletter: Newsletter, *, now: datetime, day: date | None
     return edition_date, desk.shown(newsletter, edition_date, now=now)
 
 
+@contextmanager
+def _into(out: Path) -> Iterator[None]:
+    """Say in a sentence that a folder cannot be written into."""
+    try:
+        yield
+    except OSError as error:
+        raise NewsletterError(
+            f"{error.filename or out} cannot be written: {error.strerror}. Give another folder than {out}."
+        ) from error
+
+
 def write_previews(
     desk: Desk, chosen: Sequence[Newsletter], out: Path, *, now: datetime, day: date | None, as_json: bool
 ) -> None:
@@ -57,11 +69,12 @@ def write_previews(
             typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
             continue
         folder = out / newsletter.slug
-        folder.mkdir(parents=True, exist_ok=True)
         for rendered in made.renderings:
             html, text = fill_samples(rendered, desk.settings.base_url)
-            (folder / f"{rendered.variant}.html").write_text(html, encoding="utf-8")
-            (folder / f"{rendered.variant}.txt").write_text(text, encoding="utf-8")
+            with _into(out):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{rendered.variant}.html").write_text(html, encoding="utf-8")
+                (folder / f"{rendered.variant}.txt").write_text(text, encoding="utf-8")
             written.append(
                 {
                     "newsletter": newsletter.slug, "date": edition_date.isoformat(), "variant": rendered.variant,
@@ -69,10 +82,11 @@ def write_previews(
                     "hash": made.hash, "shortfalls": list(made.picks.shortfalls),
                 }
             )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "index.json").write_text(
-        json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8"
-    )
+    with _into(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "index.json").write_text(
+            json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8"
+        )
     if as_json:
         show.print_json({"previews": written})
     else:
@@ -89,6 +103,11 @@ def write_photos(
     from newsletter.rendering.engine import fill_samples
 
     find_chromium()  # said before anything is made
+    with _into(out):
+        for newsletter in chosen:
+            (out / newsletter.slug).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=out / newsletter.slug):
+                pass
     wanted: list[Photo] = []
     failed = 0
     for newsletter in chosen:
@@ -143,6 +162,7 @@ def proof_all(
     linted = {
         (one.code, one.where) for one in found
     }  # once as it is written, not once more as it is compiled
+    found.extend(_strays(desk, {day or desk.edition_date(newsletter, now) for newsletter in chosen}))
     pages = []
     for newsletter in chosen:
         try:
@@ -159,6 +179,18 @@ def proof_all(
     if online:
         found.extend(_followed(desk, pages))
     return tuple(found)
+
+
+def _strays(desk: Desk, days: Iterable[date]) -> Iterator[Finding]:
+    """Words that lie where no edition looks for them."""
+    from newsletter.rendering.codes import finding
+    from newsletter.wording import stray_words
+
+    slugs = [one.slug for one in desk.catalogue.newsletters]
+    for day in sorted(days):
+        for path in stray_words(Path(desk.catalogue.publication.words), day, slugs):
+            message = f"{path} is no newsletter's words; there are {', '.join(slugs)}."
+            yield finding("words-stray", "", part="template", where=str(path), message=message)
 
 
 def _followed(desk: Desk, pages: Sequence[tuple[str, Sequence[Rendered]]]) -> tuple[Finding, ...]:

@@ -380,7 +380,9 @@ def main() -> None:
     try:
         app()
     except NewsletterError as error:
-        typer.echo(str(error), err=True)
+        from newsletter.cli.show import safe
+
+        typer.echo(safe(str(error)), err=True)
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(0) from None

@@ -38,6 +38,12 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool, ev
             )  # fmt: skip
     if chosen.shortfalls:
         out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
+    if chosen.waiting:
+        out.print(f"\nOrdered, but not there ({len(chosen.waiting)})", markup=False, style="bold yellow")
+    for order in chosen.waiting:
+        out.print(f"  {order.url}", markup=False)
+        told = f"     {order.told}: no source has brought it, or it is too old."
+        out.print(told, markup=False, style="dim")
     near = sorted(
         (drop for drop in chosen.dropped if drop.points), key=lambda drop: (-drop.score, drop.article.url)
     )
@@ -189,4 +195,5 @@ def _document(chosen: Picks, newsletter: Newsletter, day: date) -> dict[str, obj
             for drop in chosen.dropped
         ],
         "shortfalls": list(chosen.shortfalls),
+        "waiting": [{"url": order.url, "verb": order.verb, "reasons": [order.told]} for order in chosen.waiting],
     }  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +24,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -40,8 +41,26 @@ if TYPE_CHECKING:
     from newsletter.store.copying import Copied
     from newsletter.store.tables import Batch
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+_UNSAFE = dict.fromkeys(
+    (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+)
+
+
+def safe(text: str) -> str:
+    """*text* without what would turn a terminal's line over or command the terminal: people typed it."""
+    return text.translate(_UNSAFE)
+
+
+class _Careful(Console):
+    """Prints nothing but letters, whoever typed them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(safe(segment.text), segment.style)
+
+
+out = _Careful(highlight=False, soft_wrap=False)
+err = _Careful(stderr=True, highlight=False)
 
 _STATUS_STYLE = {
     "submitted": "green", "approved": "green", "submitting": "cyan", "held": "yellow", "skipped": "yellow",

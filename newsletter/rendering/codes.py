@@ -89,6 +89,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("text-markup", _E, "There is markup in the text part.", "Use the filter plain in the text template."),
         Code("double-escape", _W, "Something was escaped twice: &amp;amp; for an ampersand.", "Edit the story's words, or take a doubled escape out of the template."),
         Code("mojibake", _W, "Letters are broken: they were read in the wrong encoding.", "Edit the story's words."),
+        Code("words-stray", _W, "A file in the words folder is no newsletter's: nobody reads it.", "Name it by the newsletter's slug: words/<date>/<slug>.md."),
         Code("name-spelling", _N, "A name is spelt in two ways; no program can say which is right.", "Look it up, then edit one of them."),
     ),
     "Pictures": (
@@ -119,6 +120,8 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("story-missing", _W, "A picked story is in neither part.", "Let its section's block set item.url."),
         Code("parts-differ", _W, "A story is in one of the two parts only.", "Let both block templates set its headline and address."),
         Code("translation-credit", _E, "A translated story does not say so.", "Let the block say item.translated_from."),
+        Code("order-waits", _N, "An order is for a story that is not there: not collected yet, too old to be looked at, or mistyped.", "Collect its source, or take the order back: newsletter undo SLUG."),
+        Code("section-full", _N, "More stories are pinned to a section than it is made for; all of them stand in it.", "Move or drop some, or raise max in newsletter.toml."),
         Code("source-changed", _N, "The source says something else since an editor changed it; the edit stands.", "Edit again, or undo the edit to take the source's."),
     ),
     "Promises: leaving, law, rights and what is paid for": (

@@ -31,6 +31,7 @@ from newsletter.edition import PERSONAL_TAGS, Fault, Rendered, Snapshot, for_var
 from newsletter.errors import TemplateError
 from newsletter.rendering.compiled import oddities
 from newsletter.rendering.origins import OriginExtension, lines_of, locate_fault
+from newsletter.rendering.templates import FoldersLoader, render_template
 
 BODY_HTML = "body.mjml.j2"
 BODY_TEXT = "body.txt.j2"
@@ -62,13 +63,13 @@ class Renderer:
         gated = for_variant(snapshot, variant)
         context = self._context(gated, variant)
         environment = self._environment(snapshot.newsletter)
-        source = _jinja(environment, BODY_HTML, context)
+        source = render_template(environment, BODY_HTML, context)
         try:
             page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
             page = page.replace(_ARTICLE, _MAIN, 1)
         except (ValueError, UnicodeEncodeError) as error:
             raise self._explain(snapshot.newsletter, context, error) from error
-        text = _tidy(_jinja(environment, BODY_TEXT, context))
+        text = _tidy(render_template(environment, BODY_TEXT, context))
         return Rendered(
             variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
             faults=self._faults(snapshot.newsletter, context, source),
@@ -110,7 +111,7 @@ class Renderer:
     def _make_environment(self, slug: str, extensions: Iterable[Any] = ()) -> jinja2.Environment:
         root = self.catalogue.root
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([root / slug, root / "_shared"]),
+            loader=FoldersLoader([root / slug, root / "_shared"]),
             undefined=jinja2.StrictUndefined,
             autoescape=_escapes,  # noqa: S701  # decided per part
             trim_blocks=True,
@@ -130,8 +131,8 @@ class Renderer:
         _, origins = lines_of(self._marked(slug, context))
         faults: dict[Fault, None] = {}
         for one in found:
-            template, line = origins[min(one.line, len(origins) - 1)]
-            faults[Fault(one.code, f"{self._relative(template)}:{line}", one.message)] = None
+            origin = origins[min(one.line, len(origins) - 1)]
+            faults[Fault(one.code, f"{self._relative(origin.template)}:{origin.line}", one.message)] = None
         return tuple(faults)
 
     def _relative(self, template: str) -> str:
@@ -144,16 +145,16 @@ class Renderer:
         )
 
     def _marked(self, slug: str, context: Mapping[str, Any]) -> str:
-        return _jinja(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
+        return render_template(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
 
     def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
         """Render once more with every line marked by its origin, and say where the fault lies."""
         where = locate_fault(self._marked(slug, context), str(error))
+        story = f", in the story “{where.story}”" if where.story else ""
         return TemplateError(
-            f"{slug}: {where.template}, line {where.line}: MJML does not accept this: {where.excerpt!r} ({error}).",
-            template=where.template,
-            line=where.line,
-        )
+            f"{slug}: {where.template}, line {where.line}{story}: MJML does not accept this: {where.excerpt!r} ({error}).",
+            template=where.template, line=where.line, story=where.story,
+        )  # fmt: skip
 
 
 # mjml-python 1.4.2 writes attributes as Rust debugs strings: a vowel sign in an alt becomes \u{94d}, a backslash two.
@@ -188,39 +189,6 @@ class _MemoryBytecode(jinja2.BytecodeCache):
 
     def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
         self._kept[bucket.key] = bucket.bytecode_to_string()
-
-
-def _jinja(environment: jinja2.Environment, name: str, context: Mapping[str, Any]) -> str:
-    try:
-        return environment.get_template(name).render(context)
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(
-            f"{error.filename or error.name}, line {error.lineno}: {error.message}",
-            template=str(error.filename or error.name),
-            line=error.lineno,
-        ) from error
-    except jinja2.TemplateNotFound as error:
-        raise TemplateError(
-            f"The template {error.name} is missing: a section names a block that neither the newsletter's "
-            "folder nor _shared has.",
-            template=str(error.name),
-        ) from error
-    except jinja2.UndefinedError as error:
-        template, line = _frame(error)
-        raise TemplateError(
-            f"{template}, line {line}: {error.message}", template=template, line=line
-        ) from error
-
-
-def _frame(error: BaseException) -> tuple[str, int]:
-    """The template and line in which *error* rose: Jinja rewrites tracebacks to template lines."""
-    found = ("?", 0)
-    step = error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename.endswith(".j2"):
-            found = (step.tb_frame.f_code.co_filename, step.tb_lineno)
-        step = step.tb_next
-    return found
 
 
 def content_hash(renderings: Iterable[Rendered]) -> str:

@@ -17,6 +17,7 @@ from newsletter.catalogue import Catalogue
 from newsletter.rendering.codes import finding
 from newsletter.rendering.findings import Finding, in_order
 from newsletter.rendering.rules import HOLE, faults_of
+from newsletter.rendering.templates import no_utf8
 
 _VOID = {"br", "hr", "img", "meta", "link", "input", "wbr", "col", "area"}
 _JINJA = jinja2.Environment(autoescape=True)  # for its lexer only; renders nothing
@@ -32,7 +33,7 @@ def lint_templates(catalogue: Catalogue) -> tuple[Finding, ...]:
         found.extend(_lint_file(path, name, slug))
     for path in sorted(catalogue.root.rglob("*.txt.j2")):
         name = path.relative_to(catalogue.root).as_posix()
-        _, fault = _literal(path.read_text(encoding="utf-8"), name)
+        _, fault = _literal(path, name)
         if fault:
             slug = "" if name.startswith("_") else name.partition("/")[0]
             found.append(_finding("template-syntax", slug, f"{name}:{fault[0]}", fault[1]))
@@ -59,8 +60,12 @@ def _missing_blocks(catalogue: Catalogue) -> Iterator[Finding]:
                     )  # fmt: skip
 
 
-def _literal(source: str, name: str) -> tuple[str, tuple[int, str] | None]:
+def _literal(path: Path, name: str) -> tuple[str, tuple[int, str] | None]:
     """The template's own text with Jinja blanked out, lines kept; or the syntax error's line and words."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return "", no_utf8(error)
     try:
         _JINJA.parse(source, name)
         tokens = list(Lexer(_JINJA).tokeniter(source, name))
@@ -82,7 +87,7 @@ def _literal(source: str, name: str) -> tuple[str, tuple[int, str] | None]:
 
 
 def _lint_file(path: Path, name: str, slug: str) -> Iterator[Finding]:
-    literal, fault = _literal(path.read_text(encoding="utf-8"), name)
+    literal, fault = _literal(path, name)
     if fault:
         yield _finding("template-syntax", slug, f"{name}:{fault[0]}", fault[1])
         return

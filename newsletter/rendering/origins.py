@@ -9,19 +9,21 @@ again leaves the same MJML and, for each of its lines, the template and line tha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import unescape
 from html.parser import HTMLParser
 
 import jinja2
 from jinja2.ext import Extension
 
-_OPEN, _CLOSE = "\ue000", "\ue001"  # private use: never in MJML, survives Jinja's escaping
+_OPEN, _CLOSE, _OF = "\ue000", "\ue001", "\ue002"  # private use: never in MJML, survives Jinja's escaping
+_STORY = "{{ item.headline | plain if item is defined and item.headline is defined }}"
 _MARK = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _VOID = {"br", "hr", "img", "meta", "link", "input", "wbr", "col", "area"}
 
 
 class OriginExtension(Extension):
-    """Puts a mark before every line of literal template text, saying which template and line it is."""
+    """Puts a mark before every line of literal template text: which template and line it is, and of which story."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Called by Jinja with a template's source, before it is parsed."""
@@ -30,11 +32,16 @@ class OriginExtension(Extension):
         plain = self.environment.overlay(extensions=[])
         plain.extensions = {}
         pieces: list[str] = []
+        is_raw = False
         for line, kind, value in jinja2.lexer.Lexer(plain).tokeniter(source, name, filename):
+            is_raw = kind == "raw_begin" or (is_raw and kind != "raw_end")
             if kind == "data":
+                story = "" if is_raw else _STORY
                 rows = value.split("\n")
                 value = "\n".join(
-                    row if index == 0 and pieces else f"{_OPEN}{filename or name}:{line + index}{_CLOSE}{row}"
+                    row
+                    if index == 0 and pieces and not pieces[-1].endswith("\n")
+                    else f"{_OPEN}{filename or name}:{line + index}{_OF}{story}{_CLOSE}{row}"
                     for index, row in enumerate(rows)
                 )
             pieces.append(value)
@@ -43,22 +50,24 @@ class OriginExtension(Extension):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A place in a template; *excerpt* is what was rendered there."""
+    """A place in a template; *excerpt* is what was rendered there, *story* the headline of what was being set."""
 
     template: str
     line: int
-    excerpt: str
+    story: str = ""
+    excerpt: str = ""
 
 
-def lines_of(marked: str) -> tuple[list[str], list[tuple[str, int]]]:
-    """The rendered lines without their marks, and of each the template and line that wrote it."""
+def lines_of(marked: str) -> tuple[list[str], list[Origin]]:
+    """The rendered lines without their marks, and of each where it was written."""
     rows: list[str] = []
-    origins: list[tuple[str, int]] = []
-    current = ("?", 0)
+    origins: list[Origin] = []
+    current = Origin("?", 0)
     for row in marked.split("\n"):
         for mark in _MARK.findall(row):
-            template, _, line = mark.rpartition(":")
-            current = (template, int(line))
+            place, _, story = mark.partition(_OF)
+            template, _, line = place.rpartition(":")
+            current = Origin(template, int(line), unescape(story))
         rows.append(_MARK.sub("", row))
         origins.append(current)
     return rows, origins
@@ -73,8 +82,7 @@ def locate_fault(marked: str, message: str) -> Origin:
     else:
         number = _first_imbalance("\n".join(rows))
     number = min(number, len(rows) - 1)
-    template, line = origins[number]
-    return Origin(template=template, line=line, excerpt=rows[number].strip()[:120])
+    return replace(origins[number], excerpt=rows[number].strip()[:120])
 
 
 class _Balance(HTMLParser):

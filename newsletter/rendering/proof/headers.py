@@ -11,6 +11,7 @@ from newsletter.articles import headline_key
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof.material import Edition, Variant, flat
 
+_WORDS_REPEATED = 3  # fewer, and a preheader may begin with them by chance
 _LONG = {"subject": 150, "preheader": 250}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _OVERRIDE = re.compile("[\u202d\u202e]")
@@ -30,7 +31,8 @@ def check_variant(one: Variant) -> Iterator[Finding]:
                 code, part, where=repr(found), message=f"The {part} holds the character {found!r}."
             )
     subject, preheader = headline_key(one.rendered.subject), headline_key(one.rendered.preheader)
-    if subject and preheader.startswith(subject):
+    repeats = len(subject.split()) >= _WORDS_REPEATED and f"{preheader} ".startswith(f"{subject} ")
+    if subject and (preheader == subject or repeats):
         yield one.find("preheader-repeat", "preheader", where=one.rendered.preheader)
     letters = [letter for letter in one.rendered.subject if letter.isalpha()]
     capitals = sum(letter.isupper() for letter in letters)

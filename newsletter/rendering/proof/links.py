@@ -80,6 +80,18 @@ def faults(address: str) -> tuple[tuple[str, str], ...]:
     return tuple(_faults(address))
 
 
+def why_no_picture(address: str, *, at_home: bool) -> str:
+    """Why no mail program would load a picture from *address*, in a sentence, or ''; *at_home*: here one may."""
+    found = {code for code, _ in faults(address)}
+    if not address.startswith(("https://", "http://")) or "link-syntax" in found:
+        return "give a whole one, with https:// and host."
+    if "link-credentials" in found:
+        return "it holds a user name or password."
+    if "link-private" in found and not at_home:
+        return f"readers cannot reach {urlsplit(address).hostname}; give one on a public host."
+    return ""
+
+
 def _faults(address: str) -> Iterator[tuple[str, str]]:
     try:
         parts = urlsplit(address)

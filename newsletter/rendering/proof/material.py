@@ -25,11 +25,11 @@ PERSONAL = frozenset(PERSONAL_TAGS.values())
 
 _MARKUP = re.compile(r"<[^>]+>")
 _HREF = re.compile(r'href="([^"]*)"')
-_MARKS = ("\u2068", "\u2069")
+_MARKS = ("\u2068", "\u2069", "\u2060")
 
 
 def flat(text: str) -> str:
-    """*text* on one line, without the marks that keep directions apart."""
+    """*text* on one line, without the marks that keep directions apart and tokens from being taken for such."""
     if not text.isascii():
         for mark in _MARKS:
             text = text.replace(mark, "")

@@ -74,6 +74,11 @@ def _section(edition: Edition, made: SectionMade) -> Iterator[Finding]:
     elif rule and len(made.items) < rule.min:
         message = f"{name} has {len(made.items)} of at least {rule.min} stories."
         yield edition.find("section-thin", where=name, message=message)
+    elif rule and len(made.items) > rule.max:
+        message = (
+            f"{name} holds {len(made.items)} stories where {rule.max} fit, because an editor put them there."
+        )
+        yield edition.find("section-full", where=name, message=message)
     hours = min(
         edition.newsletter.window_hours, (rule and rule.max_age_hours) or edition.newsletter.window_hours
     )

@@ -12,12 +12,20 @@ from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof.material import PERSONAL, Variant, flat
 
 LEFTOVER = re.compile(r"\{\{|\}\}|\{%|%\}|<%|%>|\*\||\|\*|%recipient\.")
+"""What Jinja or a provider would fill or run."""
+# As it is written, whole where it is: of Jinja, Handlebars, ERB, Mailchimp, Mailgun, Sailthru, and a lone {name}.
+_TOKEN = re.compile(
+    r"\{\{[^{}]{0,60}\}\}|\{%[^%]{0,60}%\}|<%[^%]{0,60}%>|\*\|[^|]{0,60}\|\*|%recipient\.\w*%?|%%\w+%%|\{\w+(?:[._-]\w+)*\}|"
+    + LEFTOVER.pattern
+)
 _OUR_TAG = re.compile(r"\[\[nl:[^\]\s]*\]?\]?")
 _DOUBLE_ESCAPED = re.compile(r"&amp;(?:amp|lt|gt|quot|nbsp|#\d+);")
 _MARKUP_IN_TEXT = re.compile(r"</?[a-zA-Z][^>\n]{0,200}>|&(?:amp|lt|gt|quot|nbsp|#\d+|#x[0-9a-fA-F]+);")
-# TK is an editor's “to come”, in capitals so that no compositor sets it.
+# TK is an editor's “to come”, in capitals so that no compositor sets it; but TK 1980 is a flight, TK Maxx a shop.
+# XX stands for a number to come where one would stand: Pius XX has another, and so have chromosomes.
 _PLACEHOLDER = re.compile(
-    r"\bTK(?:TK)+\b|[\[(]\s*TK\b[^\])]*[\])]|\bTK\b(?=[.,;:]|$)|(?i:\blorem\s+ipsum\b|\bdolor\s+sit\s+amet\b|\bX{3,}\b|"
+    r"\bTK(?:TK)+\b|[\[(]\s*TK\b[^\])]*[\])]|\bTK\b(?! ?\d| ?(?i:maxx\b))|\bPLACEHOLDER\b|"
+    r"(?:^|\b[a-z]+ )XX\b(?= ?%| (?!chromosom|centur)[a-z])|(?i:\blorem\s+ipsum\b|\bdolor\s+sit\s+amet\b|\bX{3,}\b|"
     r"\b(?:TODO|FIXME|TBD)\b:?|\[\s*(?:insert|placeholder|headline|standfirst|caption|name|date|text|link)\b[^\]]*\]|"
     r"\b(?:insert|your) (?:headline|text|caption|name) here\b|\bplaceholder text\b|\bdummy (?:text|copy)\b)"
 )
@@ -34,7 +42,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
             if (part, words) in told:
                 continue
             told.add((part, words))
-            is_theirs = any(words == theirs for _, theirs in _oddities(one.edition.words))
+            is_theirs = words.casefold() in _odd_of(one.edition.words)
             message = f"“{words}” was left in." if code == "placeholder" else ""
             yield one.find(code, part, where=words, message=message, is_theirs=is_theirs)
     yield from _markup(one)
@@ -51,14 +59,23 @@ def _oddities(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def _odd_of(words: str) -> frozenset[str]:
+    """What is odd in the sources' words, in small letters; a text template may have set them in capitals."""
+    return frozenset(odd.casefold() for text in (words, words.upper()) for _, odd in _oddities(text))
+
+
 def _tokens(one: Variant) -> Iterator[Finding]:
     attributes = " ".join(
         value for element in one.of("a", "img") for name in ("href", "alt") if (value := element.get(name))
     )
-    seen = {**dict(one.parts), "html": f"{one.visible} {attributes}", "text": one.rendered.text}
+    seen = {**dict(one.parts), "html": f"{one.visible} {flat(attributes)}"}
+    theirs = one.edition.words.casefold()  # a text template may set capitals
     for part, text in seen.items():
-        if found := LEFTOVER.search(text):
-            yield one.find("leftover-token", part, where=found[0])
+        for token in dict.fromkeys(_TOKEN.findall(text)):
+            yield one.find(
+                "leftover-token", part, where=token, message=f"“{token}” is left over: the reader would see it.",
+                is_theirs=one.edition.is_theirs(token) or token.casefold() in theirs,
+            )  # fmt: skip
     raw = {"subject": one.rendered.subject, "preheader": one.rendered.preheader, "html": one.rendered.html}
     for part, text in {**raw, "text": one.rendered.text}.items():
         for tag in sorted(set(_OUR_TAG.findall(text)) - PERSONAL):

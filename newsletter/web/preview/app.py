@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jinja2
+from babel import Locale, UnknownLocaleError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -66,6 +67,7 @@ PAGE_POLICY = (
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 TOKEN_HEADER = "X-Desk-Token"  # noqa: S105  # its name, not a token
 _WAIT_SECONDS = 20.0
+_FARTHEST = timedelta(days=3_653)
 
 
 def free_port(first: int) -> int:
@@ -282,13 +284,23 @@ class Preview:
         try:
             if asked.get("date"):
                 wanted = date.fromisoformat(asked["date"])
+                if abs(wanted - day) > _FARTHEST:
+                    raise HTTPException(
+                        422, f"{wanted} is too far away; look at most ten years ahead or back."
+                    )
                 now, day = now + (wanted - day), wanted
         except ValueError:
             raise HTTPException(422, f"{asked['date']!r} is not a date.") from None
         if asked.get("tomorrow"):
             now, day = now + timedelta(days=1), day + timedelta(days=1)
         if language := asked.get("language"):
-            newsletter = newsletter.model_copy(update={"language": language[:20]})
+            try:
+                Locale.parse(language, sep="-")
+            except (ValueError, UnknownLocaleError):
+                raise HTTPException(
+                    422, f"{language[:40]!r} is no language; write for example fr or pt-BR."
+                ) from None
+            newsletter = newsletter.model_copy(update={"language": language})
         _, snapshot = self.desk.draft(newsletter, day, now=now)
         if snapshot is None or variant not in snapshot.variants:
             raise HTTPException(404, f"There is no story for {newsletter.name} on {day}.")
