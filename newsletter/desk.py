@@ -61,6 +61,7 @@ from newsletter.outbox.claim import waits
 from newsletter.outbox.doubt import Word, resolve, settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
+from newsletter.outbox.inbox import process, prune_inbox
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close
@@ -257,6 +258,7 @@ class Desk:
         forget_repeats(self.engine, now=at)
         sweep_links(self.engine, now=at)
         prune_told(self.engine, now=at)
+        prune_inbox(self.engine, now=at)
         index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------
@@ -702,6 +704,7 @@ class Desk:
             them = ", ".join(f"{row.edition_date} revision {row.revision}" for row in meant)
             raise StateError(f"Batch {batch} is uncertain in {them}: say which with --date and --revision.")
         (row,) = meant
+        self.listen()
         settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
         if word == "resend":
             self.wake(newsletter, row.edition_date)
@@ -835,6 +838,7 @@ class Desk:
         """
         mailings = [Mailing(one, self.catalogue.publication, edition_id) for one, edition_id in editions_]
         told = Telling(self, mailings, tell)
+        self.listen()
         with self._queue_lock:
             self._queued.extend(mailings)
         # One drain a process: whoever comes while it runs hands over the editions and waits for their end.
@@ -867,7 +871,15 @@ class Desk:
 
     def resolve_doubts(self) -> int:
         """Call back, or send again after silence, what may be; return how many batches go again."""
+        self.listen()
         return resolve(self.sender, self.catalogue)
+
+    def listen(self) -> None:
+        """
+        Process what the provider has told by now: who complained a moment ago is not mailed, and nothing that
+        is proven is called doubtful.
+        """
+        process(self.engine, self.keys, clock=self.clock)
 
     # --- correct --------------------------------------------------------------------------------
 

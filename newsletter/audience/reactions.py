@@ -14,9 +14,9 @@ from typing import TypeVar
 from sqlalchemy import bindparam, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from newsletter.events import EventKind, NoMore, ProviderEvent
+from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
 from newsletter.store.tables import Subscriber, Subscription, Suppression
 
 T = TypeVar("T")
@@ -35,27 +35,51 @@ def react(session: Session, new: Mapping[str, Sequence[ProviderEvent]], *, at: d
     """
     Do what *new* events, by address hash, say of their addresses; return how many are suppressed now.
 
-    Only events that were not known: one that comes again must not undo what a reader did meanwhile.
+    An event that comes again, under whatever id, or late, does not undo what a reader did after it happened:
+    who left at the provider and has joined again since stays.
     """
     gravest: dict[str, ProviderEvent] = {}
     engaged: dict[str, datetime] = {}
-    leaving: set[str] = set()
+    left: dict[str, datetime] = {}
     for hashed, events in new.items():
         if not hashed:
             continue
         final = [event for event in events if event.no_more is not None]
         if final:
             gravest[hashed] = max(final, key=_how_grave)
-        if any(event.no_more is NoMore.UNSUBSCRIBED for event in final):
-            leaving.add(hashed)
-        seen = [min(event.occurred_at, at) for event in events if _is_sign_of_life(event)]
+        leaving = [_when(event, at) for event in final if event.no_more is NoMore.UNSUBSCRIBED]
+        if leaving:
+            left[hashed] = max(leaving)
+        seen = [_when(event, at) for event in events if _is_sign_of_life(event)]
         if seen:
             engaged[hashed] = max(seen)
     subscribers = _lock_subscribers(session, sorted({*gravest, *engaged}))
+    for hashed in _came_back(session, left):
+        if gravest[hashed].no_more is NoMore.UNSUBSCRIBED:
+            del gravest[hashed]
     _mark(session, subscribers, gravest, at)
     _engage(session, subscribers, engaged)
-    _end_subscriptions(session, [row[0] for row in subscribers if row[1] in leaving], at)
+    _end_subscriptions(session, {row[0]: left[row[1]] for row in subscribers if row[1] in left}, at)
     return _suppress(session, gravest, at)
+
+
+def _when(event: ProviderEvent, at: datetime) -> datetime:
+    """When it happened; never later than now, and now where nobody says."""
+    return at if event.occurred_at == NOT_TOLD else min(event.occurred_at, at)
+
+
+def _came_back(session: Session, left: Mapping[str, datetime]) -> set[str]:
+    """Those of *left* who have joined something by their own act after they left."""
+    found: set[str] = set()
+    for chunk in chunks(sorted(left)):
+        query = (
+            columns(col(Subscriber.address_hash), func.max(Subscription.since))
+            .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
+            .where(col(Subscriber.address_hash).in_(chunk), col(Subscription.state) == "active")
+            .group_by(col(Subscriber.address_hash))
+        )
+        found.update(hashed for hashed, since in session.execute(query) if since > left[hashed])
+    return found
 
 
 def erased_among(session: Session, hashes: Sequence[str]) -> set[str]:
@@ -146,13 +170,18 @@ def _engage(session: Session, subscribers: Sequence[_Held], engaged: Mapping[str
         )
 
 
-def _end_subscriptions(session: Session, subscriber_ids: Sequence[int], at: datetime) -> None:
+def _end_subscriptions(session: Session, left: Mapping[int, datetime], at: datetime) -> None:
     """Leaving at the provider is leaving all, as on our page: the page must not say otherwise."""
-    for chunk in chunks(subscriber_ids):
+    if left:
         session.connection().execute(
             update(Subscription)
-            .where(col(Subscription.subscriber_id).in_(chunk), col(Subscription.state) != "left")
-            .values(state="left", left_at=at, left_reason="unsubscribed at the provider")
+            .where(
+                col(Subscription.subscriber_id) == bindparam("of"),
+                col(Subscription.state) != "left",
+                col(Subscription.since) <= bindparam("before"),
+            )
+            .values(state="left", left_at=at, left_reason="unsubscribed at the provider"),
+            [{"of": one, "before": left[one]} for one in sorted(left)],
         )
 
 

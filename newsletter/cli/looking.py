@@ -261,6 +261,7 @@ def serve_readers(*, host: str, port: int) -> None:
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
+    app.state.webhook.wake()  # what was acknowledged before the last end
     typer.echo(
         f"Readers' pages at http://{host}:{port}{desk.settings.path_prefix} (Ctrl-C ends it)", err=True
     )

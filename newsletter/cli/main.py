@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from newsletter.cli import accounting, editing
+from newsletter.cli.events import events_app
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import (
     Day,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(subscribers_app, name="subscribers")
 app.add_typer(tokens_app, name="api-token")
+app.add_typer(events_app, name="events")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
 editing.add_commands(app)

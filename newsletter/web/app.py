@@ -87,6 +87,7 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False  # see Guards
+    app.state.webhook = webhook
     return app
 
 
