@@ -7,8 +7,9 @@ unsubscribed to bounced to complained, a reader's last sign of life only forward
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import bindparam, update
@@ -17,9 +18,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
-from newsletter.store.tables import Subscriber, Subscription, Suppression
+from newsletter.store.tables import Event, Subscriber, Subscription, Suppression
 
 T = TypeVar("T")
+
+SOFT_FAILURES = 5
+SOFT_FAILURES_WITHIN = timedelta(days=7)
+"""So many editions in a row that a mailbox blocked, over at least so long, with nothing delivered since."""
+
+_JUST_JOINED = timedelta(days=1)
+"""For so long the provider may go on dropping who had left there, until its list was put right."""
 
 _CHUNK = 1000
 """Values in one IN; both databases take many more."""
@@ -47,14 +55,16 @@ def react(session: Session, new: Mapping[str, Sequence[ProviderEvent]], *, at: d
         final = [event for event in events if event.no_more is not None]
         if final:
             gravest[hashed] = max(final, key=_how_grave)
-        leaving = [_when(event, at) for event in final if event.no_more is NoMore.UNSUBSCRIBED]
+        leaving = [_left_at(event, at) for event in final if event.no_more is NoMore.UNSUBSCRIBED]
         if leaving:
             left[hashed] = max(leaving)
         seen = [_when(event, at) for event in events if _is_sign_of_life(event)]
         if seen:
             engaged[hashed] = max(seen)
+    for hashed, event in _given_up(session, new).items():
+        gravest.setdefault(hashed, event)
     subscribers = _lock_subscribers(session, sorted({*gravest, *engaged}))
-    for hashed in _came_back(session, left):
+    for hashed in came_back(session, left):
         if gravest[hashed].no_more is NoMore.UNSUBSCRIBED:
             del gravest[hashed]
     _mark(session, subscribers, gravest, at)
@@ -68,7 +78,43 @@ def _when(event: ProviderEvent, at: datetime) -> datetime:
     return at if event.occurred_at == NOT_TOLD else min(event.occurred_at, at)
 
 
-def _came_back(session: Session, left: Mapping[str, datetime]) -> set[str]:
+def _left_at(event: ProviderEvent, at: datetime) -> datetime:
+    """When they left at the latest: that a mail was dropped only says that they had."""
+    return _when(event, at) - (_JUST_JOINED if event.kind is EventKind.DROPPED else timedelta())
+
+
+def _given_up(session: Session, new: Mapping[str, Sequence[ProviderEvent]]) -> dict[str, ProviderEvent]:
+    """
+    Whose mailbox blocked every edition for long enough: it is as good as gone.
+
+    One block is about the message or the sender; asked only when one comes.
+    """
+    readers = {
+        event.reader: hashed
+        for hashed, events in new.items()
+        for event in events
+        if hashed and event.reader and event.kind is EventKind.BLOCKED
+    }
+    told: dict[str, list[tuple[str, str, datetime]]] = defaultdict(list)
+    for chunk in chunks(sorted(readers)):
+        query = columns(col(Event.reader), col(Event.kind), col(Event.edition), col(Event.occurred_at)).where(
+            col(Event.reader).in_(chunk), col(Event.kind).in_(("blocked", "delivered", "opened", "clicked"))
+        )
+        for reader, *rest in session.execute(query):
+            told[reader].append((rest[0], rest[1], rest[2]))
+    found: dict[str, ProviderEvent] = {}
+    for reader, events in told.items():
+        reached = max((when for kind, _, when in events if kind != "blocked"), default=NOT_TOLD)
+        blocked = {name: when for kind, name, when in events if kind == "blocked" and when > reached}
+        if (
+            len(blocked) >= SOFT_FAILURES
+            and max(blocked.values()) - min(blocked.values()) >= SOFT_FAILURES_WITHIN
+        ):
+            found[readers[reader]] = ProviderEvent("", EventKind.BLOCKED, no_more=NoMore.BOUNCED)
+    return found
+
+
+def came_back(session: Session, left: Mapping[str, datetime]) -> set[str]:
     """Those of *left* who have joined something by their own act after they left."""
     found: set[str] = set()
     for chunk in chunks(sorted(left)):

@@ -422,6 +422,13 @@ def books(told: Sequence[tuple[int, Balance]], slug: str, day: date, *, as_json:
         for kind, reasons in (("skipped", one.skipped), ("failed", one.failed)):
             for reason, number in reasons.items():
                 out.print(f"  {kind} {number}{of}: {reason}", markup=False)
+        if one.missed:
+            again = f"newsletter resend {slug} --date {day} sends it to them again."
+            out.print(
+                f"{one.missed} readers{of} got nothing: the provider dropped it. {again}",
+                markup=False,
+                style="bold red",
+            )
         if one.doubled:
             sentence = f"{one.doubled} readers{of} are proven to have had it twice, after a batch in doubt was sent again."
             out.print(sentence, markup=False, style="bold red")
@@ -439,7 +446,7 @@ def _book(revision: int, told: Balance) -> dict[str, Any]:
     return {
         "revision": revision, "audience": told.audience, "pending": told.pending, "submitted": told.submitted,
         "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain, "delivered": told.delivered,
-        "doubled": told.doubled, "balanced": told.balanced, "problems": list(told.problems),
+        "doubled": told.doubled, "missed": told.missed, "balanced": told.balanced, "problems": list(told.problems),
     }  # fmt: skip
 
 
