@@ -61,6 +61,13 @@ def among(connection: Connection, column: Any, values: Collection[Any]) -> Colum
     return column.in_(select(listed.c.value))  # type: ignore[no-any-return]
 
 
+def hour_of(connection: Connection, column: Any) -> ColumnElement[str]:
+    """The hour of an instant in UTC, as the text ``YYYY-MM-DD HH``."""
+    if connection.dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", column), "YYYY-MM-DD HH24")
+    return func.substr(cast(column, Text), 1, 13)
+
+
 def new_subscriber_ids(connection: Connection, number: int) -> Sequence[int]:
     """
     Ids for *number* new subscribers, ascending, never given before.
