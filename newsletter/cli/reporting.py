@@ -147,7 +147,7 @@ def _overview(history: dict[str, list[EditionNumbers]]) -> None:
     from newsletter.reports.page import percent
 
     numbers = ("delivered", "opened", "clicked", "left", "complained", "bounced")
-    table = show.a_table("newsletter", "last", *numbers, "opened since", numbers=numbers)
+    table = show.a_table("newsletter", "date", *numbers, "opened since", numbers=numbers)
     for slug, editions in history.items():
         if not editions:
             continue
@@ -170,13 +170,12 @@ def _edition(told: EditionNumbers, history: Sequence[EditionNumbers]) -> None:
     total = told.total
     show.out.print(Text(f"{told.name}, {told.date:%A, %d %B %Y}", style="bold"))
     show.out.print(Text(told.subject, style="dim"))
-    table = show.a_table(
-        "", "readers", "of those who got it", "editions before", numbers=("readers", "of those who got it")
-    )
+    table = show.a_table("", "readers", "share", "editions before", numbers=("readers", "share"))
     for name in ("submitted", "delivered", "opened", "clicked", "unsubscribed", "complained", "bounced", "blocked", "dropped"):  # fmt: skip
         number = getattr(total, name)
-        trend = sparkline([each.total.rate(getattr(each.total, name)) for each in history])
-        table.add_row(name, f"{number:,}", percent(total.rate(number)), trend if len(history) > 1 else "")
+        trend = sparkline([each.total.share(name) for each in history])
+        share = percent(total.share(name)) if name != "submitted" else ""
+        table.add_row(name, f"{number:,}", share, trend if len(history) > 1 and share else "")
     show.out.print(table)
     show.out.print(
         f"By programs only: {total.opened_by_program:,} opened, {total.clicked_by_program:,} clicked.",

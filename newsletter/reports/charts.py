@@ -28,7 +28,7 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, int]]) -> str:
     chart = pygal.HorizontalBar(
         style=_STYLE, js=(), show_legend=False, disable_xml_declaration=True, print_values=True,
         print_values_position="top", width=800, height=70 + _BAR * len(rows), show_x_labels=False, margin=6,
-        show_y_guides=False, value_formatter=_number,
+        show_y_guides=False, truncate_label=-1, range=(0, 1.12 * max([1, *(value for _, value in rows)])), value_formatter=_number,
     )  # fmt: skip
     chart.x_labels = [_short(label) for label, _ in reversed(rows)]
     chart.add(title, [value for _, value in reversed(rows)])
@@ -39,7 +39,7 @@ def lines(name: str, title: str, labels: Sequence[str], series: Sequence[tuple[s
     """One line a series over the same labels; *unit* stands behind each value."""
     chart = pygal.Line(
         style=_STYLE, js=(), disable_xml_declaration=True, width=800, height=320, legend_at_bottom=True, margin=6,
-        show_minor_x_labels=False, dots_size=4, stroke_style={"width": 3}, range=(0, None),
+        show_minor_x_labels=False, truncate_label=-1, dots_size=4, stroke_style={"width": 3}, range=(0, None),
         value_formatter=lambda value: f"{_number(value)}{unit}",
     )  # fmt: skip
     chart.x_labels = list(labels)

@@ -42,7 +42,15 @@ class Tally:
         """*number* in parts of those who got it, 0 to 1; nobody got it: 0."""
         return number / self.base if self.base else 0.0
 
+    def share(self, name: str) -> float:
+        """The number *name* in parts of what it is a part of: what did not arrive, of what was submitted."""
+        number = getattr(self, name)
+        if name in _NOT_ARRIVED:
+            return number / self.submitted if self.submitted else 0.0
+        return self.rate(number)
 
+
+_NOT_ARRIVED = ("submitted", "delivered", "bounced", "blocked", "dropped")
 TALLIED = tuple(one.name for one in fields(Tally))
 
 

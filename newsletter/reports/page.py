@@ -18,6 +18,14 @@ from newsletter.reports.charts import bars, lines
 from newsletter.reports.numbers import Cohort, EditionNumbers, Link, Part
 
 _TOP = 12
+_STEPS = {
+    "submitted": "submitted", "delivered": "delivered", "opened": "opened by people", "clicked": "clicked by people",
+}  # fmt: skip
+_REST = {
+    "opened_by_program": "opened by programs only", "clicked_by_program": "clicked by programs only",
+    "unsubscribed": "unsubscribed", "complained": "complained", "bounced": "bounced", "blocked": "blocked",
+    "dropped": "dropped",
+}  # fmt: skip
 _SEALED = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
     'img-src data:">'
@@ -70,15 +78,17 @@ def _figures(
     told: EditionNumbers, history: Sequence[EditionNumbers], cohorts: Sequence[Cohort], zone: str
 ) -> list[_Figure]:
     total = told.total
-    steps = [
-        ("submitted", total.submitted), ("delivered", total.delivered), ("opened by people", total.opened),
-        ("clicked by people", total.clicked),
-    ]  # fmt: skip
+    names = [*_STEPS, *_REST]
     found = [
         _Figure(
-            "way", "From submitted to clicked", bars("way", "From submitted to clicked", steps),
-            ("Readers", "Number", "Of those who got it"),
-            tuple((name, f"{n:,}", percent(total.rate(n))) for name, n in (*steps, *_rest(told))),
+            "way", "From submitted to clicked",
+            bars("way", "From submitted to clicked", [(_STEPS[name], getattr(total, name)) for name in _STEPS]),
+            ("Readers", "Number", "Of them"),
+            tuple(
+                ((_STEPS | _REST)[name], f"{getattr(total, name):,}", percent(total.share(name)) if name != "submitted" else "")
+                for name in names
+            ),
+            "What did not arrive is in parts of what was submitted, the rest of what was delivered.",
         )
     ]  # fmt: skip
     if told.hours:
@@ -126,15 +136,6 @@ def _figures(
             )
         )  # fmt: skip
     return found
-
-
-def _rest(told: EditionNumbers) -> list[tuple[str, int]]:
-    total = told.total
-    return [
-        ("opened by programs only", total.opened_by_program), ("clicked by programs only", total.clicked_by_program),
-        ("unsubscribed", total.unsubscribed), ("complained", total.complained), ("bounced", total.bounced),
-        ("blocked", total.blocked), ("dropped", total.dropped),
-    ]  # fmt: skip
 
 
 def _by_part(name: str, title: str, parts: Sequence[Part]) -> _Figure:
