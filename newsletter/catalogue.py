@@ -271,6 +271,7 @@ class Publication(_Value):
     language: str = "en"
     collect_every_minutes: int = Field(15, ge=1)
     editors: tuple[Editor, ...] = ()
+    operators: tuple[Editor, ...] = ()
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
 from newsletter.approval import (
+    BY_RULE,
     Action,
     approve_edition,
     asked_key,
@@ -85,6 +86,7 @@ from newsletter.store.editions import (
     stories_run,
     write_content,
 )
+from newsletter.store.holds import hold_of
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
@@ -792,6 +794,8 @@ class Desk:
             row = self._row(session, newsletter, day)
             if row.status == EditionStatus.APPROVED:
                 self._refuse_other_bytes(session, row)
+        if row.status == EditionStatus.APPROVED and self._is_held_as_a_whole(newsletter, row):
+            return None
         if row.status == EditionStatus.APPROVED:
             check_proof(newsletter, row)
             freeze(
@@ -803,6 +807,19 @@ class Desk:
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)
         return row.id if row.status == EditionStatus.SUBMITTING else None
+
+    def _is_held_as_a_whole(self, newsletter: Newsletter, row: EditionRow) -> bool:
+        """Hold an edition of a newsletter that an alarm holds, unless a person approved it since; whether it was."""
+        with writing(self.engine) as session:
+            hold = hold_of(session, newsletter.slug)
+            by_itself = row.approved_by in ("auto", BY_RULE)
+            if hold is None or (not by_itself and row.approved_at and row.approved_at > hold.since):
+                return False
+            reason = f"{hold.reason} Find out why, then: newsletter release {newsletter.slug}"
+            held = session.merge(row, load=True)
+            return hold_edition(
+                session, held, actor="the alarm for complaints", at=self.clock(), reason=reason
+            )
 
     def _refuse_other_bytes(self, session: Session, row: EditionRow) -> None:
         """An approval is of a content hash: bytes of another one never go out under it."""

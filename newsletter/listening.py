@@ -10,18 +10,24 @@ from datetime import timedelta
 
 import structlog
 
+from newsletter.alarms import raise_alarms
 from newsletter.desk import Desk
+from newsletter.digest import send_digest
 from newsletter.errors import NewsletterError
 from newsletter.outbox.reconcile import reconcile
 from newsletter.store.telling import claim
 
 RECONCILED_EVERY = timedelta(hours=1)
+LOOKED_EVERY = timedelta(minutes=5)
 
 log = structlog.get_logger()
 
 
 def keep_listening(desk: Desk) -> None:
-    """Bring the provider's lists and ours together, once an hour, whoever looks."""
+    """
+    Once an hour bring the provider's lists and ours together, every five minutes look for alarms, on Mondays
+    send the digest; whoever looks.
+    """
     if claim(desk.engine, "reconcile", at=desk.clock(), lapses=RECONCILED_EVERY):
         try:
             told = reconcile(desk.engine, desk.provider, desk.keys, at=desk.clock())
@@ -34,3 +40,6 @@ def keep_listening(desk: Desk) -> None:
                 suppressed=told.suppressed,
                 cleared=told.cleared,
             )
+    if claim(desk.engine, "alarms", at=desk.clock(), lapses=LOOKED_EVERY):
+        raise_alarms(desk)
+        send_digest(desk)
