@@ -255,7 +255,7 @@ def _without(value: Any, spellings: tuple[str, ...], *, depth: int, any_address:
         return "…"
     if isinstance(value, dict):
         return {
-            _clean(name, spellings, any_address=True): _without(
+            name if name.isidentifier() else _clean(name, spellings, any_address=True): _without(
                 one, spellings, depth=depth + 1, any_address=name != "url"
             )
             for name, one in value.items()
@@ -267,6 +267,8 @@ def _without(value: Any, spellings: tuple[str, ...], *, depth: int, any_address:
 
 def _clean(text: str, spellings: tuple[str, ...], *, any_address: bool) -> str:
     """*any_address*: not in a URL that was clicked, where a name with an @ is somebody's public page."""
+    if text.isascii() and "@" not in text and "%" not in text and "=" not in text and "\0" not in text:
+        return text  # nearly all: no spelling of an address is without one of these
     text = _storable(text)
     lowered = text.lower()
     for spelling in spellings:
