@@ -174,11 +174,11 @@ def load_keys(settings: Settings) -> Keys:
             f"{' and '.join(missing)} must be set for PostgreSQL or SendGrid, the same on every machine; "
             "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    made = _keys_file(_keys_path(settings))
+    made = _keys_file(keys_path(settings))
     return Keys(signing=signing or (made[0],), suppression=suppression or made[1])
 
 
-def _keys_path(settings: Settings) -> Path:
+def keys_path(settings: Settings) -> Path:
     """The key file lies beside the SQLite file, so that a copied folder stays whole."""
     database = Path(settings.database_url.removeprefix("sqlite:///"))
     return database.with_name(f"{database.stem}.keys")

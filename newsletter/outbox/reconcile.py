@@ -23,7 +23,7 @@ from newsletter.store.session import reading, writing
 from newsletter.store.tables import Installation
 from newsletter.times import iso, parse_instant
 
-_SINCE = "reconciled-at"
+SINCE = "reconciled-at"
 _OVERLAP = timedelta(days=2)
 _CHUNK = 500
 _KINDS = {
@@ -53,7 +53,7 @@ def reconcile(engine: Engine, provider: Provider, keys: Keys, *, at: datetime) -
         ProviderError: a list cannot be read; what was read counts, and the next time begins where this one did.
     """
     with reading(engine) as session:
-        row = session.get(Installation, _SINCE)
+        row = session.get(Installation, SINCE)
     since = parse_instant(row.value) - _OVERLAP if row else datetime.fromtimestamp(0, UTC)
     listed = suppressed = cleared = 0
     barred = provider.barred(since)
@@ -62,7 +62,7 @@ def reconcile(engine: Engine, provider: Provider, keys: Keys, *, at: datetime) -
         listed, suppressed = listed + len(some), suppressed + new
         cleared += sum(provider.unbar(email) for email in back)
     with writing(engine) as session:
-        session.merge(Installation(name=_SINCE, value=iso(at) or ""))
+        session.merge(Installation(name=SINCE, value=iso(at) or ""))
     return Reconciled(listed, suppressed, cleared)
 
 
