@@ -90,7 +90,7 @@ class StandIn:
     The server and what it saw.
 
     *accepted* has one entry for each accepted personalization that has left, *scheduled* the requests kept
-    until their ``send_at``, *suppressions* the account's lists (address to when it was listed), *discarded* the readers whose mail was cancelled in time. *requests* has every
+    until their ``send_at``, *suppressions* the account's lists (address to when it was listed), *account* what it answers to other questions (path to document), *discarded* the readers whose mail was cancelled in time. *requests* has every
     mail body that was read (not without *keep_requests*), *statuses* the answers in order (0 for none).
 
     After ``script`` is used up, mail is accepted, or meets one of *faults* (action to probability), drawn by
@@ -121,6 +121,7 @@ class StandIn:
         self.requests: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.statuses: list[int] = []
+        self.account: dict[str, Any] = {}
         self.suppressions: dict[str, dict[str, float]] = {
             name: {} for name in ("bounces", "invalid_emails", "spam_reports", "unsubscribes", "blocks")
         }
@@ -579,7 +580,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/_standin/"):
             self._tell()
         else:
-            self._answer(200, b"{}")
+            found = self.server.standin.account.get(urlsplit(self.path).path, {})
+            self._answer(200, json.dumps(found).encode())
 
     def do_POST(self) -> None:
         """Play one request."""

@@ -321,12 +321,15 @@ def worker(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    online: Annotated[bool, typer.Option("--online", help="Also ask the name servers about the sender, and the provider about its account.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Is this installation fit to send? Exit 1 if not."""
     from newsletter.cli import show
     from newsletter.cli.doctor import examine
 
-    checks = examine()
+    checks = examine(online=online)
     show.checks(checks, as_json=as_json)
     if any(check.severity == "error" for check in checks):
         raise typer.Exit(1)

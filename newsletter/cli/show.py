@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from newsletter.articles import Article
     from newsletter.audience.imports import ImportReport
     from newsletter.catalogue import Newsletter
-    from newsletter.cli.doctor import Check
+    from newsletter.cli.checks import Check
     from newsletter.desk import Account, Desk, Tell
     from newsletter.feeds.collect import SourceReport
     from newsletter.outbox.accounts import Balance, Verdict

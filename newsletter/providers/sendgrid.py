@@ -67,6 +67,9 @@ MAX_BYTES = 30_000_000
 
 RECONNECT_SECONDS = 5
 _PAGE = 500
+DKIM_SELECTORS = ("s1", "s2")
+"""Under which names it signs, unless others were chosen ("Domain Authentication")."""
+
 _LISTS = {
     "bounces": NoMore.BOUNCED,
     "invalid_emails": NoMore.BOUNCED,
@@ -188,6 +191,11 @@ class SendGrid:
             base_url=settings.base_url,
             webhook_public_key=settings.sendgrid_webhook_public_key,
         )
+
+    @property
+    def client(self) -> Any:
+        """The package's client over our connections, at ``/v3``."""
+        return self._api.client
 
     def submit(self, envelope: Envelope) -> Outcome:
         """Hand *envelope* over in one request, never repeated here, and say what became of it."""
