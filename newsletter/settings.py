@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     in_flight: int = Field(4, alias="NEWSLETTER_IN_FLIGHT", ge=1, le=64)
     cancel_limit: int = Field(10, alias="NEWSLETTER_CANCEL_LIMIT", ge=1, le=100)
     actor: str = Field("", alias="NEWSLETTER_ACTOR")
+    metrics_port: int = Field(0, alias="NEWSLETTER_METRICS_PORT", ge=0, le=65535)
     trusted_proxies: str = Field("", alias="NEWSLETTER_TRUSTED_PROXIES")
     allow_private_sources: bool = Field(False, alias="NEWSLETTER_ALLOW_PRIVATE_SOURCES")
 
