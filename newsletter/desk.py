@@ -71,6 +71,7 @@ from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, blocks, proof
+from newsletter.reports.keeping import prune_events
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
     OPEN,
@@ -261,6 +262,7 @@ class Desk:
         sweep_links(self.engine, now=at)
         prune_told(self.engine, now=at)
         prune_inbox(self.engine, now=at)
+        prune_events(self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_events_days))
         index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------

@@ -23,12 +23,13 @@ from newsletter.cli.reporting import sparkline
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.outbox import inbox
 from newsletter.reports.counting import cohorts, edition_numbers, story_clicks, totals
+from newsletter.reports.keeping import prune_events
 from newsletter.reports.numbers import Cohort, Hour, Link, Tally
 from newsletter.reports.page import click_map, percent, report_page
 from newsletter.settings import Keys
 from newsletter.store.editions import dump_snapshot
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Batch, EditionRow, Rendering, Subscriber, Subscription
+from newsletter.store.tables import Batch, EditionRow, Event, Rendering, Subscriber, Subscription
 from tests.builders import a_site
 from tests.standin_events import body_of
 from tests.test_evidence import readers, taken, told
@@ -189,6 +190,23 @@ def test_a_link_is_the_same_wherever_it_stands(engine: Engine, keys: Keys) -> No
     assert [(one.url, one.position, one.readers) for one in found.stories if one.readers] == [
         (STORIES[2], 1, 2)
     ]
+
+
+def test_events_go_and_numbers_stay(engine: Engine, keys: Keys) -> None:
+    """After the time that is kept; what came of no edition goes, too, and nothing before its time."""
+    a_day(engine, keys)
+    hear(engine, keys, {"event": "new kind", "sg_event_id": "x"})
+    keep = timedelta(days=30)
+    with reading(engine) as session:
+        before = edition_numbers(session, "daily", DAY), totals(session, "daily")[0].total
+
+    assert prune_events(engine, now=NOW + keep, keep=keep) == 0
+    assert prune_events(engine, now=NOW + keep + timedelta(seconds=1), keep=keep) == 1
+    assert prune_events(engine, now=NOW + keep + timedelta(days=9), keep=keep) == 0
+
+    with reading(engine) as session:
+        assert session.exec(select(Event)).all() == []
+        assert (edition_numbers(session, "daily", DAY), totals(session, "daily")[0].total) == before
 
 
 def test_readers_are_new_active_cooling_or_gone(engine: Engine, keys: Keys) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import and_, case, distinct
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, func, select
@@ -21,7 +23,7 @@ from newsletter.events import EventKind, link_of
 from newsletter.reports.numbers import Cohort, EditionNumbers, Hour, Link, Part, Tally
 from newsletter.store.bulk import hour_of
 from newsletter.store.editions import RAN, edition_ref, load_renderings, load_snapshot, revisions
-from newsletter.store.tables import Batch, EditionRow, Event, Subscriber, Subscription
+from newsletter.store.tables import Batch, Counted, EditionRow, Event, Subscriber, Subscription
 
 NO_PERSON_CLICKS = 3
 """So many different links in the same second: a scanner that follows them all."""
@@ -48,6 +50,8 @@ def edition_numbers(session: Session, slug: str, day: date, *, name: str = "") -
     rows = revisions(session, slug, day)
     if not rows:
         return None
+    if kept := _kept(session, slug, day):
+        return replace(kept, name=name or slug)
     newest = rows[0]
     names = [edition_ref(row) for row in rows]
     clicks = _clicks(session, names)
@@ -85,7 +89,18 @@ def totals(
     return [_sums(session, slug, day) for day in reversed(days)]
 
 
+def _kept(session: Session, slug: str, day: date) -> EditionNumbers | None:
+    """What was counted of it before its events were deleted."""
+    row = session.get(Counted, (slug, day))
+    return _NUMBERS.validate_python(row.numbers) if row is not None else None
+
+
+_NUMBERS: TypeAdapter[EditionNumbers] = TypeAdapter(EditionNumbers)
+
+
 def _sums(session: Session, slug: str, day: date) -> EditionNumbers:
+    if kept := _kept(session, slug, day):
+        return kept
     rows = revisions(session, slug, day)
     names = [edition_ref(row) for row in rows]
     total = _whole(session, names, _clicks(session, names), _submitted(session, rows))

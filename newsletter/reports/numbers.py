@@ -9,7 +9,8 @@ programs were seen.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
+from datetime import date as day_of
+from datetime import datetime
 from typing import Any
 
 
@@ -93,7 +94,7 @@ class EditionNumbers:
     """Everything that is known of a newsletter's edition of a date, its corrections included."""
 
     newsletter: str
-    date: date
+    date: day_of
     name: str
     subject: str
     status: str

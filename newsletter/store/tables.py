@@ -411,6 +411,16 @@ class Event(SQLModel, table=True):
     raw: dict[str, Any] = _json(default_factory=dict)
 
 
+class Counted(SQLModel, table=True):
+    """The numbers of a newsletter's date whose events were deleted, as they were then (``reports.numbers``)."""
+
+    __tablename__ = "counted"
+    newsletter: str = Field(primary_key=True)
+    edition_date: date = Field(primary_key=True)
+    numbers: dict[str, Any] = _json(default_factory=dict)
+    counted_at: datetime = _instant()
+
+
 class Cancellation(SQLModel, table=True):
     """A scheduled attempt that was called back: it counts against the provider's limit until *release_at*."""
 

@@ -21,6 +21,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "counted",
+        sa.Column("newsletter", sa.String(), nullable=False),
+        sa.Column("edition_date", sa.Date(), nullable=False),
+        sa.Column("numbers", sa.JSON(), nullable=False),
+        sa.Column("counted_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("newsletter", "edition_date"),
+    )
     with op.batch_alter_table("event") as event:
         event.add_column(sa.Column("link", sa.Text(), nullable=False, server_default=""))
         event.add_column(sa.Column("client", sa.String(), nullable=False, server_default=""))
