@@ -10,7 +10,7 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser check format messages cover bench bench-delivery bench-kill bench-picks bench-preview bench-web preview clean
+.PHONY: help run test test-shared test-browser check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
@@ -19,7 +19,7 @@ help:
 	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
-	@echo "make bench     the measured ratios (make bench-delivery: a million readers; bench-web: the pages under load; bench-preview: a save until it is seen; bench-picks: stories and picks on real days; bench-kill: a hundred kills)"
+	@echo "make bench     the measured ratios (make bench-delivery: a million readers; bench-events: a million events; bench-web: the pages under load; bench-preview: a save until it is seen; bench-picks: stories and picks on real days; bench-kill: a hundred kills)"
 	@echo "make messages  bring the catalogues of the readers' languages up to date"
 	@echo "make clean     remove what make run made (asks nothing, keeps .venv)"
 
@@ -92,6 +92,10 @@ bench-preview: $(VENV)/.dev
 bench-picks: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@test -d ../shared/feeds && $(BIN)/python -m bench.picks || echo "The real days (../shared/feeds) are not here."
+
+bench-events: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	@$(BIN)/python -m bench.events
 
 bench-kill: $(VENV)/.dev
 	@$(BIN)/python -m bench.kill --runs 100

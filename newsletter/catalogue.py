@@ -294,6 +294,8 @@ class Publication(_Value):
     language: str = "en"
     collect_every_minutes: int = Field(15, ge=1)
     editors: tuple[Editor, ...] = ()
+    operators: tuple[Editor, ...] = ()
+    keep_events_days: int = Field(400, ge=30)
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()

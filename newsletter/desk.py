@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, exists, select
 
 from newsletter.approval import (
+    BY_RULE,
     Action,
     approve_edition,
     asked_key,
@@ -63,6 +64,7 @@ from newsletter.outbox.claim import waits
 from newsletter.outbox.doubt import Word, resolve, settle_by_word
 from newsletter.outbox.drain import Mailing, Sender, Step, drain
 from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
+from newsletter.outbox.inbox import process, prune_inbox
 from newsletter.outbox.ledger import BatchState, move_edition, recover, withdraw
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close
@@ -72,6 +74,7 @@ from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
 from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.rendering.proof.links import why_no_picture
+from newsletter.reports.keeping import prune_events
 from newsletter.settings import Keys, Settings, is_loopback, load_keys
 from newsletter.store.editions import (
     OPEN,
@@ -87,6 +90,7 @@ from newsletter.store.editions import (
     write_content,
 )
 from newsletter.store.grouped import merge_stories, split_story
+from newsletter.store.holds import hold_of
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
@@ -265,6 +269,8 @@ class Desk:
         forget_repeats(self.engine, now=at)
         sweep_links(self.engine, now=at)
         prune_told(self.engine, now=at)
+        prune_inbox(self.engine, now=at)
+        prune_events(self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_events_days))
         index_missing(self.engine, self.catalogue)
 
     # --- collect --------------------------------------------------------------------------------
@@ -728,6 +734,7 @@ class Desk:
             them = ", ".join(f"{row.edition_date} revision {row.revision}" for row in meant)
             raise StateError(f"Batch {batch} is uncertain in {them}: say which with --date and --revision.")
         (row,) = meant
+        self.listen()
         settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
         if word == "resend":
             self.wake(newsletter, row.edition_date)
@@ -830,6 +837,8 @@ class Desk:
             row = self._row(session, newsletter, day)
             if row.status == EditionStatus.APPROVED:
                 self._refuse_other_bytes(session, row)
+        if row.status == EditionStatus.APPROVED and self._is_held_as_a_whole(newsletter, row):
+            return None
         if row.status == EditionStatus.APPROVED:
             check_proof(newsletter, row)
             freeze(
@@ -841,6 +850,19 @@ class Desk:
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)
         return row.id if row.status == EditionStatus.SUBMITTING else None
+
+    def _is_held_as_a_whole(self, newsletter: Newsletter, row: EditionRow) -> bool:
+        """Hold an edition of a newsletter that an alarm holds, unless a person approved it since; whether it was."""
+        with writing(self.engine) as session:
+            hold = hold_of(session, newsletter.slug)
+            by_itself = row.approved_by in ("auto", BY_RULE)
+            if hold is None or (not by_itself and row.approved_at and row.approved_at > hold.since):
+                return False
+            reason = f"{hold.reason} Find out why, then: newsletter release {newsletter.slug}"
+            held = session.merge(row, load=True)
+            return hold_edition(
+                session, held, actor="the alarm for complaints", at=self.clock(), reason=reason
+            )
 
     def _refuse_other_bytes(self, session: Session, row: EditionRow) -> None:
         """An approval is of a content hash: bytes of another one never go out under it."""
@@ -876,6 +898,7 @@ class Desk:
         """
         mailings = [Mailing(one, self.catalogue.publication, edition_id) for one, edition_id in editions_]
         told = Telling(self, mailings, tell)
+        self.listen()
         with self._queue_lock:
             self._queued.extend(mailings)
         # One drain a process: whoever comes while it runs hands over the editions and waits for their end.
@@ -908,7 +931,15 @@ class Desk:
 
     def resolve_doubts(self) -> int:
         """Call back, or send again after silence, what may be; return how many batches go again."""
+        self.listen()
         return resolve(self.sender, self.catalogue)
+
+    def listen(self) -> None:
+        """
+        Process what the provider has told by now: who complained a moment ago is not mailed, and nothing that
+        is proven is called doubtful.
+        """
+        process(self.engine, self.keys, clock=self.clock)
 
     # --- correct --------------------------------------------------------------------------------
 

@@ -102,15 +102,18 @@ class EditorsMail:
     def alert(self, kind: str, newsletter: Newsletter, day: date, values: Mapping[str, Any]) -> bool:
         """Send the notice ``_notices/<kind>.j2`` to a newsletter's editors; whether it was taken. Nobody to tell is no trouble."""
         editors = newsletter.editors_of(self.catalogue.publication)
-        if not editors:
+        return self.tell(kind, editors, {"newsletter": newsletter, "day": day, **values})
+
+    def tell(self, kind: str, people: Sequence[str], values: Mapping[str, Any]) -> bool:
+        """Send the notice ``_notices/<kind>.j2`` to *people*; whether it was taken. Nobody to tell is no trouble."""
+        if not people:
             return True
-        context = {"newsletter": newsletter, "day": day, **values}
         try:
-            notice = self.notices.compose(f"{kind}.j2", ENGLISH, context)
+            notice = self.notices.compose(f"{kind}.j2", ENGLISH, values)
         except NewsletterError as error:
-            log.error("editors.not_told", newsletter=newsletter.slug, reason=str(error))
+            log.error("editors.not_told", kind=kind, reason=str(error))
             return False
-        return self._send(kind, notice, editors)
+        return self._send(kind, notice, people)
 
     def _send(self, kind: str, notice: Notice, editors: Sequence[str], *, language: str = "en") -> bool:
         publication = self.catalogue.publication

@@ -24,6 +24,7 @@ from newsletter.desk import Account, Desk
 from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError
 from newsletter.foresight import foresee, tell_owed
+from newsletter.listening import keep_listening
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Installation
 from newsletter.store.telling import claim, owe
@@ -197,6 +198,7 @@ def _looks(desk: Desk, newsletter: Newsletter, due: Due) -> bool:
 def carry_on(desk: Desk) -> None:
     """Go on with what was approved by an editor, waits for its time, or was left unfinished by a crash."""
     desk.tidy()
+    keep_listening(desk)
     try:
         if resent := desk.resolve_doubts():
             log.warning("batches.go_again", batches=resent)

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     in_flight: int = Field(4, alias="NEWSLETTER_IN_FLIGHT", ge=1, le=64)
     cancel_limit: int = Field(10, alias="NEWSLETTER_CANCEL_LIMIT", ge=1, le=100)
     actor: str = Field("", alias="NEWSLETTER_ACTOR")
+    metrics_port: int = Field(0, alias="NEWSLETTER_METRICS_PORT", ge=0, le=65535)
     trusted_proxies: str = Field("", alias="NEWSLETTER_TRUSTED_PROXIES")
     allow_private_sources: bool = Field(False, alias="NEWSLETTER_ALLOW_PRIVATE_SOURCES")
 
@@ -174,11 +175,11 @@ def load_keys(settings: Settings) -> Keys:
             f"{' and '.join(missing)} must be set for PostgreSQL or SendGrid, the same on every machine; "
             "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    made = _keys_file(_keys_path(settings))
+    made = _keys_file(keys_path(settings))
     return Keys(signing=signing or (made[0],), suppression=suppression or made[1])
 
 
-def _keys_path(settings: Settings) -> Path:
+def keys_path(settings: Settings) -> Path:
     """The key file lies beside the SQLite file, so that a copied folder stays whole."""
     database = Path(settings.database_url.removeprefix("sqlite:///"))
     return database.with_name(f"{database.stem}.keys")

@@ -83,6 +83,7 @@ def drain_edition(desk: Desk, edition_id: int) -> None:
     mailings = _mailings(desk)
     if not mailings:
         return
+    desk.listen()
     log.info("drain.started", edition=edition_id, editions=len(mailings))
     try:
         drain(desk.sender, mailings, progress=progress, more=lambda: _mailings(desk))

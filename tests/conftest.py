@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -130,4 +131,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     else:
         opened = _emptied(*request.getfixturevalue("migrated_schema"))
     yield opened
+    for thread in threading.enumerate():  # what the webhook put into the inbox is processed behind the answer
+        if thread.name == "inbox":
+            thread.join(30)
     opened.dispose()

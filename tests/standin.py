@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any, Self, TextIO
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.standin_events import (
     EARLY,
@@ -58,7 +58,9 @@ SCHEMA = Path(__file__).resolve().parents[2] / "shared" / "sendgrid" / "openapi"
 MAIL_SEND = "/v3/mail/send"
 MAIL_BATCH = "/v3/mail/batch"
 SCHEDULED_SENDS = "/v3/user/scheduled_sends"
-ROUTES = (MAIL_SEND, MAIL_BATCH, SCHEDULED_SENDS)
+SUPPRESSION = "/v3/suppression"
+GLOBAL = "/v3/asm/suppressions/global"
+ROUTES = (MAIL_SEND, MAIL_BATCH, SCHEDULED_SENDS, SUPPRESSION, GLOBAL)
 
 MAX_BYTES = 30_000_000
 SETTLED = 0.02
@@ -88,7 +90,7 @@ class StandIn:
     The server and what it saw.
 
     *accepted* has one entry for each accepted personalization that has left, *scheduled* the requests kept
-    until their ``send_at``, *discarded* the readers whose mail was cancelled in time. *requests* has every
+    until their ``send_at``, *suppressions* the account's lists (address to when it was listed), *account* what it answers to other questions (path to document), *discarded* the readers whose mail was cancelled in time. *requests* has every
     mail body that was read (not without *keep_requests*), *statuses* the answers in order (0 for none).
 
     After ``script`` is used up, mail is accepted, or meets one of *faults* (action to probability), drawn by
@@ -119,6 +121,10 @@ class StandIn:
         self.requests: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.statuses: list[int] = []
+        self.account: dict[str, Any] = {}
+        self.suppressions: dict[str, dict[str, float]] = {
+            name: {} for name in ("bounces", "invalid_emails", "spam_reports", "unsubscribes", "blocks")
+        }
         self.schema_errors: list[str] = []
         self.key = key
         self.delay_seconds = delay_seconds
@@ -282,6 +288,23 @@ class StandIn:
         """Return status and body for a request to ``/v3/user/scheduled_sends``; *batch_id* is that of the path."""
         with self._lock:
             return self._schedule.answer(method, batch_id, body, self.clock())
+
+    def list_of(self, name: str, asked: dict[str, str]) -> tuple[int, Any]:
+        """Return status and body for a request to one of the lists, a page at a time."""
+        limit, offset = int(asked.get("limit", "500")), int(asked.get("offset", "0"))
+        if name not in self.suppressions or limit > 500:
+            return 404 if name not in self.suppressions else 400, {"errors": [{"message": "no"}]}
+        since = float(asked.get("start_time", "0"))
+        found = [
+            {"created": int(at), "email": email, "reason": "550 no such user", "status": "5.1.1"}
+            for email, at in self.suppressions[name].items()
+            if at >= since
+        ]
+        return 200, found[offset : offset + limit]
+
+    def take_off(self, email: str) -> int:
+        """Take an address off the global unsubscribes; return the status."""
+        return 204 if self.suppressions["unsubscribes"].pop(email, None) is not None else 404
 
     def _deliver(self, kept: Kept) -> None:
         """Let a request go out; the lock is held."""
@@ -549,7 +572,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Tell of scheduled sends or of oneself; a client that follows a redirect would come by, too."""
-        if self._route() == SCHEDULED_SENDS:
+        if self._route() in (SCHEDULED_SENDS, SUPPRESSION):
             self._play()
             return
         self.rfile.read(self._length())
@@ -557,7 +580,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/_standin/"):
             self._tell()
         else:
-            self._answer(200, b"{}")
+            found = self.server.standin.account.get(urlsplit(self.path).path, {})
+            self._answer(200, json.dumps(found).encode())
 
     def do_POST(self) -> None:
         """Play one request."""
@@ -602,6 +626,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif route == MAIL_BATCH:
             told = json.dumps({"batch_id": standin.new_batch()}).encode()
             self._answer_accepted(action, value, 201, told)
+        elif route in (SUPPRESSION, GLOBAL):
+            parts = urlsplit(self.path)
+            asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+            name = unquote(parts.path.removeprefix(f"{route}/"))
+            status, answer = (
+                standin.list_of(name, asked) if route == SUPPRESSION else (standin.take_off(name), None)
+            )
+            self._answer(status, b"" if answer is None else json.dumps(answer).encode())
         else:
             status, answer = standin.stop(self.command, self._batch_id(), body)
             told = b"" if answer is None else json.dumps(answer).encode()
@@ -625,6 +657,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path in (MAIL_SEND, MAIL_BATCH):
             return path if self.command == "POST" else ""
+        if path.startswith(f"{SUPPRESSION}/"):
+            return SUPPRESSION if self.command == "GET" else ""
+        if path.startswith(f"{GLOBAL}/"):
+            return GLOBAL if self.command == "DELETE" else ""
         resource, slash, batch_id = path.partition(f"{SCHEDULED_SENDS}/")
         if path == SCHEDULED_SENDS:
             return SCHEDULED_SENDS if self.command in ("GET", "POST") else ""

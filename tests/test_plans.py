@@ -77,9 +77,10 @@ BEFORE = (
     + """INSERT INTO suppression (address_hash, scope, reason, source, suppressed_at)
     SELECT 'gone' || i, 'all', 'erased', '', :at FROM numbers""",
     NUMBERS.format(last=READERS * 2)
-    + """INSERT INTO event (event_id, address_hash, kind, edition, batch, reader, occurred_at, received_at, raw)
+    + """INSERT INTO event (event_id, address_hash, kind, edition, batch, reader, occurred_at, received_at, link, client,
+        is_machine, raw)
     SELECT 'e' || i, CAST(1000000000 + i / 2 AS TEXT), 'delivered', 'daily.2026-11-20.1', (i / 50) || '.1',
-        '00000000000000' || CAST(1000000000 + i / 2 AS TEXT), :at, :at, '{}' FROM numbers""",
+        '00000000000000' || CAST(1000000000 + i / 2 AS TEXT), :at, :at, '', '', false, '{}' FROM numbers""",
 )
 """The audience, before the freeze; and events."""
 

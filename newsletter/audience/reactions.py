@@ -7,19 +7,27 @@ unsubscribed to bounced to complained, a reader's last sign of life only forward
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import bindparam, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from newsletter.events import EventKind, NoMore, ProviderEvent
-from newsletter.store.tables import Subscriber, Subscription, Suppression
+from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
+from newsletter.store.tables import Event, Subscriber, Subscription, Suppression
 
 T = TypeVar("T")
+
+SOFT_FAILURES = 5
+SOFT_FAILURES_WITHIN = timedelta(days=7)
+"""So many editions in a row that a mailbox blocked, over at least so long, with nothing delivered since."""
+
+_JUST_JOINED = timedelta(days=1)
+"""For so long the provider may go on dropping who had left there, until its list was put right."""
 
 _CHUNK = 1000
 """Values in one IN; both databases take many more."""
@@ -35,27 +43,89 @@ def react(session: Session, new: Mapping[str, Sequence[ProviderEvent]], *, at: d
     """
     Do what *new* events, by address hash, say of their addresses; return how many are suppressed now.
 
-    Only events that were not known: one that comes again must not undo what a reader did meanwhile.
+    An event that comes again, under whatever id, or late, does not undo what a reader did after it happened:
+    who left at the provider and has joined again since stays.
     """
     gravest: dict[str, ProviderEvent] = {}
     engaged: dict[str, datetime] = {}
-    leaving: set[str] = set()
+    left: dict[str, datetime] = {}
     for hashed, events in new.items():
         if not hashed:
             continue
         final = [event for event in events if event.no_more is not None]
         if final:
             gravest[hashed] = max(final, key=_how_grave)
-        if any(event.no_more is NoMore.UNSUBSCRIBED for event in final):
-            leaving.add(hashed)
-        seen = [min(event.occurred_at, at) for event in events if _is_sign_of_life(event)]
+        leaving = [_left_at(event, at) for event in final if event.no_more is NoMore.UNSUBSCRIBED]
+        if leaving:
+            left[hashed] = max(leaving)
+        seen = [_when(event, at) for event in events if _is_sign_of_life(event)]
         if seen:
             engaged[hashed] = max(seen)
+    for hashed, event in _given_up(session, new).items():
+        gravest.setdefault(hashed, event)
     subscribers = _lock_subscribers(session, sorted({*gravest, *engaged}))
+    for hashed in came_back(session, left):
+        if gravest[hashed].no_more is NoMore.UNSUBSCRIBED:
+            del gravest[hashed]
     _mark(session, subscribers, gravest, at)
     _engage(session, subscribers, engaged)
-    _end_subscriptions(session, [row[0] for row in subscribers if row[1] in leaving], at)
+    _end_subscriptions(session, {row[0]: left[row[1]] for row in subscribers if row[1] in left}, at)
     return _suppress(session, gravest, at)
+
+
+def _when(event: ProviderEvent, at: datetime) -> datetime:
+    """When it happened; never later than now, and now where nobody says."""
+    return at if event.occurred_at == NOT_TOLD else min(event.occurred_at, at)
+
+
+def _left_at(event: ProviderEvent, at: datetime) -> datetime:
+    """When they left at the latest: that a mail was dropped only says that they had."""
+    return _when(event, at) - (_JUST_JOINED if event.kind is EventKind.DROPPED else timedelta())
+
+
+def _given_up(session: Session, new: Mapping[str, Sequence[ProviderEvent]]) -> dict[str, ProviderEvent]:
+    """
+    Whose mailbox blocked every edition for long enough: it is as good as gone.
+
+    One block is about the message or the sender; asked only when one comes.
+    """
+    readers = {
+        event.reader: hashed
+        for hashed, events in new.items()
+        for event in events
+        if hashed and event.reader and event.kind is EventKind.BLOCKED
+    }
+    told: dict[str, list[tuple[str, str, datetime]]] = defaultdict(list)
+    for chunk in chunks(sorted(readers)):
+        query = columns(col(Event.reader), col(Event.kind), col(Event.edition), col(Event.occurred_at)).where(
+            col(Event.reader).in_(chunk), col(Event.kind).in_(("blocked", "delivered", "opened", "clicked"))
+        )
+        for reader, *rest in session.execute(query):
+            told[reader].append((rest[0], rest[1], rest[2]))
+    found: dict[str, ProviderEvent] = {}
+    for reader, events in told.items():
+        reached = max((when for kind, _, when in events if kind != "blocked"), default=NOT_TOLD)
+        blocked = {name: when for kind, name, when in events if kind == "blocked" and when > reached}
+        if (
+            len(blocked) >= SOFT_FAILURES
+            and max(blocked.values()) - min(blocked.values()) >= SOFT_FAILURES_WITHIN
+        ):
+            found[readers[reader]] = ProviderEvent("", EventKind.BLOCKED, no_more=NoMore.BOUNCED)
+    return found
+
+
+def came_back(session: Session, left: Mapping[str, datetime]) -> set[str]:
+    """Those of *left* who have joined something by their own act after they left."""
+    found: set[str] = set()
+    for chunk in chunks(sorted(left)):
+        query = (
+            columns(col(Subscriber.address_hash), func.max(Subscription.since))
+            .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id))
+            .where(col(Subscriber.address_hash).in_(chunk), col(Subscription.state) == "active")
+            .group_by(col(Subscriber.address_hash))
+        )
+        found.update(hashed for hashed, since in session.execute(query) if since > left[hashed])
+    return found
 
 
 def erased_among(session: Session, hashes: Sequence[str]) -> set[str]:
@@ -146,13 +216,18 @@ def _engage(session: Session, subscribers: Sequence[_Held], engaged: Mapping[str
         )
 
 
-def _end_subscriptions(session: Session, subscriber_ids: Sequence[int], at: datetime) -> None:
+def _end_subscriptions(session: Session, left: Mapping[int, datetime], at: datetime) -> None:
     """Leaving at the provider is leaving all, as on our page: the page must not say otherwise."""
-    for chunk in chunks(subscriber_ids):
+    if left:
         session.connection().execute(
             update(Subscription)
-            .where(col(Subscription.subscriber_id).in_(chunk), col(Subscription.state) != "left")
-            .values(state="left", left_at=at, left_reason="unsubscribed at the provider")
+            .where(
+                col(Subscription.subscriber_id) == bindparam("of"),
+                col(Subscription.state) != "left",
+                col(Subscription.since) <= bindparam("before"),
+            )
+            .values(state="left", left_at=at, left_reason="unsubscribed at the provider"),
+            [{"of": one, "before": left[one]} for one in sorted(left)],
         )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Give *app* the commands of this file."""
-    for command in (status, why, audit, settle):
+    for command in (status, why, audit, settle, resend, release):
         app.command()(command)
 
 
@@ -109,3 +109,42 @@ def settle(
         newsletter, day, batch, word, revision=revision, actor=desk.settings.who  # type: ignore[arg-type]  # checked above
     )  # fmt: skip
     show.accounts(desk.status([slug], day=edition_date), as_json=as_json)
+
+
+def resend(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
+    """Send an edition again to those who got nothing, because the provider dropped it (a quota, its content)."""
+    from newsletter.cli import show, signals
+    from newsletter.outbox.missed import send_again
+    from newsletter.store.session import writing
+
+    desk = open_desk()
+    newsletter = desk.catalogue[slug]
+    desk.listen()
+    edition, edition_date = _edition(desk, newsletter, now=now, day=day)
+    if edition is None:
+        raise desk.no_edition(newsletter, edition_date)
+    with writing(desk.engine) as session:
+        row = session.merge(edition)
+        size = desk.sender.provider.max_recipients
+        send_again(session, row, batch_size=size, actor=desk.settings.who, at=desk.clock())
+    with signals.stopping(desk.stop), show.telling() as tell:
+        desk.send(newsletter, edition_date, now=moment(now), tell=tell)
+    show.accounts(desk.status([slug], day=edition_date), as_json=as_json)
+
+
+def release(slug: Slug) -> None:
+    """Let a newsletter that was held for complaints go again; an edition that was held: approve it."""
+    from newsletter.errors import StateError
+    from newsletter.store.holds import release_newsletter
+    from newsletter.store.session import writing
+
+    desk = open_desk()
+    newsletter = desk.catalogue[slug]
+    with writing(desk.engine) as session:
+        if not release_newsletter(session, slug):
+            raise StateError(
+                f"{newsletter.name} is not held as a whole; newsletter status {slug} says how its editions stand."
+            )
+    typer.echo(
+        f"{newsletter.name} goes again. What was held: newsletter approve {slug}; what was paused: newsletter resume {slug}"
+    )

@@ -1,15 +1,19 @@
-"""Doctor: is this installation fit to send? Each check says what is wrong and what to do; no network."""
+"""
+Doctor: is this installation fit to send? Each check says what is wrong and what to do.
+
+No network, unless it is asked to look online: at the sender's DNS records and the provider's account.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from newsletter.catalogue import Catalogue
+from newsletter.cli.checks import Check
 from newsletter.errors import NewsletterError
 from newsletter.settings import Settings, is_loopback, load_keys, load_settings
 from newsletter.times import system_clock
@@ -17,22 +21,13 @@ from newsletter.times import system_clock
 _LOW_DISK_BYTES = 500_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One look at the installation; *severity* is ok, note, warning or error."""
-
-    name: str
-    severity: str
-    message: str
-
-
-def examine() -> tuple[Check, ...]:
+def examine(*, online: bool = False) -> tuple[Check, ...]:
     """Look at everything that can be looked at; a broken part never hides the others."""
     try:
         settings = load_settings()
     except NewsletterError as error:
         return (Check("settings", "error", str(error)),)
-    return tuple(_checks(settings))
+    return (*_checks(settings), *(_online(settings) if online else ()))
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
@@ -42,6 +37,33 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _catalogue(settings)
     yield from _store(settings)
     yield _disk(settings)
+
+
+def _online(settings: Settings) -> Iterator[Check]:
+    """What the world says: name servers, and the provider of its account."""
+    from newsletter.catalogue import load_catalogue
+    from newsletter.cli.dns_checks import dns_checks, make_resolver
+    from newsletter.providers.sendgrid import DKIM_SELECTORS, SendGrid
+    from newsletter.providers.sendgrid_account import account_checks
+
+    try:
+        publication = load_catalogue(settings.templates).publication
+        provider = SendGrid.from_settings(settings) if settings.provider == "sendgrid" else None
+    except NewsletterError:
+        return  # said already
+    domains = {publication.sender.email.rpartition("@")[2]}
+    domains |= {pace.overflow.email.rpartition("@")[2] for pace in publication.paces if pace.overflow}
+    for domain in sorted(domains):
+        yield from dns_checks(
+            make_resolver(), domain=domain, selectors=DKIM_SELECTORS if provider else (),
+            base_host=urlsplit(settings.base_url).hostname or "",
+        )  # fmt: skip
+        if provider is not None:
+            for name, severity, message in account_checks(
+                provider, domain=domain, webhook_url=f"{settings.base_url}/webhooks/sendgrid",
+                public_keys=settings.sendgrid_webhook_public_key,
+            ):  # fmt: skip
+                yield Check(name, severity, message)
 
 
 def _address(settings: Settings) -> Iterator[Check]:

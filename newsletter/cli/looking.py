@@ -293,10 +293,30 @@ def serve_readers(*, host: str, port: int) -> None:
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()), renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
+    _serve_metrics(desk)
+    app.webhook.wake()  # what was acknowledged before the last end
     typer.echo(
         f"Readers' pages at http://{host}:{port}{desk.settings.path_prefix} (Ctrl-C ends it)", err=True
     )
     serve(app, host=host, port=port)
+
+
+def _serve_metrics(desk: Desk) -> None:
+    """Where a port is named for them; one that is taken is said."""
+    from newsletter.errors import SettingsError
+    from newsletter.web.metrics import serve_metrics
+
+    port = desk.settings.metrics_port
+    if not port:
+        return
+    slugs = [newsletter.slug for newsletter in desk.catalogue.newsletters]
+    try:
+        serve_metrics(desk.engine, slugs, port=port, clock=desk.clock)
+    except OSError as error:
+        raise SettingsError(
+            f"NEWSLETTER_METRICS_PORT {port} cannot be used ({error.strerror}); choose another."
+        ) from error
+    typer.echo(f"Metrics at http://127.0.0.1:{port}/metrics", err=True)
 
 
 def _tidied(desk: Desk) -> None:

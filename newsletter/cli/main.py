@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from newsletter.cli import accounting, editing
+from newsletter.cli import accounting, editing, operations, reporting
+from newsletter.cli.events import events_app
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import (
     Day,
@@ -39,10 +40,13 @@ app = typer.Typer(
 app.add_typer(subscribers_app, name="subscribers")
 app.add_typer(tokens_app, name="api-token")
 app.add_typer(stories_app, name="stories")
+app.add_typer(events_app, name="events")
 db_app = typer.Typer(help="The database: copy it to another.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
 editing.add_commands(app)
 accounting.add_commands(app)
+reporting.add_commands(app)
+operations.add_commands(app)
 
 
 def _exit(waits: bool) -> None:
@@ -337,12 +341,15 @@ def worker(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    online: Annotated[bool, typer.Option("--online", help="Also ask the name servers about the sender, and the provider about its account.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Is this installation fit to send? Exit 1 if not."""
     from newsletter.cli import show
     from newsletter.cli.doctor import examine
 
-    checks = examine()
+    checks = examine(online=online)
     show.checks(checks, as_json=as_json)
     if any(check.severity == "error" for check in checks):
         raise typer.Exit(1)

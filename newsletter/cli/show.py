@@ -33,7 +33,7 @@ from newsletter.times import iso
 if TYPE_CHECKING:
     from newsletter.articles import Article
     from newsletter.audience.imports import ImportReport
-    from newsletter.cli.doctor import Check
+    from newsletter.cli.checks import Check
     from newsletter.desk import Account, Desk, Tell
     from newsletter.feeds.collect import SourceReport
     from newsletter.outbox.accounts import Balance, Verdict
@@ -396,6 +396,13 @@ def books(told: Sequence[tuple[int, Balance]], slug: str, day: date, *, as_json:
         for kind, reasons in (("skipped", one.skipped), ("failed", one.failed)):
             for reason, number in reasons.items():
                 out.print(f"  {kind} {number}{of}: {reason}", markup=False)
+        if one.missed:
+            again = f"newsletter resend {slug} --date {day} sends it to them again."
+            out.print(
+                f"{one.missed} readers{of} got nothing: the provider dropped it. {again}",
+                markup=False,
+                style="bold red",
+            )
         if one.doubled:
             sentence = f"{one.doubled} readers{of} are proven to have had it twice, after a batch in doubt was sent again."
             out.print(sentence, markup=False, style="bold red")
@@ -413,7 +420,7 @@ def _book(revision: int, told: Balance) -> dict[str, Any]:
     return {
         "revision": revision, "audience": told.audience, "pending": told.pending, "submitted": told.submitted,
         "skipped": told.skipped, "failed": told.failed, "uncertain": told.uncertain, "delivered": told.delivered,
-        "doubled": told.doubled, "balanced": told.balanced, "problems": list(told.problems),
+        "doubled": told.doubled, "missed": told.missed, "balanced": told.balanced, "problems": list(told.problems),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ Edition::
       ▼ │        ▼            ▼   │
     held ──▶ (approved)     paused        draft, held, approved, submitting, paused ──▶ spiked
                                           draft, held ──▶ skipped
+                                          submitted ──▶ submitting   to those who got nothing (``missed``)
 Batch::
 
     pending ──▶ submitting ──▶ submitted

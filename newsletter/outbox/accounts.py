@@ -14,6 +14,7 @@ from newsletter.edition import EditionStatus
 from newsletter.events import EventKind
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
+from newsletter.outbox.missed import missed
 from newsletter.store.editions import edition_ref, revisions
 from newsletter.store.tables import (
     Batch,
@@ -40,7 +41,8 @@ _BUCKET = {
 class Balance:
     """The account of one edition, in readers; *problems* says where it does not add up.
 
-    *doubled* readers are proven to have had it twice: after a resend the first attempt turned out to
+    *missed* readers of the submitted got nothing, because the provider dropped it for another reason than their
+    address. *doubled* readers are proven to have had it twice: after a resend the first attempt turned out to
     have been taken as well."""
 
     audience: int = 0
@@ -51,6 +53,7 @@ class Balance:
     uncertain: int = 0
     delivered: int = 0
     doubled: int = 0
+    missed: int = 0
     problems: tuple[str, ...] = ()
 
     @property
@@ -136,7 +139,7 @@ def audit(session: Session, edition: EditionRow) -> Balance:
     return Balance(
         audience=edition.audience, pending=pending, submitted=submitted, skipped=dict(sorted(skipped.items())),
         failed=dict(sorted(failed.items())), uncertain=uncertain, delivered=_delivered(session, edition),
-        doubled=doubled, problems=tuple(problems),
+        doubled=doubled, missed=sum(map(len, missed(session, edition).values())), problems=tuple(problems),
     )  # fmt: skip
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Engine, or_, update
+from sqlalchemy import Connection, Engine, or_, update
 from sqlalchemy import select as columns
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from newsletter.audience.addresses import address_hash, normalise
@@ -27,6 +26,7 @@ from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, is_dead, move_batch
 from newsletter.outbox.settle import close, record_double
 from newsletter.settings import Keys
+from newsletter.store.bulk import among, insert_rows, take_turns_with_events
 from newsletter.store.editions import edition_ref
 from newsletter.store.session import writing
 from newsletter.store.tables import (
@@ -58,6 +58,9 @@ class Evidence:
     doubled: int = 0
     suppressed: int = 0
 
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
 
 class _Attempt(NamedTuple):
     batch_id: int
@@ -83,20 +86,27 @@ class _Told(NamedTuple):
 
 
 def record_events(engine: Engine, events: Sequence[ProviderEvent], *, keys: Keys, at: datetime) -> Evidence:
+    """Store *events* that are not stored yet, and do what follows from them, in one transaction."""
+    with writing(engine) as session:
+        told = record_within(session, events, keys=keys, received_at=at, at=at)
+    return told
+
+
+def record_within(
+    session: Session, events: Sequence[ProviderEvent], *, keys: Keys, received_at: datetime, at: datetime
+) -> Evidence:
     """
-    Store *events* that are not stored yet, and do what follows from them, in one transaction.
+    ``record_events`` as part of the caller's transaction.
 
     One event that names an attempt settles its batch when nobody knew what became of it. Locks are taken
     in one order (events, addresses, batches, editions, each ascending), so that calls for the same
     batches wait for each other and for a drain instead of failing.
     """
-    rows = _rows(events, keys, at)
     told = [_Told(one.batch, one.edition, one.kind, one.reader) for one in events if one.batch]
-    with writing(engine) as session:
-        new = _store(session, rows)
-        suppressed = react(session, new, at=at)
-        settled, doubled = _weigh(session, told, at)
-    stored = sum(len(entries) for entries in new.values())
+    new = _store(session, events, keys, received_at)
+    suppressed = react(session, new, at=received_at)
+    settled, doubled = _weigh(session, told, at)
+    stored = sum(map(len, new.values()))
     _tell(settled, doubled)
     return Evidence(stored, len(events) - stored, len(settled), len(doubled), suppressed)
 
@@ -150,27 +160,10 @@ def _tell(settled: Sequence[_Attempt], doubled: Sequence[_Attempt]) -> None:
 _Key = tuple[str, str, str]
 """What makes an event the same: event_id, address_hash, kind. Of the id alone that is not certain."""
 
-_Rows = dict[_Key, tuple[ProviderEvent, dict[str, Any]]]
-
-
-def _rows(events: Iterable[ProviderEvent], keys: Keys, at: datetime) -> _Rows:
-    hashes: dict[str, str] = {"": ""}
-    rows: _Rows = {}
-    for event in events:
-        if event.email not in hashes:
-            hashes[event.email] = _hash(keys, event.email)
-        key = (event.event_id, hashes[event.email], event.kind.value)
-        rows.setdefault(key, (event, _row(event, key, at)))
-    return dict(sorted(rows.items(), key=lambda row: row[0]))
-
-
-def _row(event: ProviderEvent, key: _Key, at: datetime) -> dict[str, Any]:
-    return {
-        "event_id": key[0], "address_hash": key[1], "kind": key[2], "edition": event.edition,
-        "batch": event.batch, "reader": event.reader,
-        "occurred_at": at if event.occurred_at == NOT_TOLD else event.occurred_at, "received_at": at,
-        "raw": dict(event.raw),
-    }  # fmt: skip
+_COLUMNS = (
+    "event_id", "address_hash", "kind", "edition", "batch", "reader", "occurred_at", "received_at", "link", "client",
+    "is_machine", "raw",
+)  # fmt: skip
 
 
 def _hash(keys: Keys, email: str) -> str:
@@ -181,27 +174,56 @@ def _hash(keys: Keys, email: str) -> str:
     return address_hash(keys.suppression, key)
 
 
-def _store(session: Session, rows: _Rows) -> dict[str, list[ProviderEvent]]:
+def _store(
+    session: Session, events: Sequence[ProviderEvent], keys: Keys, received_at: datetime
+) -> dict[str, list[ProviderEvent]]:
     """Insert what is not there yet; return it by address hash. Nothing of an erased reader is kept."""
-    if not rows:
+    if not events:
         return {}
-    erased = erased_among(session, sorted({key[1] for key in rows if key[1]}))
-    given = [
-        {**row, "address_hash": "", "reader": "", "raw": {}} if key[1] in erased else row
-        for key, (_, row) in rows.items()
-    ]
     connection = session.connection()
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
-    same = (col(Event.event_id), col(Event.address_hash), col(Event.kind))
-    statement = insert(Event).on_conflict_do_nothing(index_elements=same).returning(*same)
+    take_turns_with_events(connection)
+    hashes = {email: _hash(keys, email) if email else "" for email in {event.email for event in events}}
+    erased = erased_among(session, sorted({hashed for hashed in hashes.values() if hashed}))
+    found: dict[_Key, ProviderEvent] = {}
+    for event in events:
+        hashed = hashes[event.email]
+        if hashed in erased:  # nothing follows from it
+            hashed, event = "", _bare(event)
+        found.setdefault((event.event_id, hashed, event.kind.value), event)
+    for known in _known(connection, {key[0] for key in found}):
+        found.pop(known, None)
+    insert_rows(
+        connection, Event.__table__, _COLUMNS,  # type: ignore[attr-defined]  # SQLModel's table
+        [_row(key, event, received_at) for key, event in found.items()],
+    )  # fmt: skip
     new: dict[str, list[ProviderEvent]] = defaultdict(list)
-    for stored in connection.execute(statement, given):
-        key = tuple(stored)
-        if key in rows:
-            new[key[1]].append(rows[key][0])
-        else:  # of an erased reader: nothing follows from it
-            new[""].append(ProviderEvent(key[0], EventKind(key[2])))
+    for key, event in found.items():
+        new[key[1]].append(event)
     return new
+
+
+def _bare(event: ProviderEvent) -> ProviderEvent:
+    """As much of an event as may be kept of a reader who was erased."""
+    return ProviderEvent(
+        event.event_id, event.kind, occurred_at=event.occurred_at, edition=event.edition, batch=event.batch
+    )
+
+
+def _known(connection: Connection, ids: set[str]) -> Iterable[_Key]:
+    table = Event.__table__  # type: ignore[attr-defined]  # SQLModel's table
+    query = columns(table.c.event_id, table.c.address_hash, table.c.kind).where(
+        among(connection, table.c.event_id, ids)
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def _row(key: _Key, event: ProviderEvent, received_at: datetime) -> tuple[Any, ...]:
+    """The values of ``_COLUMNS``."""
+    occurred_at = received_at if event.occurred_at == NOT_TOLD else event.occurred_at
+    return (
+        *key, event.edition, event.batch, event.reader, occurred_at, received_at, event.link, event.client,
+        event.is_machine, dict(event.raw),
+    )  # fmt: skip
 
 
 def _weigh(session: Session, told: Iterable[_Told], at: datetime) -> tuple[list[_Attempt], list[_Attempt]]:

@@ -45,7 +45,7 @@ EDITION_MOVES: dict[EditionStatus, frozenset[EditionStatus]] = {
     _E.APPROVED: frozenset({_E.SUBMITTING, _E.HELD, _E.SPIKED, _E.DRAFT}),
     _E.SUBMITTING: frozenset({_E.SUBMITTED, _E.PAUSED, _E.SPIKED}),
     _E.PAUSED: frozenset({_E.SUBMITTING, _E.SPIKED}),
-    _E.SUBMITTED: frozenset(),
+    _E.SUBMITTED: frozenset({_E.SUBMITTING}),  # to those who got nothing: ``missed``
     _E.SPIKED: frozenset(),
 }
 

@@ -7,12 +7,13 @@ of three outcomes. It never raises for a delivery that went wrong; what it does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, overload
 
 from newsletter.catalogue import Address
+from newsletter.events import NoMore
 from newsletter.settings import Settings
 
 
@@ -157,6 +158,14 @@ Ready = Callable[[], Outcome]
 """An envelope that is checked and encoded: calling it hands it over, once."""
 
 
+class Barred(NamedTuple):
+    """An address on a list of the provider's: why it is, and since when (aware UTC)."""
+
+    email: str
+    reason: NoMore
+    since: datetime
+
+
 class Provider(Protocol):
     """The whole of what the outbox knows of a provider."""
 
@@ -188,6 +197,19 @@ class Provider(Protocol):
 
     def release(self, reservation: str) -> None:
         """Say that a cancelled handle is not needed any more (its release time has passed)."""
+        ...
+
+    def barred(self, since: datetime) -> Iterator[Barred]:
+        """
+        Tell of the addresses it has refused to mail since then, on its own lists.
+
+        Raises:
+            ProviderError: a list cannot be read to its end.
+        """
+        ...
+
+    def unbar(self, email: str) -> bool:
+        """Let who had left there be mailed again; whether it is certain."""
         ...
 
     def problems(self) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 from newsletter.errors import ProviderError
-from newsletter.providers import Accepted, Envelope, Outcome, Ready, Refused, Uncertain
+from newsletter.providers import Accepted, Barred, Envelope, Outcome, Ready, Refused, Uncertain
 from newsletter.providers.message import Letter, fault, to_bytes
 
 _EDITION = re.compile(r"(?P<slug>[a-z0-9][a-z0-9-]*)\.(?P<day>\d{4}-\d{2}-\d{2})\.(?P<revision>\d+)")
@@ -87,6 +88,14 @@ class Maildir:
                 return _refusal(folder, error)
             return Uncertain(f"Some mails of this batch may lie in {folder} ({error.strerror}); look there.")
         return Accepted(f"maildir:{len(names)}")
+
+    def barred(self, since: datetime) -> Iterator[Barred]:
+        """A folder refuses nobody."""
+        return iter(())
+
+    def unbar(self, email: str) -> bool:
+        """Nobody was refused."""
+        return True
 
     def problems(self) -> list[str]:
         """Say that nothing leaves this machine, and whether the folder can be written."""

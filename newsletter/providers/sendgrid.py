@@ -11,17 +11,18 @@ import json
 import logging
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http.client import HTTPException, responses
+from itertools import count
 from struct import unpack
 from typing import Any
 from urllib.error import HTTPError as UrllibError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
 import structlog
@@ -32,7 +33,18 @@ from sendgrid import SendGridAPIClient
 
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import ProviderError, SettingsError
-from newsletter.providers import Accepted, Envelope, Outcome, Ready, Recipient, Recipients, Refused, Uncertain
+from newsletter.events import NoMore
+from newsletter.providers import (
+    Accepted,
+    Barred,
+    Envelope,
+    Outcome,
+    Ready,
+    Recipient,
+    Recipients,
+    Refused,
+    Uncertain,
+)
 from newsletter.providers.message import (
     ONE_CLICK,
     TEST_HEADER,
@@ -54,6 +66,17 @@ MAX_BYTES = 30_000_000
 """A request must stay below 30 MB (docs, "Mail Send limitations"); read as the smaller megabyte."""
 
 RECONNECT_SECONDS = 5
+_PAGE = 500
+DKIM_SELECTORS = ("s1", "s2")
+"""Under which names it signs, unless others were chosen ("Domain Authentication")."""
+
+_LISTS = {
+    "bounces": NoMore.BOUNCED,
+    "invalid_emails": NoMore.BOUNCED,
+    "spam_reports": NoMore.COMPLAINED,
+    "unsubscribes": NoMore.UNSUBSCRIBED,
+}
+"""By which it drops mail, at most 500 a page (docs, "Suppressions"); its list of blocks is for information only."""
 LONGEST_WAIT = timedelta(hours=1)
 """How far ahead a rate limit's reset is believed."""
 
@@ -169,6 +192,11 @@ class SendGrid:
             webhook_public_key=settings.sendgrid_webhook_public_key,
         )
 
+    @property
+    def client(self) -> Any:
+        """The package's client over our connections, at ``/v3``."""
+        return self._api.client
+
     def submit(self, envelope: Envelope) -> Outcome:
         """Hand *envelope* over in one request, never repeated here, and say what became of it."""
         return self.prepare(envelope)()
@@ -232,6 +260,45 @@ class SendGrid:
             self._api.client.user.scheduled_sends._(reservation).delete(timeout=self._timeout_seconds)
         except (HTTPError, OSError, HTTPException) as error:
             log.warning("sendgrid.release_failed", reason=type(error).__name__)
+
+    def barred(self, since: datetime) -> Iterator[Barred]:
+        """
+        Read the lists by which SendGrid drops mail: bounces, invalid addresses, spam reports, unsubscribes.
+
+        Raises:
+            ProviderError: a list cannot be read to its end.
+        """
+        lists = self._api.client.suppression
+        for name, reason in _LISTS.items():
+            for offset in count(0, _PAGE):
+                asked = {"start_time": max(0, int(since.timestamp())), "limit": _PAGE, "offset": offset}
+                try:
+                    told = json.loads(
+                        lists._(name).get(query_params=asked, timeout=self._timeout_seconds).body
+                    )
+                    rows = [
+                        Barred(row["email"], reason, datetime.fromtimestamp(row["created"], UTC))
+                        for row in told
+                    ]
+                except (HTTPError, OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+                    raise ProviderError(
+                        f"SendGrid's list of {name} cannot be read ({type(error).__name__}); give the key the scope "
+                        "Suppressions."
+                    ) from error
+                yield from rows
+                if len(rows) < _PAGE:
+                    break
+
+    def unbar(self, email: str) -> bool:
+        """Take an address off the global unsubscribes; bounces and complaints stay, they need a person."""
+        listed = self._api.client.asm.suppressions._("global")._(quote(email, safe="@"))
+        try:
+            listed.delete(timeout=self._timeout_seconds)
+        except HTTPError as answer:
+            return bool(answer.status_code == 404)
+        except (OSError, HTTPException):
+            return False
+        return True
 
     def _is_cancelled(self, reservation: str) -> bool:
         try:

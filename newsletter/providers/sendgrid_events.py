@@ -23,7 +23,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from newsletter.events import NOT_TOLD, EventKind, NoMore, ProviderEvent
+from newsletter.events import (
+    NOT_TOLD,
+    EventKind,
+    NoMore,
+    ProviderEvent,
+    client_of,
+    is_program,
+    link_of,
+    without_token,
+)
 
 SIGNATURE_HEADER = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -50,6 +59,9 @@ _DROPPED_FOR_THE_ADDRESS = {
     "unsubscribed address": NoMore.UNSUBSCRIBED,
 }
 """Reasons of a drop that are about the address; the others are about the content or our plan."""
+
+_BY_SOMEBODY = (EventKind.OPENED, EventKind.CLICKED)
+_TRUE = (True, 1, "true", "True", "1")
 
 _LONGEST_NAME = 200
 """A PostgreSQL index takes about 2,700 bytes; our own names and SendGrid's ids stay far below."""
@@ -95,12 +107,31 @@ def _load(public_key: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def looks_like_events(body: bytes) -> bool:
+    """Whether *body* may be an array of events: what can be told without reading it."""
+    told = body.strip()
+    if not (told.startswith(b"[") and told.endswith(b"]")) or len(told) < 2:
+        return False
+    try:
+        told.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def read_events(body: bytes) -> tuple[ProviderEvent, ...]:
     """
     Read the events of a request, in their order, one for each element, whatever it is.
 
-    The address is taken out of ``raw`` wherever it occurs, and so is whatever else looks like one: servers
-    repeat addresses in their replies, forwarding ones that are not even on our list.
+    Raises:
+        ValueError: the body is not a JSON array; the message does not repeat it.
+    """
+    return tuple(map(read_event, read_elements(body)))
+
+
+def read_elements(body: bytes) -> list[Any]:
+    """
+    Read a request's array, whatever its elements are.
 
     Raises:
         ValueError: the body is not a JSON array; the message does not repeat it.
@@ -111,7 +142,7 @@ def read_events(body: bytes) -> tuple[ProviderEvent, ...]:
         raise ValueError("the body is not JSON") from None
     if not isinstance(elements, list):
         raise ValueError("the body is not a JSON array")
-    return tuple(map(_read, elements))
+    return elements
 
 
 def _number(text: str) -> float | str:
@@ -124,7 +155,14 @@ def _integer(text: str) -> int | str:
     return int(text) if len(text) <= 20 else text
 
 
-def _read(element: Any) -> ProviderEvent:
+def read_event(element: Any) -> ProviderEvent:
+    """
+    Read one event, whatever it is; of what is stored of one (``ProviderEvent.raw``) the same comes out again.
+
+    The address is taken out of ``raw`` wherever it occurs, and so is whatever else looks like one: servers
+    repeat addresses in their replies, forwarding ones that are not even on our list. A link of ours loses
+    its token.
+    """
     if not isinstance(element, dict):
         element = {"element": element}
     told = element.get("email")
@@ -133,11 +171,17 @@ def _read(element: Any) -> ProviderEvent:
     raw: dict[str, Any] = _without(rest, _spellings(email), depth=0)
     kind = _kind(raw)
     edition = _name(raw, "nl_edition")
+    url = _text(raw, "url")
+    if url:
+        raw["url"] = url = without_token(url)
+    agent = _text(raw, "useragent")
     return ProviderEvent(
         event_id=_event_id(raw), kind=kind, email=email, occurred_at=_moment(raw.get("timestamp")),
         edition=edition, batch=_name(raw, "nl_batch"), reader=_name(raw, "nl_reader"),
         reason=_text(raw, "reason") or _text(raw, "response"),
-        is_machine=raw.get("sg_machine_open") in (True, 1, "true", "True", "1"),
+        is_machine=kind in _BY_SOMEBODY and (raw.get("sg_machine_open") in _TRUE or is_program(agent)),
+        link=link_of(url) if kind is EventKind.CLICKED else "",
+        client=client_of(agent) if kind in _BY_SOMEBODY else "",
         no_more=_no_more(kind, raw, is_ours=edition != ""), raw=raw,
     )  # fmt: skip
 
@@ -211,7 +255,7 @@ def _without(value: Any, spellings: tuple[str, ...], *, depth: int, any_address:
         return "…"
     if isinstance(value, dict):
         return {
-            _clean(name, spellings, any_address=True): _without(
+            name if name.isidentifier() else _clean(name, spellings, any_address=True): _without(
                 one, spellings, depth=depth + 1, any_address=name != "url"
             )
             for name, one in value.items()
@@ -223,6 +267,8 @@ def _without(value: Any, spellings: tuple[str, ...], *, depth: int, any_address:
 
 def _clean(text: str, spellings: tuple[str, ...], *, any_address: bool) -> str:
     """*any_address*: not in a URL that was clicked, where a name with an @ is somebody's public page."""
+    if text.isascii() and "@" not in text and "%" not in text and "=" not in text and "\0" not in text:
+        return text  # nearly all: no spelling of an address is without one of these
     text = _storable(text)
     lowered = text.lower()
     for spelling in spellings:

@@ -29,6 +29,7 @@ from newsletter.store.tables import Subscriber
 
 _CACHE_KB = 16_384  # SQLite's 2 MB hold too little of four indexes that are filled at random
 _IMPORT_LOCK = 719203418
+_EVENTS_LOCK = 719203419
 
 
 def make_ready(connection: Connection) -> None:
@@ -37,6 +38,12 @@ def make_ready(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_IMPORT_LOCK})")
     else:
         connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KB}")
+
+
+def take_turns_with_events(connection: Connection) -> None:
+    """Let writers of events wait for each other until the commit, so that what is not there stays so; SQLite's do."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_EVENTS_LOCK})")
 
 
 def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
@@ -52,6 +59,13 @@ def among(connection: Connection, column: Any, values: Collection[Any]) -> Colum
         bindparam(None, json.dumps(list(values), ensure_ascii=False), type_=Text)
     ).table_valued("value")
     return column.in_(select(listed.c.value))  # type: ignore[no-any-return]
+
+
+def hour_of(connection: Connection, column: Any) -> ColumnElement[str]:
+    """The hour of an instant in UTC, as the text ``YYYY-MM-DD HH``."""
+    if connection.dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", column), "YYYY-MM-DD HH24")
+    return func.substr(cast(column, Text), 1, 13)
 
 
 def new_subscriber_ids(connection: Connection, number: int) -> Sequence[int]:

@@ -71,6 +71,7 @@ def copy_store(
     progress: Progress | None = None,
     chunk: int = 5000,
     clock: Clock = system_clock,
+    while_sending: bool = False,
 ) -> tuple[Copied, ...]:
     """
     Copy every row of *source* into the empty *target*, verify it there, and only then commit.
@@ -83,7 +84,8 @@ def copy_store(
     tables whose rows are whole texts, a fiftieth of that).
 
     What is written to the source after this began is not copied: stop the scheduler and the
-    readers' pages first, and start them on the target.
+    readers' pages first, and start them on the target. *while_sending*: the copy is a backup, and the
+    source goes on.
 
     Raises:
         StateError: the source has a batch in flight or a scheduler that beat in the last 60 seconds,
@@ -105,12 +107,14 @@ def copy_store(
     ):
         _refuse_rows(there, ours)
         with _sentences("Reading the source"), _snapshot(source) as here:
-            _refuse_while_sending(here, at=clock())
+            if not while_sending:
+                _refuse_while_sending(here, at=clock())
             told.extend(_copy(here, there, table, tell, chunk) for table in moved)
         for table, expected in zip(moved, told, strict=True):
             _verify(there, table, expected, tell, chunk)
-        with _sentences("Reading the source"), _snapshot(source) as here:
-            _refuse_while_sending(here, at=clock())
+        if not while_sending:
+            with _sentences("Reading the source"), _snapshot(source) as here:
+                _refuse_while_sending(here, at=clock())
         if there.dialect.name == "postgresql":
             _advance_sequences(there, moved)
     return tuple(told)

@@ -2,8 +2,9 @@
 The whole schema on one page. Only Alembic changes it (``store/migrations``).
 
 Instants are aware UTC. JSON columns hold what is never searched. The same models serve SQLite and
-PostgreSQL. No row but ``subscriber`` holds a reader's address: suppression, events and everything written
-about a reader use ids or ``address_hash``, the keyed hash of the normalised address.
+PostgreSQL. No row but ``subscriber`` holds a reader's address, and ``inbox`` for as long as it waits:
+suppression, events and everything written about a reader use ids or ``address_hash``, the keyed hash of the
+normalised address.
 """
 
 from __future__ import annotations
@@ -378,14 +379,34 @@ class ReaderException(SQLModel, table=True):
     recorded_at: datetime = _instant()
 
 
+class Inbox(SQLModel, table=True):
+    """
+    What a provider posted, byte for byte (zlib), from the acknowledgement until it is processed; then it goes.
+
+    What cannot be processed is set aside: *error* says why, and it is kept for a while.
+    """
+
+    __tablename__ = "inbox"
+    __table_args__ = {"sqlite_autoincrement": True}
+    id: int | None = Field(default=None, primary_key=True)
+    received_at: datetime = _instant()
+    body: bytes = Field(sa_type=LargeBinary, nullable=False)
+    error: str = _text()
+
+
 class Event(SQLModel, table=True):
-    """What the provider told us of one message; *raw* is kept without the address."""
+    """
+    What the provider told us of one message; *raw* is kept without the address.
+
+    *link*, *client* and *is_machine* are read from it, and read again by a replay.
+    """
 
     __tablename__ = "event"
     __table_args__ = (
         UniqueConstraint("event_id", "address_hash", "kind"),
         Index("ix_event_batch", "batch"),
         Index("ix_event_reader", "reader", "edition"),
+        Index("ix_event_edition", "edition", "kind"),
     )
     id: int | None = Field(default=None, primary_key=True)
     event_id: str = _text()
@@ -396,7 +417,20 @@ class Event(SQLModel, table=True):
     reader: str = ""
     occurred_at: datetime = _instant()
     received_at: datetime = _instant()
+    link: str = _text()
+    client: str = ""
+    is_machine: bool = False
     raw: dict[str, Any] = _json(default_factory=dict)
+
+
+class Counted(SQLModel, table=True):
+    """The numbers of a newsletter's date whose events were deleted, as they were then (``reports.numbers``)."""
+
+    __tablename__ = "counted"
+    newsletter: str = Field(primary_key=True)
+    edition_date: date = Field(primary_key=True)
+    numbers: dict[str, Any] = _json(default_factory=dict)
+    counted_at: datetime = _instant()
 
 
 class Cancellation(SQLModel, table=True):

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from newsletter.catalogue import Catalogue
 from newsletter.errors import CatalogueError, NewsletterError, SettingsError
@@ -62,18 +62,29 @@ def create_app(
     view: View | None = None,
     notices: Notices | None = None,
     renewed: Callable[[], None] = lambda: None,
-) -> ASGIApp:
+) -> Current:
     """
     Make the application of the readers' pages, and of the provider's webhook.
 
     It goes by the catalogue's files as they stand; *renewed* is called when they have changed.
     """
     standing = Standing(catalogue)
+    webhook = Webhook(engine, keys, public_keys=settings.sendgrid_webhook_public_key, clock=clock)
 
     def make(current: Catalogue) -> Starlette:
-        return _assemble(engine, standing, current, keys, settings, clock=clock, view=view, notices=notices)
+        return _assemble(
+            engine,
+            standing,
+            current,
+            keys,
+            settings,
+            clock=clock,
+            view=view,
+            notices=notices,
+            webhook=webhook,
+        )
 
-    return Current(standing, make, renewed)
+    return Current(standing, make, renewed, webhook)
 
 
 class Current:
@@ -85,9 +96,13 @@ class Current:
     """
 
     def __init__(
-        self, standing: Standing, make: Callable[[Catalogue], Starlette], renewed: Callable[[], None]
+        self,
+        standing: Standing,
+        make: Callable[[Catalogue], Starlette],
+        renewed: Callable[[], None],
+        webhook: Webhook,
     ) -> None:
-        self.standing, self.make, self.renewed = standing, make, renewed
+        self.standing, self.make, self.renewed, self.webhook = standing, make, renewed, webhook
         self.catalogue = standing.catalogue
         self.app = make(self.catalogue)
         self._looked_at = time.monotonic()
@@ -129,6 +144,7 @@ def _assemble(
     clock: Clock,
     view: View | None,
     notices: Notices | None,
+    webhook: Webhook,
 ) -> Starlette:
     """The application by the rules of *catalogue*."""
     forms = Forms(keys, settings, clock=clock)
@@ -136,7 +152,6 @@ def _assemble(
     notices = notices or Notices(engine, catalogue, keys, settings, clock=clock)
     presses = Presses(engine, keys, forms, clock=clock)
     door = Door(engine, catalogue, keys, settings, clock, forms, pages, notices, presses)
-    webhook = Webhook(engine, keys, public_keys=settings.sendgrid_webhook_public_key, clock=clock)
     health = Health(engine)
     routes: list[BaseRoute] = [
         Route("/", door.front, methods=["GET"]),

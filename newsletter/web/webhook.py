@@ -1,12 +1,14 @@
 """
-The provider's webhook: what is not signed is not read, what is stored is answered, nothing is said.
+The provider's webhook: what is not signed is not read, what is written down is answered, nothing is said.
 
-No answer but a status, and nothing of a request in a log: it is full of addresses.
+A request is verified, put into the inbox as it is, and answered; it is processed behind the answer. No answer
+but a status, and nothing of a request in a log: it is full of addresses.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 
 import structlog
 from sqlalchemy import Engine
@@ -15,8 +17,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from newsletter.outbox.evidence import record_events
-from newsletter.providers.sendgrid_events import SIGNATURE_HEADER, TIMESTAMP_HEADER, read_events, verify
+from newsletter.outbox.inbox import append, process
+from newsletter.providers.sendgrid_events import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    looks_like_events,
+    verify,
+)
 from newsletter.settings import Keys
 from newsletter.times import Clock
 
@@ -30,13 +37,39 @@ class Webhook:
     """
     ``POST /webhooks/sendgrid``.
 
-    204: stored, or had already. 404: no public key is configured. 403: not signed by one of them. 413:
+    204: written down, durably. 404: no public key is configured. 403: not signed by one of them. 413:
     larger than 4 MiB. 400: signed, but no array of events. 503: the database cannot be written; the
     provider sends it again for 24 hours.
     """
 
     def __init__(self, engine: Engine, keys: Keys, *, public_keys: str, clock: Clock) -> None:
         self.engine, self.keys, self.public_keys, self.clock = engine, keys, public_keys.strip(), clock
+        self._lock = threading.Lock()
+        self._works = False
+        self._has_more = False
+
+    def wake(self) -> None:
+        """Process what is in the inbox, in a thread of its own; one at a time."""
+        with self._lock:
+            self._has_more = True
+            if self._works:
+                return
+            self._works = True
+        threading.Thread(target=self._work, name="inbox", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._has_more:
+                    self._works = False
+                    return
+                self._has_more = False
+            try:
+                process(self.engine, self.keys, clock=self.clock)
+            except (
+                SQLAlchemyError
+            ) as error:  # it stays in the inbox: the next request or the scheduler looks again
+                log.error("inbox.stuck", error=type(error).__name__)
 
     async def receive(self, request: Request) -> Response:
         """Take one request in; the work is done in a thread, the pages go on."""
@@ -56,19 +89,15 @@ class Webhook:
     def _take(self, signature: str, timestamp: str, body: bytes) -> Response:
         if not verify(self.public_keys, signature, timestamp, body):
             return _refuse(403, "signed by nobody we know")
-        try:
-            events = read_events(body)
-        except ValueError:
+        if not looks_like_events(body):
             return _refuse(400, "no array of events")
         try:
-            told = record_events(self.engine, events, keys=self.keys, at=self.clock())
+            append(self.engine, body, at=self.clock())
         except SQLAlchemyError as error:  # its text holds the values
-            log.error("webhook.not_stored", error=type(error).__name__, events=len(events))
+            log.error("webhook.not_stored", error=type(error).__name__)
             return Response(status_code=503)
-        log.info(
-            "webhook.stored", stored=told.stored, known=told.known, settled=told.settled, doubled=told.doubled,
-            suppressed=told.suppressed,
-        )  # fmt: skip
+        log.info("webhook.stored", size_bytes=len(body))
+        self.wake()
         return Response(status_code=204)
 
 

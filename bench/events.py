@@ -1,0 +1,227 @@
+"""
+A million events of one edition: ours, from the request to what follows, against bare orjson + executemany.
+
+``python -m bench.events [--events N] [--rounds N]``: both sides are whole processes that write into a fresh,
+migrated SQLite file with the same readers, one transaction a request; rounds alternate; medians are printed.
+A fifth of the events comes twice, half of that under another id, one in a hundred is rubbish, all are shuffled.
+The bare side parses, takes nine values and inserts; it hashes no address, takes none out of the rest, changes
+no reader, suppresses nobody and writes no inbox. Then the numbers are compared with a plain count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
+EDITION = "today.2026-11-20.1"
+A_REQUEST = 1000
+KEY = b"a suppression key of this bench"
+PERSON = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+BARE = """
+import sqlite3, sys, orjson
+INSERT = "INSERT OR IGNORE INTO event (event_id,address_hash,kind,edition,batch,reader,occurred_at,received_at,link,client,is_machine,raw) VALUES (?,?,?,?,?,?,?,?,?,'',0,?)"
+connection = sqlite3.connect(sys.argv[2], isolation_level=None)
+connection.execute("PRAGMA journal_mode=WAL"); connection.execute("PRAGMA synchronous=FULL")
+now = "2026-11-20 04:00:00.000000"
+with open(sys.argv[1], "rb") as file:
+    for line in file:
+        rows = [
+            (one.get("sg_event_id"), one.get("email"), one.get("event"), one.get("nl_edition"), one.get("nl_batch"), one.get("nl_reader"), str(one.get("timestamp")), now, one.get("url") or "", orjson.dumps(one))
+            for one in orjson.loads(line) if isinstance(one, dict) and "sg_event_id" in one
+        ]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(INSERT, rows)
+        connection.execute("COMMIT")
+"""
+
+
+def events(number: int, dice: random.Random) -> Iterator[Any]:
+    """Events of an edition to a third as many readers: delivered, opened, clicked, and what goes wrong."""
+    for index in range(number):
+        reader = index // 3 + 1
+        kind = ("delivered", "open", "click" if dice.random() < 0.3 else "processed")[index % 3]
+        if dice.random() < 0.005:
+            kind = dice.choice(("bounce", "spamreport", "unsubscribe"))
+        made: dict[str, Any] = {
+            "email": f"reader{reader}@example.org", "timestamp": int(NOW.timestamp()) + dice.randrange(20_000), "event": kind,
+            "sg_event_id": f"ZXZlbnQ{dice.getrandbits(96):024x}", "sg_message_id": f"bWVzc2FnZQ.recvd-5d7f-{reader}",
+            "category": ["today", "free"], "nl_edition": EDITION, "nl_batch": f"{reader // 1000 + 1}.1",
+            "nl_reader": f"{reader:024x}",
+        }  # fmt: skip
+        if kind in ("open", "click"):
+            made |= {"useragent": PERSON if dice.random() < 0.7 else "Mozilla/5.0", "ip": "198.51.100.9"}
+        if kind == "click":
+            made["url"] = f"https://news.example/story/{dice.randrange(12)}?utm_source=today"
+        if kind in ("delivered", "processed"):
+            made |= {"smtp-id": f"<{reader}.filter@ismtpd>", "response": "250 2.0.0 OK queued", "tls": 1}
+        yield made
+
+
+def write_requests(path: Path, number: int) -> dict[str, int]:
+    """Write requests, a line each; return the plain count of readers by kind."""
+    dice = random.Random(8)
+    came = list(events(int(number / 1.21), dice))
+    expected: dict[str, set[str]] = defaultdict(set)
+    for one in came:
+        expected[one["event"]].add(one["nl_reader"])
+    for place, one in enumerate(dice.choices(came, k=int(len(came) * 0.2))):
+        came.append({**one, "sg_event_id": f"other{place}"} if place % 2 else one)
+    came += [
+        dice.choice((None, 7, "x", {"event": "new"}, {"timestamp": "never"})) for _ in range(len(came) // 100)
+    ]
+    dice.shuffle(came)
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, len(came), A_REQUEST):
+            file.write(json.dumps(came[start : start + A_REQUEST], separators=(",", ":")) + "\n")
+    return {kind: len(readers) for kind, readers in expected.items()}
+
+
+def fill(database: str, readers: int) -> None:
+    """A fresh store with the edition's readers."""
+    from sqlalchemy import text
+
+    from newsletter.audience.addresses import address_hash
+    from newsletter.store.bulk import insert_rows
+    from newsletter.store.session import open_store, writing
+    from newsletter.store.tables import Subscriber
+
+    engine = open_store(f"sqlite:///{database}")
+    names = (
+        "id", "reader", "email", "email_key", "address_hash", "name", "language", "country", "timezone", "plan", "status",
+        "attributes", "joined_at", "updated_at", "pending_email", "deliver_at",
+    )  # fmt: skip
+    with writing(engine) as session:
+        rows = [
+            (one, f"{one:024x}", f"reader{one}@example.org", f"reader{one}@example.org",
+             address_hash(KEY, f"reader{one}@example.org"), "", "en", "FR", "", "free", "active", {}, NOW, NOW, "", "")
+            for one in range(1, readers + 1)
+        ]  # fmt: skip
+        insert_rows(session.connection(), Subscriber.__table__, names, rows)  # type: ignore[attr-defined]
+        session.execute(text("INSERT INTO edition (id, newsletter, edition_date, revision, status, reason, findings, template_hash, content_hash, link_scope, made_at, approved_by, audience, despite) VALUES (1, 'today', '2026-11-20', 1, 'submitted', '', '[]', '', '', '', '2026-11-20 04:00:00.000000', '', 0, '[]')"))  # fmt: skip
+    engine.dispose()
+
+
+def take(path: str, database: str) -> None:
+    """Ours, in a process of its own: every request into the inbox, then all of them processed."""
+    import structlog
+
+    from newsletter.outbox.inbox import append, process
+    from newsletter.settings import Keys
+    from newsletter.store.session import open_store
+
+    structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
+    engine = open_store(f"sqlite:///{database}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.perf_counter()
+    with Path(path).open("rb") as file:
+        for line in file:
+            append(engine, line, at=NOW)
+    taken = time.perf_counter()
+    process(engine, Keys(signing=(b"k" * 32,), suppression=KEY), clock=lambda: NOW)
+    done = time.perf_counter()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(json.dumps({"intake": taken - begun, "processing": done - taken, "grown_mb": grown}))
+
+
+def count(database: str) -> tuple[dict[str, int], float]:
+    """Our numbers of the edition, and the seconds they took."""
+    from newsletter.reports.counting import edition_numbers
+    from newsletter.store.session import open_store, reading
+
+    engine = open_store(f"sqlite:///{database}")
+    begun = time.perf_counter()
+    with reading(engine) as session:
+        told = edition_numbers(session, "today", date(2026, 11, 20))
+    seconds = time.perf_counter() - begun
+    engine.dispose()
+    assert told is not None
+    total = told.total
+    return {
+        "delivered": total.delivered, "open": total.opened + total.opened_by_program,
+        "click": total.clicked + total.clicked_by_program, "bounce": total.bounced, "spamreport": total.complained,
+        "unsubscribe": total.unsubscribed,
+    }, seconds  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the rounds, print the table; 1 if the numbers are not those of the plain count."""
+    parser = argparse.ArgumentParser(description="Events: ours against bare orjson + executemany.")
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--take", nargs=2, metavar=("REQUESTS", "DATABASE"), help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.take:
+        take(*given.take)
+        return 0
+    ours: list[dict[str, float]] = []
+    bare: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="newsletter-events-") as folder:
+        requests, empty = Path(folder) / "requests.jsonl", Path(folder) / "empty.db"
+        expected = write_requests(requests, given.events)
+        fill(str(empty), given.events // 3 + 1)
+        for _ in range(given.rounds):
+            database = Path(folder) / "bare.db"
+            database.write_bytes(empty.read_bytes())
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", BARE, str(requests), str(database)], check=True)
+            bare.append(time.perf_counter() - begun)
+            _remove(database)
+            database = Path(folder) / "ours.db"
+            _remove(database)
+            database.write_bytes(empty.read_bytes())
+            told = subprocess.run(
+                [sys.executable, "-m", "bench.events", "--take", str(requests), str(database)],
+                check=True, capture_output=True, text=True, cwd=ROOT,
+            )  # fmt: skip
+            ours.append(json.loads(told.stdout))
+        counted, seconds = count(str(Path(folder) / "ours.db"))
+    intake = statistics.median(one["intake"] for one in ours)
+    processing = statistics.median(one["processing"] for one in ours)
+    plain = statistics.median(bare)
+    table = Table("what", "seconds", "events/s", "of bare", "memory")
+    table.add_row("bare orjson + executemany", f"{plain:.1f}", f"{given.events / plain:,.0f}", "1.00", "")
+    table.add_row(
+        "ours: into the inbox", f"{intake:.1f}", f"{given.events / intake:,.0f}", f"{plain / intake:.2f}", ""
+    )
+    grown = f"+{max(one['grown_mb'] for one in ours):.0f} MB"
+    table.add_row(
+        "ours: processed",
+        f"{processing:.1f}",
+        f"{given.events / processing:,.0f}",
+        f"{plain / processing:.2f}",
+        "",
+    )
+    whole = intake + processing
+    table.add_row("ours: both", f"{whole:.1f}", f"{given.events / whole:,.0f}", f"{plain / whole:.2f}", grown)
+    table.add_row("ours: every number of the edition", f"{seconds:.1f}", "", "", "")
+    Console().print(table)
+    same = all(counted[kind] == expected.get(kind, 0) for kind in counted)
+    print(f"numbers equal to the plain count: {'yes' if same else f'NO: {counted} instead of {expected}'}")
+    return 0 if same else 1
+
+
+def _remove(database: Path) -> None:
+    for name in (database, Path(f"{database}-wal"), Path(f"{database}-shm")):
+        name.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
