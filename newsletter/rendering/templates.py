@@ -67,7 +67,7 @@ def render_template(environment: jinja2.Environment, name: str, context: Mapping
     except jinja2.TemplateSyntaxError as error:
         template = str(error.filename or error.name)
         raise TemplateError(
-            f"{template}, line {error.lineno}: {error.message}", template=template, line=error.lineno
+            f"{template}, line {error.lineno}: {_what(error)}", template=template, line=error.lineno
         ) from error
     except Exception as error:  # a template is a program of an editor's: it may raise anything
         template, line, story = _place(error)
@@ -80,11 +80,12 @@ def render_template(environment: jinja2.Environment, name: str, context: Mapping
 def _what(error: Exception) -> str:
     match error:
         case RecursionError():
-            return "it includes or calls itself without end."
+            words = "it includes or calls itself without end"
         case jinja2.TemplateError():
-            return str(error.message)
+            words = str(error.message)
         case _:
-            return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__
+            words = f"{error} ({type(error).__name__})" if str(error) else type(error).__name__
+    return f"{words.rstrip('.')}."
 
 
 def _place(error: Exception) -> tuple[str, int, str]:
