@@ -25,7 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"picks"}),
     frozenset({"edition"}),
     frozenset({"catalogue"}),
-    frozenset({"articles", "events", "tokens", "wording", "words"}),
+    frozenset({"articles", "events", "theme", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)

@@ -24,7 +24,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
     return {
         "newsletter": newsletter.slug,
         "name": newsletter.name,
-        "accent": newsletter.theme.accent if newsletter.theme else "",
+        "accent": newsletter.theme.accent,
         "date": shown.day.isoformat(),
         "version": shown.version,
         "status": shown.status,
