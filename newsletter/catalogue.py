@@ -288,6 +288,7 @@ class Publication(_Value):
     sign_up_url: str = ""
     hellos: tuple[Hello, ...] = ()
     words: Line = "words"
+    pictures: Line = ""
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""

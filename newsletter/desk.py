@@ -40,7 +40,7 @@ from newsletter.approval import (
     warnings_of,
 )
 from newsletter.archive import index_missing
-from newsletter.articles import Rights
+from newsletter.articles import Image, Rights
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
@@ -53,8 +53,9 @@ from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, co
 from newsletter.editors import EditorsMail
 from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
+from newsletter.feeds.pictures import keep_pictures
 from newsletter.feeds.stored import find_article, load_articles
-from newsletter.makeup import make_snapshot
+from newsletter.makeup import hosted, make_snapshot
 from newsletter.notices import Notices
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.claim import waits
@@ -315,7 +316,23 @@ class Desk:
             newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
             wording=self.wording(newsletter, day),
         )  # fmt: skip
-        return picks, snapshot
+        return picks, self.with_pictures(snapshot)
+
+    def with_pictures(self, snapshot: Snapshot) -> Snapshot:
+        """*snapshot* with its pictures served by us; what could not be had is left out."""
+        images = {item.image.url: item.image for item in snapshot.items if item.image}
+        addresses = [*images, snapshot.front_page.picture] if snapshot.front_page else list(images)
+        ours = f"{self.settings.base_url}/media/"
+        folder = self.catalogue.publication.pictures
+        kept = keep_pictures(
+            self.engine, [one for one in addresses if one and not one.startswith(ours)],
+            folder=Path(folder) if folder else None, settings=self.settings, at=self.clock(),
+        )  # fmt: skip
+        served = {
+            address: Image(f"{ours}{one.hash}.jpg", width=one.width, height=one.height) if one.hash else None
+            for address, one in kept.items()
+        }
+        return hosted(snapshot, served)
 
     def wording(self, newsletter: Newsletter, day: date) -> Wording:
         """

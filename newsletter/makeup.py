@@ -9,7 +9,7 @@ or of a provider's.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -239,6 +239,30 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
         paywalled=article.paywalled,
         rights=article.rights,
     )
+
+
+def hosted(snapshot: Snapshot, pictures: Mapping[str, Image | None]) -> Snapshot:
+    """
+    Return *snapshot* with each picture that *pictures* names, by its address, served from ours.
+
+    None: it could not be had, and the story stands without one. What is not named stays as it is.
+    """
+
+    def with_ours(item: Item) -> Item:
+        if item.image is None or item.image.url not in pictures:
+            return item
+        ours = pictures[item.image.url]
+        image = ours and replace(item.image, url=ours.url, width=ours.width, height=ours.height)
+        return replace(item, image=image)
+
+    sections = tuple(
+        replace(section, items=tuple(map(with_ours, section.items))) for section in snapshot.sections
+    )
+    page = snapshot.front_page
+    if page and page.picture in pictures:
+        ours = pictures[page.picture]
+        page = page.model_copy(update={"picture": ours.url if ours else ""})
+    return replace(snapshot, sections=sections, front_page=page)
 
 
 class _Budget:

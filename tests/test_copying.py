@@ -38,6 +38,8 @@ from newsletter.store.tables import (
     Lease,
     OneTimeLink,
     Pace,
+    Picture,
+    PictureSource,
     ReaderException,
     ReaderSession,
     Rendering,
@@ -119,6 +121,7 @@ def _fill(engine: Engine) -> None:
         (
             Installation(name="suppression_key", value="check"),
             SourceState(source="wire", first_fetched_at=NOW, etag='W/"1"'),
+            Picture(hash="p1", width=2, height=1, data=b"\xff\xd8\x00", kept_at=NOW),
             ArticleRow(
                 url="https://a.example/1", source="wire", headline="Ünïcode 😀 'quoted'\n", body="b" * 100_000,
                 image={"url": "x"}, published_at=other_zone, first_seen_at=NOW, last_seen_at=NOW, topics=["a"],
@@ -157,6 +160,7 @@ def _fill(engine: Engine) -> None:
             ReaderSession(secret_hash="w1", subscriber_id=1, made_at=NOW, expires_at=NOW),
             IdempotentRequest(token_id=1, key="once", fingerprint="f", status=201, reader="r1", made_at=NOW),
             FormerAddress(subscriber_id=1, address_hash="h0", until=NOW),
+            PictureSource(url="https://a.example/b.jpg", picture="p1", tried_at=NOW), PictureSource(url="https://a.example/c.jpg", reason="gone", tried_at=NOW),
             SubscriberTag(subscriber_id=1, tag="vip"), SubscriberTag(subscriber_id=1, tag="Vip"),
             Subscription(
                 subscriber_id=1, newsletter="daily", since=NOW, consent_source="form", consent_words="Yes, send it",

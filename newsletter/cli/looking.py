@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import webbrowser
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -103,6 +105,7 @@ def write_photos(
             continue
         for rendered in made.renderings:
             html, _ = fill_samples(rendered, desk.settings.base_url)
+            html = pictured(desk, html)
             wanted += photos_of(html, out / newsletter.slug, rendered.variant)
     taken: list[str] = []
     with show.counting() as count:
@@ -115,6 +118,19 @@ def write_photos(
         typer.echo(f"{len(taken)} pictures taken into {out}")
     if failed:
         raise typer.Exit(1)
+
+
+def pictured(desk: Desk, html: str) -> str:
+    """*html* with the pictures we serve written into it, for looking at it where nothing is served."""
+    from newsletter.store.pictures import picture_bytes
+    from newsletter.store.session import reading
+
+    def inline(address: re.Match[str]) -> str:
+        data = picture_bytes(session, address[1])
+        return f"data:image/jpeg;base64,{b64encode(data).decode()}" if data else address[0]
+
+    with reading(desk.engine) as session:
+        return re.sub(re.escape(f"{desk.settings.base_url}/media/") + r"([0-9a-f]{32})\.jpg", inline, html)
 
 
 def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None) -> None:

@@ -157,6 +157,27 @@ class Rendering(SQLModel, table=True):
     text: bytes = Field(sa_type=LargeBinary, nullable=False)
 
 
+class Picture(SQLModel, table=True):
+    """A picture we serve: a JPEG under the hash of its bytes, so it never changes."""
+
+    __tablename__ = "picture"
+    hash: str = Field(primary_key=True)
+    width: int
+    height: int
+    data: bytes = Field(sa_type=LargeBinary, nullable=False)
+    kept_at: datetime = _instant()
+
+
+class PictureSource(SQLModel, table=True):
+    """What a picture's address brought; without a picture, why not."""
+
+    __tablename__ = "picture_source"
+    url: str = Field(primary_key=True)
+    picture: str | None = Field(default=None, foreign_key="picture.hash")
+    reason: str = _text()
+    tried_at: datetime = _instant()
+
+
 class EditionStory(SQLModel, table=True):
     """That an edition ran a story: what keeps it from running again."""
 

@@ -32,6 +32,7 @@ from newsletter.web.forms import Forms
 from newsletter.web.guards import Guards
 from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
+from newsletter.web.media import Media
 from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
 from newsletter.web.presses import Presses
@@ -71,6 +72,7 @@ def create_app(
         *Viewing(door, view).routes(),
         *Deciding(door).routes(),
         *Archive(door).routes(),
+        *Media(engine).routes(),
         *Api(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
         Route("/healthz", health.healthz, methods=["GET"]),

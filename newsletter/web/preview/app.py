@@ -31,7 +31,7 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -45,6 +45,7 @@ from newsletter.providers import Envelope, Recipient
 from newsletter.providers.message import build_message
 from newsletter.rendering.engine import fill_samples, sample_links
 from newsletter.times import parse_instant
+from newsletter.web.media import Media
 from newsletter.web.preview.live import Live, Shown
 from newsletter.web.preview.looks import Look, seen_as
 from newsletter.web.preview.states import edition_state, known_fields, wall_state
@@ -54,7 +55,9 @@ _PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE / "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
-MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'"
+MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; frame-ancestors 'self'"
+)
 """A mail in its frame may load its pictures and nothing else."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -148,7 +151,7 @@ class Preview:
     def __init__(self, desk: Desk, live: Live, token: str) -> None:
         self.desk, self.live, self.token = desk, live, token
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[BaseRoute]:
         """The routes of the preview."""
         return [
             Route("/", self.page, methods=["GET"]),
@@ -159,6 +162,7 @@ class Preview:
             Route("/orders/{slug}", self.order, methods=["POST"]),
             Route("/undo/{slug}", self.undo, methods=["POST"]),
             Route("/redo/{slug}", self.redo, methods=["POST"]),
+            *Media(self.desk.engine).routes(),
             Route("/{slug}", self.page, methods=["GET"]),
             Route("/{slug}/{name}", self.bytes_of, methods=["GET"]),
         ]
@@ -222,6 +226,9 @@ class Preview:
             look = Look(request.query_params.get("look", Look.PLAIN))
         except ValueError:
             raise HTTPException(404, f"There is no such look; there are {', '.join(Look)}.") from None
+        html = html.replace(
+            f"{self.desk.settings.base_url}/media/", "/media/"
+        )  # their server may not run yet
         return HTMLResponse(seen_as(html, look), headers={**FRESH, "Content-Security-Policy": MAIL_POLICY})
 
     def _rendered(self, newsletter: Newsletter, variant: str, request: Request) -> Rendered:

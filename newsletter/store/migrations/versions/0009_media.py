@@ -1,0 +1,36 @@
+"""Pictures that are served by us, and where each came from"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from newsletter.store.tables import Instant
+
+revision = "0009"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "picture",
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("kept_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    op.create_table(
+        "picture_source",
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("picture", sa.String(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("tried_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["picture"], ["picture.hash"]),
+        sa.PrimaryKeyConstraint("url"),
+    )
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Restore a backup instead.")
