@@ -120,6 +120,39 @@ def write_photos(
         raise typer.Exit(1)
 
 
+def show_blocks(slug: str, *, out: Path | None, as_json: bool) -> None:
+    """List the blocks that *slug* (without: the first newsletter) may name, or write their catalogue to *out*."""
+    from newsletter.catalogue import load_catalogue
+    from newsletter.rendering.blocks import block_names, states_of
+    from newsletter.rendering.engine import Renderer
+    from newsletter.settings import load_settings
+    from newsletter.web.preview.blocks import INDEX, write_catalogue
+
+    catalogue = load_catalogue(load_settings().templates)
+    newsletter = catalogue[slug] if slug else catalogue.newsletters[0]
+    renderer = Renderer(catalogue)
+    if out is not None:
+        states = list(write_catalogue(renderer, newsletter, out))
+    else:
+        names = block_names(catalogue, newsletter.slug)
+        states = [state for name in names for state in states_of(renderer, newsletter, name)]
+    told: dict[str, list[str]] = {}
+    for state in states:
+        told.setdefault(state.block, []).append(state.name)
+    if as_json:
+        show.print_json(
+            {
+                "newsletter": newsletter.slug,
+                "blocks": [{"block": key, "states": names} for key, names in told.items()],
+            }
+        )
+        return
+    for block, names in told.items():
+        typer.echo(f"{block:<12} {', '.join(names)}")
+    if out is not None:
+        typer.echo(f"The catalogue of {newsletter.name} is in {out / INDEX}.html")
+
+
 def pictured(desk: Desk, html: str) -> str:
     """*html* with the pictures we serve written into it, for looking at it where nothing is served."""
     from newsletter.store.pictures import picture_bytes

@@ -154,6 +154,18 @@ def preview(
 
 
 @app.command()
+def blocks(
+    slug: MaybeSlug = "",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write a page a block, with every state, and exit.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The blocks a newsletter can be made of, and each in all its states."""
+    from newsletter.cli import looking
+
+    looking.show_blocks(slug, out=out, as_json=as_json)
+
+
+@app.command()
 def proof(
     slug: MaybeSlug = "",
     online: Annotated[bool, typer.Option("--online", help="Also follow every link and look at every picture.")] = False,

@@ -34,8 +34,8 @@ from newsletter.rendering.origins import OriginExtension, lines_of, locate_fault
 from newsletter.theme import Theme
 from newsletter.words import Words, words
 
-BODY_HTML = "body.mjml.j2"
-BODY_TEXT = "body.txt.j2"
+BODY = "body"
+BODY_HTML, BODY_TEXT = f"{BODY}.mjml.j2", f"{BODY}.txt.j2"
 TEXT_COLUMNS = 72
 
 
@@ -54,9 +54,9 @@ class Renderer:
         self._environments: dict[tuple[str, Theme], jinja2.Environment] = {}
         self._bytecode = _MemoryBytecode()
 
-    def render(self, snapshot: Snapshot, variant: str) -> Rendered:
+    def render(self, snapshot: Snapshot, variant: str, *, body: str = BODY) -> Rendered:
         """
-        Render one variant; personal tags stay unfilled.
+        Render one variant; personal tags stay unfilled. *body* names the two templates to begin with.
 
         Raises:
             TemplateError: names the template and the line at fault.
@@ -64,16 +64,16 @@ class Renderer:
         gated = for_variant(snapshot, variant)
         context = self._context(gated, variant)
         environment = self._environment(snapshot.newsletter)
-        source = _jinja(environment, BODY_HTML, context)
+        source = _jinja(environment, f"{body}.mjml.j2", context)
         try:
             page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
             page = page.replace(_ARTICLE, _MAIN, 1)
         except (ValueError, UnicodeEncodeError) as error:
-            raise self._explain(snapshot.newsletter, context, error) from error
-        text = _tidy(_jinja(environment, BODY_TEXT, {**context, "say": context["words"].say}))
+            raise self._explain(snapshot.newsletter, context, body, error) from error
+        text = _tidy(_jinja(environment, f"{body}.txt.j2", {**context, "say": context["words"].say}))
         return Rendered(
             variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
-            faults=self._faults(snapshot.newsletter, context, source),
+            faults=self._faults(snapshot.newsletter, context, body, source),
         )  # fmt: skip
 
     def render_all(self, snapshot: Snapshot) -> tuple[Rendered, ...]:
@@ -131,12 +131,12 @@ class Renderer:
         environment.globals["theme"] = self.catalogue[slug].theme
         return environment
 
-    def _faults(self, slug: str, context: Mapping[str, Any], source: str) -> tuple[Fault, ...]:
+    def _faults(self, slug: str, context: Mapping[str, Any], body: str, source: str) -> tuple[Fault, ...]:
         """What MJML ignored in *source*, each with its template line: that needs a second rendering, with marks."""
         found = oddities(source)
         if not found:
             return ()
-        _, origins = lines_of(self._marked(slug, context))
+        _, origins = lines_of(self._marked(slug, context, body))
         faults: dict[Fault, None] = {}
         for one in found:
             template, line = origins[min(one.line, len(origins) - 1)]
@@ -152,12 +152,12 @@ class Renderer:
             else template
         )
 
-    def _marked(self, slug: str, context: Mapping[str, Any]) -> str:
-        return _jinja(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
+    def _marked(self, slug: str, context: Mapping[str, Any], body: str) -> str:
+        return _jinja(self._make_environment(slug, [OriginExtension]), f"{body}.mjml.j2", context)
 
-    def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
+    def _explain(self, slug: str, context: Mapping[str, Any], body: str, error: Exception) -> TemplateError:
         """Render once more with every line marked by its origin, and say where the fault lies."""
-        where = locate_fault(self._marked(slug, context), str(error))
+        where = locate_fault(self._marked(slug, context, body), str(error))
         return TemplateError(
             f"{slug}: {where.template}, line {where.line}: MJML does not accept this: {where.excerpt!r} ({error}).",
             template=where.template,

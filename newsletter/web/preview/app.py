@@ -28,6 +28,7 @@ from starlette.responses import (
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
+    RedirectResponse,
     Response,
     StreamingResponse,
 )
@@ -46,6 +47,7 @@ from newsletter.providers.message import build_message
 from newsletter.rendering.engine import fill_samples, sample_links
 from newsletter.times import parse_instant
 from newsletter.web.media import Media
+from newsletter.web.preview.blocks import INDEX, frame_of, page_of
 from newsletter.web.preview.live import Live, Shown
 from newsletter.web.preview.looks import Look, seen_as
 from newsletter.web.preview.states import edition_state, known_fields, wall_state
@@ -163,6 +165,9 @@ class Preview:
             Route("/undo/{slug}", self.undo, methods=["POST"]),
             Route("/redo/{slug}", self.redo, methods=["POST"]),
             *Media(self.desk.engine).routes(),
+            Route("/blocks", self.block, methods=["GET"]),
+            Route("/blocks/{slug}/{block}.html", self.block, methods=["GET"]),
+            Route("/blocks/{slug}/{block}/{name}.html", self.frame, methods=["GET"]),
             Route("/{slug}", self.page, methods=["GET"]),
             Route("/{slug}/{name}", self.bytes_of, methods=["GET"]),
         ]
@@ -277,6 +282,27 @@ class Preview:
         )  # fmt: skip
         message = build_message(envelope, recipient)
         return "".join(f"{name}: {value}\n" for name, value in message.raw_items())
+
+    def block(self, request: Request) -> Response:
+        """``/blocks/<slug>/<block>.html``: a block in all its states, as a newsletter sets it."""
+        slug = request.path_params.get("slug")
+        if not slug:
+            return RedirectResponse(
+                f"/blocks/{self.desk.catalogue.newsletters[0].slug}/{INDEX}.html", headers=FRESH
+            )
+        page = page_of(
+            self.desk.renderer,
+            self._newsletter(slug),
+            request.path_params["block"],
+            sheet="/static/preview.css",
+        )
+        return HTMLResponse(page, headers={**FRESH, "Content-Security-Policy": PAGE_POLICY})
+
+    def frame(self, request: Request) -> Response:
+        """One state of a block, in light or in dark."""
+        told = request.path_params
+        html = frame_of(self.desk.renderer, self._newsletter(told["slug"]), told["block"], told["name"])
+        return HTMLResponse(html, headers={**FRESH, "Content-Security-Policy": MAIL_POLICY})
 
     # --- ordering -------------------------------------------------------------------------------
 
