@@ -134,8 +134,8 @@ def show_blocks(slug: str, *, out: Path | None, as_json: bool) -> None:
     if out is not None:
         states = list(write_catalogue(renderer, newsletter, out))
     else:
-        names = block_names(catalogue, newsletter.slug)
-        states = [state for name in names for state in states_of(renderer, newsletter, name)]
+        known = block_names(catalogue, newsletter.slug)
+        states = [state for name in known for state in states_of(renderer, newsletter, name)]
     told: dict[str, list[str]] = {}
     for state in states:
         told.setdefault(state.block, []).append(state.name)

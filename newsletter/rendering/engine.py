@@ -101,7 +101,7 @@ class Renderer:
             "variant": variant,
             "paying": class_of(variant) == "paying",
             "theme": newsletter.theme,
-            "say": _saying(spoken),
+            "say": saying(spoken),
             "words": spoken,
             "start": "right" if gated.direction == "rtl" else "left",
             "end": "left" if gated.direction == "rtl" else "right",
@@ -281,7 +281,7 @@ def _html(fragment: str) -> Markup:
     return Markup(fragment)  # noqa: S704  # nh3-cleaned in desk.make_up; the only way HTML gets in
 
 
-def _saying(spoken: Words) -> Callable[..., Markup]:
+def saying(spoken: Words) -> Callable[..., Markup]:
     """``Words.say`` for HTML: what is filled in is escaped, but for what is HTML already."""
 
     def say(message: str, **values: object) -> Markup:
