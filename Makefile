@@ -10,13 +10,14 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser check format messages cover bench bench-delivery bench-kill bench-web bench-preview preview clean
+.PHONY: help run test test-shared test-browser test-magazine check format messages cover bench bench-delivery bench-kill bench-web bench-preview preview clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
 	@echo "make preview   a local page of every newsletter and variant"
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
 	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
+	@echo "make test-magazine  the magazine's PDF and EPUB, checked by epubcheck"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
 	@echo "make bench     the measured ratios (make bench-delivery: a million readers; make bench-web: the pages under load; bench-preview: a save until it is seen; make bench-kill: a hundred kills)"
@@ -57,6 +58,10 @@ test-shared: $(VENV)/.dev
 test-browser: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
 	@$(BIN)/python -m pytest -q -n 2 -m browser tests/browser $(if $(JOURNEYS),-k "$(JOURNEYS)")
+
+test-magazine: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]"
+	@$(BIN)/python -m pytest -q -p no:xdist tests/magazine
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py

@@ -454,6 +454,7 @@ class Newsletter(_Value):
     quieter: str = ""
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
+    magazine: bool = False
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

@@ -69,6 +69,7 @@ from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of, pick_art
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
+from newsletter.rendering.magazine import is_installed
 from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.editions import (
@@ -86,6 +87,7 @@ from newsletter.store.editions import (
     write_content,
 )
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
+from newsletter.store.pictures import picture_bytes
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.store.telling import owe, prune_told, tell_once
@@ -316,6 +318,7 @@ class Desk:
             newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
             wording=self.wording(newsletter, day),
         )  # fmt: skip
+        snapshot = replace(snapshot, magazine=snapshot.magazine and is_installed())
         return picks, self.with_pictures(snapshot)
 
     def with_pictures(self, snapshot: Snapshot) -> Snapshot:
@@ -333,6 +336,25 @@ class Desk:
             for address, one in kept.items()
         }
         return hosted(snapshot, served)
+
+    def magazine(self, snapshot: Snapshot, kind: str) -> bytes:
+        """
+        Make the magazine of an edition, *kind* ``pdf`` or ``epub``; needs the extra ``[magazine]``.
+
+        Raises:
+            TemplateError: a template of it cannot be set; names it.
+        """
+        from newsletter.rendering.magazine.epub import make_epub
+        from newsletter.rendering.magazine.pages import Issue
+        from newsletter.rendering.magazine.pdf import make_pdf
+
+        def picture(address: str) -> bytes | None:
+            _, _, name = address.partition("/media/")
+            with reading(self.engine) as session:
+                return picture_bytes(session, name.removesuffix(".jpg"))
+
+        issue = Issue(self.catalogue, snapshot, picture)
+        return make_pdf(issue) if kind == "pdf" else make_epub(issue)
 
     def wording(self, newsletter: Newsletter, day: date) -> Wording:
         """

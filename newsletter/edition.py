@@ -117,6 +117,7 @@ class Snapshot:
     hello: Hello | None = None
     front_page: FrontPage | None = None
     gates: Gates = field(default_factory=Gates)
+    magazine: bool = False
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -158,6 +159,7 @@ def for_variant(snapshot: Snapshot, variant: str) -> Snapshot:
         sections=sections,
         offer=snapshot.offer if plan in gates.offer else None,
         advert=snapshot.advert if plan in gates.adverts else None,
+        magazine=snapshot.magazine and plan == "paying",
         reminders=(),
         reminder=next((one for one in snapshot.reminders if reminding(one.id) == variant), None),
         **empty,

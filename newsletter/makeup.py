@@ -118,6 +118,7 @@ def make_snapshot(
         hello=_hello(newsletter, publication, written, edition_date, locale),
         front_page=_front_page(written.front_page, locale) if "front_page" in used else None,
         gates=newsletter.gates,
+        magazine=newsletter.magazine,
     )
 
 

@@ -27,6 +27,7 @@ from newsletter.store.tables import (
     Batch,
     Cancellation,
     Decision,
+    EditionFile,
     EditionRow,
     EditionStory,
     EditorOrder,
@@ -168,7 +169,7 @@ def _fill(engine: Engine) -> None:
             ),
             Subscription(subscriber_id=77, newsletter="daily", state="left", since=NOW, left_at=NOW),
         ),
-        (_batch(id=4),),
+        (_batch(id=4), EditionFile(edition_id=1, kind="pdf", data=b"%PDF\x00")),
         (
             ReaderException(batch_id=4, subscriber_id=88, edition_id=1, verdict="skipped", recorded_at=NOW),
             Cancellation(reservation="s1", batch_id=4, attempt=1, release_at=NOW, cancelled_at=NOW),

@@ -155,3 +155,15 @@ def test_a_section_says_for_whom_it_is() -> None:
     section = Section.model_validate({"id": "more", "block": "list", "max": 3, "for": ["paying"]})
 
     assert section.classes == ("paying",)
+
+
+def test_the_magazines_links_are_for_paying_readers() -> None:
+    """Below the reader's own address, in both parts, and in no free mail."""
+    snapshot = replace(a_snapshot(CATALOGUE, "magazine"), magazine=True)
+
+    paid, free = (RENDERER.render(snapshot, variant) for variant in ("paying", "free"))
+
+    for kind in ("pdf", "epub"):
+        link = f"[[nl:view_url]]/magazine.{kind}"
+        assert f'href="{link}"' in paid.html and link in paid.text
+        assert link not in free.html + free.text

@@ -17,7 +17,7 @@ import typer
 
 from newsletter.cli import show
 from newsletter.edition import PERSONAL_TAGS, EditionStatus
-from newsletter.errors import NewsletterError, ProviderError, SourceError, ThinDay
+from newsletter.errors import NewsletterError, NotFound, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
 
 if TYPE_CHECKING:
@@ -151,6 +151,22 @@ def show_blocks(slug: str, *, out: Path | None, as_json: bool) -> None:
         typer.echo(f"{block:<12} {', '.join(names)}")
     if out is not None:
         typer.echo(f"The catalogue of {newsletter.name} is in {out / INDEX}.html")
+
+
+def write_magazine(desk: Desk, newsletter: Newsletter, out: Path, *, now: datetime, day: date | None) -> None:
+    """Write the magazine of an edition as it would be made now: ``<slug>-<date>.pdf`` and ``.epub`` in *out*."""
+    from newsletter.rendering.magazine import is_installed
+
+    if not is_installed():
+        raise NotFound('Magazines need more libraries: pip install -c constraints.txt -e ".[magazine]"')
+    edition_date, made = _made(desk, newsletter, now=now, day=day)
+    if made is None or made.snapshot is None:
+        raise ThinDay(f"There is nothing to set: no story fits {newsletter.name} on {edition_date}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in ("pdf", "epub"):
+        path = out / f"{newsletter.slug}-{edition_date}.{kind}"
+        path.write_bytes(desk.magazine(made.snapshot, kind))
+        typer.echo(f"{path} ({path.stat().st_size // 1024} kB)")
 
 
 def pictured(desk: Desk, html: str) -> str:
@@ -302,12 +318,13 @@ def serve_readers(*, host: str, port: int) -> None:
     from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
     from newsletter.web.server import serve
-    from newsletter.web.view import view_online
+    from newsletter.web.view import magazine_of, view_online
 
     desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
+        magazine=lambda reader, scope, kind: magazine_of(desk, reader, scope, kind, now=system_clock()),
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
     typer.echo(

@@ -166,6 +166,20 @@ def blocks(
 
 
 @app.command()
+def magazine(
+    slug: Slug,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the two files go.")],
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Write an edition's magazine, a PDF and an EPUB, as paying readers get it."""
+    from newsletter.cli import looking
+
+    desk = _desk()
+    looking.write_magazine(desk, desk.catalogue[slug], out, now=_now(now), day=day)
+
+
+@app.command()
 def proof(
     slug: MaybeSlug = "",
     online: Annotated[bool, typer.Option("--online", help="Also follow every link and look at every picture.")] = False,

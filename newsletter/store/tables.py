@@ -178,6 +178,15 @@ class PictureSource(SQLModel, table=True):
     tried_at: datetime = _instant()
 
 
+class EditionFile(SQLModel, table=True):
+    """A file that was made of an edition when somebody first asked for it."""
+
+    __tablename__ = "edition_file"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    kind: str = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary, nullable=False)
+
+
 class EditionStory(SQLModel, table=True):
     """That an edition ran a story: what keeps it from running again."""
 

@@ -52,6 +52,7 @@ def create_app(
     *,
     clock: Clock,
     view: View | None = None,
+    magazine: Callable[[str, bytes, str], bytes | None] | None = None,
     notices: Notices | None = None,
 ) -> Starlette:
     """Make the application of the readers' pages, and of the provider's webhook."""
@@ -69,7 +70,7 @@ def create_app(
         *Leaving(door).routes(),
         *Rights(door).routes(),
         *Preferences(door).routes(),
-        *Viewing(door, view).routes(),
+        *Viewing(door, view, magazine).routes(),
         *Deciding(door).routes(),
         *Archive(door).routes(),
         *Media(engine).routes(),

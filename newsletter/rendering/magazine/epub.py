@@ -33,7 +33,9 @@ def make_epub(issue: Issue) -> bytes:
     book.add_metadata("DC", "date", edition.edition_date.isoformat())
     _add_style(book, issue)
     places = _add_pictures(book, issue)
-    chapters = [_chapter(book, issue, "cover", issue.newsletter.name, issue.set("cover.xhtml.j2", places=places))]
+    chapters = [
+        _chapter(book, issue, "cover", issue.newsletter.name, issue.set("cover.xhtml.j2", places=places))
+    ]
     if edition.letter:
         note = issue.say("From the editor")
         chapters.append(_chapter(book, issue, "note", note, issue.set("note.xhtml.j2")))
@@ -44,7 +46,11 @@ def make_epub(issue: Issue) -> bytes:
             page = issue.set("chapter.xhtml.j2", section=section, item=item, places=places)
             stories.append(_chapter(book, issue, f"story-{len(chapters)}", item.headline, page))
             chapters.append(stories[-1])
-        contents += [(epub.Section(section.heading, stories[0].file_name), stories)] if section.heading and stories else stories
+        contents += (
+            [(epub.Section(section.heading, stories[0].file_name), stories)]
+            if section.heading and stories
+            else stories
+        )
     chapters.append(_chapter(book, issue, "makers", publication.name, issue.set("makers.xhtml.j2")))
     book.toc = [*contents, chapters[-1]]
     book.add_item(epub.EpubNcx())
@@ -64,7 +70,9 @@ def _add_style(book: Any, issue: Issue) -> None:
     book.add_item(epub.EpubItem(uid="style", file_name=_STYLE, media_type="text/css", content=rules.encode()))
     for font in fonts():
         book.add_item(
-            epub.EpubItem(uid=font.name, file_name=f"fonts/{font.name}", media_type="font/otf", content=font.data)
+            epub.EpubItem(
+                uid=font.name, file_name=f"fonts/{font.name}", media_type="font/otf", content=font.data
+            )
         )
 
 
@@ -90,7 +98,11 @@ def _chapter(book: Any, issue: Issue, name: str, title: str, body: str) -> Any:
     from ebooklib import epub
 
     chapter = epub.EpubHtml(
-        uid=name, title=title, file_name=f"{name}.xhtml", lang=issue.edition.language, direction=issue.edition.direction
+        uid=name,
+        title=title,
+        file_name=f"{name}.xhtml",
+        lang=issue.edition.language,
+        direction=issue.edition.direction,
     )
     chapter.content = body
     chapter.add_link(href=_STYLE, rel="stylesheet", type="text/css")

@@ -49,7 +49,13 @@ class Font:
 def fonts() -> tuple[Font, ...]:
     """The faces, out of their packages."""
     return tuple(
-        Font(family, name, weight, style, (Path(str(import_module(package).font_directory)) / name).read_bytes())
+        Font(
+            family,
+            name,
+            weight,
+            style,
+            (Path(str(import_module(package).font_directory)) / name).read_bytes(),
+        )
         for family, package, name, weight, style in _FACES
     )
 
@@ -62,12 +68,16 @@ class Issue:
     stands without one.
     """
 
-    def __init__(self, catalogue: Catalogue, snapshot: Snapshot, pictures: Callable[[str], bytes | None]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, snapshot: Snapshot, pictures: Callable[[str], bytes | None]
+    ) -> None:
         self.catalogue = catalogue
         self.newsletter = catalogue[snapshot.newsletter]
         self.pictures: dict[str, bytes] = {}
         gated = for_variant(snapshot, "paying")
-        self.edition = replace(gated, sections=tuple(self._kept(section, pictures) for section in gated.sections))
+        self.edition = replace(
+            gated, sections=tuple(self._kept(section, pictures) for section in gated.sections)
+        )
         self._spoken = words(gated.language.split("-")[0])
 
     def _kept(self, section: SectionMade, pictures: Callable[[str], bytes | None]) -> SectionMade:
@@ -106,7 +116,8 @@ class Issue:
         """
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(self.catalogue.root / "_magazine"), undefined=jinja2.StrictUndefined,
-            autoescape=lambda named: not (named or "").endswith(".css.j2"), trim_blocks=True, lstrip_blocks=True,
+            autoescape=lambda named: not (named or "").endswith(".css.j2"),  # noqa: S701  # a style sheet is no HTML
+            trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         environment.filters.update(FILTERS)
         places = {item.url: number for number, item in enumerate(self.edition.items, 1)}
@@ -117,7 +128,9 @@ class Issue:
                 serif=SERIF, sans=SANS, anchor=lambda item: f"story-{places[item.url]}", at=self._at, **more,
             )  # fmt: skip
         except jinja2.TemplateError as error:
-            raise TemplateError(f"The magazine's _magazine/{name} does not render: {error}", template=name) from error
+            raise TemplateError(
+                f"The magazine's _magazine/{name} does not render: {error}", template=name
+            ) from error
 
     def _at(self, item: Item) -> Markup:
         """The attributes of a story in another language."""

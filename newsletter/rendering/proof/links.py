@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from newsletter.articles import is_tracking
 from newsletter.rendering.findings import Finding
-from newsletter.rendering.proof.material import PERSONAL, Variant, content
+from newsletter.rendering.proof.material import PERSONAL_LINKS, Variant, content
 from newsletter.settings import is_loopback
 
 _LONGEST = 2_000  # Outlook for Windows follows 2,083 characters
@@ -38,7 +38,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
     """Every link of both parts; the addresses of pictures are looked at for where they lead."""
     seen: set[str] = set()
     for link, address in one.links:
-        if address in PERSONAL:
+        if address in PERSONAL_LINKS:
             if link.get("clicktracking") != "off":
                 yield one.find("tracked-unsubscribe", where=address)
         elif address not in seen:

@@ -11,7 +11,7 @@ from newsletter.articles import Rights
 from newsletter.catalogue import Advert, Offer, class_of, reminding
 from newsletter.edition import PERSONAL_TAGS, Item, for_variant
 from newsletter.rendering.findings import Finding
-from newsletter.rendering.proof.material import Edition, Variant, flat, plain
+from newsletter.rendering.proof.material import MAGAZINE, Edition, Variant, flat, plain
 from newsletter.settings import is_loopback
 from newsletter.words import words
 
@@ -35,6 +35,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
     if plan not in gates.full_text:
         yield from _no_paid_text(one)
     yield from _no_hidden_section(one)
+    yield from _no_magazine(one, plan)
     yield from _reminders(one)
 
 
@@ -93,6 +94,15 @@ def _without(one: Variant, kind: Offer | Advert | None, mark: str) -> Iterator[F
                 yield one.find("gate-advert", part, where=kind.url)
     if mark in one.classes:
         yield one.find("gate-advert", where=mark)
+
+
+def _no_magazine(one: Variant, plan: str) -> Iterator[Finding]:
+    """Only paying readers have links to the magazine's files."""
+    for part, raw in (("html", one.rendered.html), ("text", one.rendered.text)):
+        if plan == "free" and any(link in raw for link in MAGAZINE):
+            yield one.find(
+                "gate-paid", part, where="magazine", message="Free readers would get the members’ magazine."
+            )
 
 
 def _no_hidden_section(one: Variant) -> Iterator[Finding]:

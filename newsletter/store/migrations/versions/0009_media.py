@@ -1,4 +1,4 @@
-"""Pictures that are served by us, and where each came from"""
+"""Pictures that are served by us, and where each came from; files made of an edition"""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def upgrade() -> None:
         sa.Column("tried_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["picture"], ["picture.hash"]),
         sa.PrimaryKeyConstraint("url"),
+    )
+    op.create_table(
+        "edition_file",
+        sa.Column("edition_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["edition_id"], ["edition.id"]),
+        sa.PrimaryKeyConstraint("edition_id", "kind"),
     )
 
 
