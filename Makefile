@@ -10,11 +10,12 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser test-magazine check format messages cover bench bench-delivery bench-kill bench-web bench-preview preview clean
+.PHONY: help run test test-shared test-browser test-magazine check format messages cover bench bench-delivery bench-kill bench-web bench-preview preview gallery clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
 	@echo "make preview   a local page of every newsletter and variant"
+	@echo "make gallery   pictures of all nine into docs/gallery (FEEDS=... NOW=... OUT=... of other feeds, elsewhere)"
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
 	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
 	@echo "make test-magazine  the magazine's PDF and EPUB, checked by epubcheck"
@@ -48,6 +49,9 @@ run: $(BIN)/newsletter
 preview: $(BIN)/newsletter
 	@$(BIN)/newsletter collect $(FEEDS) $(if $(NOW),--now $(NOW)) >/dev/null
 	@$(BIN)/newsletter preview $(if $(NOW),--now $(NOW))
+
+gallery: $(VENV)/.dev
+	@$(BIN)/python -m bench.gallery $(if $(FEEDS),--from "$(FEEDS)" --now $(NOW) --out $(or $(OUT),gallery))
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2
@@ -98,4 +102,4 @@ bench-kill: $(VENV)/.dev
 	@$(BIN)/python -m bench.kill --runs 100
 
 clean:
-	@rm -rf outbox outbox-system preview subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys
+	@rm -rf outbox outbox-system preview gallery subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys

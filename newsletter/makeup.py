@@ -89,8 +89,7 @@ def make_snapshot(
     )
     if not words["preheader"]:  # a thin day may leave its template empty
         words["preheader"] = (
-            next((item.standfirst for section in sections for item in section.items), "")
-            or newsletter.tagline
+            next((item.standfirst for item in _for_all(newsletter, sections)), "") or newsletter.tagline
         )
     used = {section.words for section in sections}
     return Snapshot(
@@ -332,7 +331,7 @@ def _words(
     locale: Locale,
 ) -> dict[str, str]:
     """The plain lines: as an editor wrote them, else from the newsletter's own."""
-    items = [item for section in sections for item in section.items]
+    items = _for_all(newsletter, sections)
     context = {
         "lead": items[0] if items else None,
         "headlines": [item.headline for item in items],
@@ -393,6 +392,12 @@ def _bit(headline: str) -> str:
     """The claim a headline opens with: what stands before its first comma, dash or second thought."""
     clause = _CLAUSE.split(headline, maxsplit=1)[0].strip(" .")
     return clause if len(clause.split()) > 2 else headline
+
+
+def _for_all(newsletter: Newsletter, sections: Sequence[SectionMade]) -> list[Item]:
+    """The stories every reader gets: subject and preheader are the same for all and may name no other."""
+    readers = set(newsletter.audience.classes)
+    return [item for section in sections if readers <= set(section.classes) for item in section.items]
 
 
 def _bits(items: Sequence[Item]) -> list[str]:
