@@ -33,6 +33,7 @@ from newsletter.wording import BLOCKS, LINES, FrontPage, Hello, Wording
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
+_SUBJECT = 140
 # What CLDR calls our regions, by UN M49.
 _REGIONS = {
     Region.AFRICA: "002", Region.AMERICAS_NORTH: "021", Region.AMERICAS_LATIN: "419", Region.ASIA_EAST: "030",
@@ -335,7 +336,7 @@ def _words(
     context = {
         "lead": items[0] if items else None,
         "headlines": [item.headline for item in items],
-        "bits": _bits(items),
+        "bits": _bits(items, newsletter.language),
         "stories": len(items),
         "countries": len({item.country for item in items if item.country}),
         "sources": len({item.source_name for item in items}),
@@ -400,10 +401,21 @@ def _for_all(newsletter: Newsletter, sections: Sequence[SectionMade]) -> list[It
     return [item for section in sections if readers <= set(section.classes) for item in section.items]
 
 
-def _bits(items: Sequence[Item]) -> list[str]:
-    """Three bits for a subject: the lead, what comes next, and the light one at the end."""
-    chosen = [items[0], items[1], items[-1]] if len(items) > 2 else list(items)
-    return [_bit(item.headline) for item in chosen]
+def _bits(items: Sequence[Item], language: str) -> list[str]:
+    """
+    Three bits for a subject: the lead, the shortest of what follows, and the light one at the end.
+
+    Where they would not fit into an inbox's line there are two, or the lead alone; other languages than the
+    newsletter's are not quoted.
+    """
+    own = [item for item in items if item.language[:2] == language[:2]] or list(items)
+    if not own:
+        return []
+    bits = [_bit(item.headline) for item in own]
+    chosen = [bits[0], *([min(bits[1:-1], key=len)] if bits[1:-1] else ()), *bits[1:][-1:]]
+    while len(chosen) > 1 and len(", ".join(chosen)) > _SUBJECT:
+        del chosen[1]
+    return chosen
 
 
 def _advert(publication: Publication, edition_date: date) -> Advert | None:
