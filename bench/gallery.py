@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_NOW = "2026-11-20T04:00:00Z"
 WIDTH = 470
 MOST_BYTES = 3_000_000
-_TALLEST = 2_300  # of a reduced picture: what is below says nothing new
+_TALLEST = 1_650  # of a reduced picture: what is below says nothing new
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def _reduced(path: Path, place: Path, out: Path) -> str:
         picture = opened.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
     out.mkdir(parents=True, exist_ok=True)
     picture.crop((0, 0, WIDTH, min(height, _TALLEST))).save(
-        out / name, "JPEG", quality=46, optimize=True, progressive=True
+        out / name, "JPEG", quality=44, optimize=True, progressive=True
     )
     return name
 

@@ -102,7 +102,8 @@ class FrontPage(_Value):
     """
     A paper's front page: its *headline* in its own *language*, that in *translation*, and a line of *text* about it.
 
-    What is shown as *picture* (https) needs an *alt* and should have a *credit*.
+    What is shown as *picture* (https) needs an *alt* and should have a *credit*. *country_name*, *flag* and
+    *direction* are made, not written.
     """
 
     paper: Words
@@ -117,7 +118,7 @@ class FrontPage(_Value):
     url: Link = ""
     country_name: str = ""
     flag: str = ""
-    direction: Literal["ltr", "rtl"] = "ltr"
+    direction: Literal["ltr", "rtl", ""] = ""
 
     @model_validator(mode="after")
     def _picture_is_described(self) -> FrontPage:

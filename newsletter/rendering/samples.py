@@ -110,7 +110,7 @@ FRONT_PAGE = FrontPage(
     translation="The boat that waits", alt="The paper’s front page: a quay before dawn",
     text="The whole page is one photograph and one timetable, and the timetable is blank.", credit="Diário do Cais",
     url="https://www.theparallel.example/sample/front-page",
-).model_copy(update={"picture": PICTURE})  # fmt: skip
+).model_copy(update={"picture": PICTURE, "direction": "ltr"})  # fmt: skip
 ARABIC_PAGE = FRONT_PAGE.model_copy(
     update={
         "paper": "المنارة", "headline": "العبّارة التي تنتظر", "language": "ar", "direction": "rtl", "country": "LB",

@@ -157,6 +157,18 @@ _FIELDS = {
     "number": ("figure", "text", "source", "url"),
     "quote": ("text", "who", "about", "url"),
     "this_day": ("year", "text", "url"),
+    "front_page": (
+        "paper",
+        "country",
+        "language",
+        "headline",
+        "translation",
+        "text",
+        "picture",
+        "alt",
+        "credit",
+        "url",
+    ),
 }
 
 
