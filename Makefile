@@ -10,13 +10,15 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview clean
+.PHONY: help run test test-shared test-browser test-magazine check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview gallery clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
 	@echo "make preview   a local page of every newsletter and variant"
+	@echo "make gallery   pictures of all nine into docs/gallery (FEEDS=... NOW=... OUT=... of other feeds, elsewhere)"
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
 	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
+	@echo "make test-magazine  the magazine's PDF and EPUB, checked by epubcheck"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
 	@echo "make bench     the measured ratios (make bench-delivery: a million readers; bench-events: a million events; bench-web: the pages under load; bench-preview: a save until it is seen; bench-picks: stories and picks on real days; bench-kill: a hundred kills)"
@@ -48,6 +50,9 @@ preview: $(BIN)/newsletter
 	@$(BIN)/newsletter collect $(FEEDS) $(if $(NOW),--now $(NOW)) >/dev/null
 	@$(BIN)/newsletter preview $(if $(NOW),--now $(NOW))
 
+gallery: $(VENV)/.dev
+	@$(BIN)/python -m bench.gallery $(if $(FEEDS),--from "$(FEEDS)" --now $(NOW) --out $(or $(OUT),gallery))
+
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2
 
@@ -57,6 +62,10 @@ test-shared: $(VENV)/.dev
 test-browser: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
 	@$(BIN)/python -m pytest -q -n 2 -m browser tests/browser $(if $(JOURNEYS),-k "$(JOURNEYS)")
+
+test-magazine: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]"
+	@$(BIN)/python -m pytest -q -p no:xdist tests/magazine
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py
@@ -101,4 +110,4 @@ bench-kill: $(VENV)/.dev
 	@$(BIN)/python -m bench.kill --runs 100
 
 clean:
-	@rm -rf outbox outbox-system preview subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys
+	@rm -rf outbox outbox-system preview gallery subscribers.db subscribers.db-shm subscribers.db-wal subscribers.keys

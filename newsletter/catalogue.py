@@ -6,7 +6,7 @@ import re
 import tomllib
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -21,8 +21,9 @@ from pydantic import (
 
 from newsletter.articles import Kind, Region, Rights, Topic
 from newsletter.errors import CatalogueError, NotFound
+from newsletter.theme import Theme
 from newsletter.times import due_at
-from newsletter.wording import Block
+from newsletter.wording import Block, Hello
 
 PlanClass = Literal["free", "paying"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,7 +56,6 @@ def _one_line(text: str) -> str:
 
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Line = Annotated[str, AfterValidator(_one_line)]
-Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 # Who may show our form in a frame; nothing but scheme, host and port can get into the header.
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:\d{1,5})?$")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -159,15 +159,6 @@ class KindRule(_Value):
     headline: tuple[str, ...] = ()
 
 
-class Theme(_Value):
-    """Colours of a newsletter; dark values are used where the client allows."""
-
-    accent: Colour = "#1f3a5f"
-    accent_dark: Colour = "#8fb4e3"
-    tint: Colour = "#eef3f9"
-    tint_dark: Colour = "#1b2430"
-
-
 class PlanEnds(_Value):
     """
     Whose plan ends soon.
@@ -218,6 +209,18 @@ class Advert(_Value):
     text: str
     url: str
     sponsor: Line = ""
+
+
+class Gates(_Value):
+    """
+    Which classes get what, but for the stories: sections say it of theirs (``for``).
+
+    They are taken before a template sees the text, and the proof looks for them in the final bytes.
+    """
+
+    full_text: tuple[PlanClass, ...] = ("paying",)
+    offer: tuple[PlanClass, ...] = ("free",)
+    adverts: tuple[PlanClass, ...] = ("free",)
 
 
 class Ceilings(_Value):
@@ -309,7 +312,10 @@ class Publication(_Value):
     theme: Theme = Theme()
     embed_origins: tuple[Origin, ...] = ()
     privacy_url: str = ""
+    sign_up_url: str = ""
+    hellos: tuple[Hello, ...] = ()
     words: Line = "words"
+    pictures: Line = ""
 
     def class_of(self, plan: str) -> PlanClass:
         """Return the class of a plan id; a plan we do not know is never a paying one."""
@@ -400,6 +406,7 @@ class Section(_Value):
 
     With *words* it is filled from what an editor wrote (``words/<date>/<slug>.md``), and left out without.
     In a *light* section it counts nothing how grave a story is and how many papers carry it.
+    *classes* (``for = ["paying"]``) are those who get it.
     """
 
     id: Slug
@@ -425,6 +432,7 @@ class Section(_Value):
     per_topic: int | None = Field(None, ge=1)
     light: bool = False
     full: bool = False
+    classes: tuple[PlanClass, ...] = Field(CLASSES, alias="for", min_length=1)
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> Section:
@@ -461,6 +469,7 @@ class Newsletter(_Value):
     subject: Line
     preheader: Line
     greeting: str = ""
+    hello: bool = False
     intro: str = ""
     sign_off: str = ""
     makers: tuple[str, ...] = ()
@@ -479,6 +488,7 @@ class Newsletter(_Value):
     quieter: str = ""
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
+    magazine: bool = False
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()
@@ -488,8 +498,9 @@ class Newsletter(_Value):
     kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
     languages_preferred: tuple[str, ...] = ()
     full_text_bytes: int = Field(24_000, ge=1_000)
-    theme: Theme | None = None
+    theme: Theme = Theme()
     sections: tuple[Section, ...] = Field(min_length=1)
+    gates: Gates = Gates()
     sources: tuple[str, ...] = ()
     without_sources: tuple[str, ...] = ()
 
@@ -567,7 +578,11 @@ def load_catalogue(root: Path) -> Catalogue:
     Raises:
         CatalogueError: a file is missing or wrong; the message names file, field and the fault.
     """
-    publication = _read(root / "publication.toml", Publication)
+    family, hellos = (
+        _toml(path) if path.is_file() else {}
+        for path in (root / "_shared" / "theme.toml", root / "_shared" / "hello.toml")
+    )
+    publication = _read(root / "publication.toml", Publication, theme=family, hellos=hellos.get("hello", ()))
     folders = sorted(
         path.parent for path in root.glob("*/newsletter.toml") if not path.parent.name.startswith("_")
     )
@@ -575,7 +590,10 @@ def load_catalogue(root: Path) -> Catalogue:
         raise CatalogueError(
             f"There is no newsletter under {root}: each is a folder with a newsletter.toml.", file=str(root)
         )
-    newsletters = tuple(_read(folder / "newsletter.toml", Newsletter, slug=folder.name) for folder in folders)
+    look = publication.theme.model_dump()
+    newsletters = tuple(
+        _read(folder / "newsletter.toml", Newsletter, theme=look, slug=folder.name) for folder in folders
+    )
     for newsletter in newsletters:
         _check_plans(publication, newsletter, root / newsletter.slug / "newsletter.toml")
         _check_reminders(publication, newsletter, root / newsletter.slug / "newsletter.toml")
@@ -640,15 +658,13 @@ def _check_reminders(publication: Publication, newsletter: Newsletter, path: Pat
         raise CatalogueError(f"{path}: reminders: {fault}", file=str(path), field="reminders")
 
 
-def _read(path: Path, model: type[Model], **given: str) -> Model:
+def _read(path: Path, model: type[Model], *, theme: dict[str, Any], **given: Any) -> Model:
+    """The *model* that a file holds; its ``[theme]`` says what differs from *theme*."""
+    data = _toml(path)
+    own = data.get("theme", {})
+    look = {**theme, **own} if isinstance(own, dict) else own
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CatalogueError(f"{path} is missing.", file=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path} is not readable TOML: {error}.", file=str(path)) from error
-    try:
-        return model.model_validate({**data, **given})
+        return model.model_validate({**data, "theme": look, **given})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
@@ -656,3 +672,12 @@ def _read(path: Path, model: type[Model], **given: str) -> Model:
         raise CatalogueError(
             f"{path}: {field}: {problem['msg']}{more}.", file=str(path), field=field
         ) from error
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CatalogueError(f"{path} is missing.", file=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path} is not readable TOML: {error}.", file=str(path)) from error

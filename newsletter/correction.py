@@ -59,6 +59,7 @@ def make_correction(
     snapshot = corrected(
         before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
     )
+    snapshot = desk.with_pictures(snapshot)
     if subject:
         snapshot = replace(snapshot, subject=subject)
     made = desk.proofed(
@@ -77,7 +78,7 @@ def make_correction(
         )
     # Compared without the mark of the correction, which is in every variant.
     mended = desk.renderer.render_all(
-        corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
+        desk.with_pictures(corrected(before, orders, revision=wrong.revision, prefix="", wording=wording))
     )
     same = {one.variant: one for one in had}
     changed = [one.variant for one in mended if same.get(one.variant) != one]

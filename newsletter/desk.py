@@ -42,7 +42,7 @@ from newsletter.approval import (
     warnings_of,
 )
 from newsletter.archive import index_missing
-from newsletter.articles import Rights, canonical_url
+from newsletter.articles import Image, Rights, canonical_url
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
 from newsletter.audience.limits import prune
@@ -55,8 +55,9 @@ from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, co
 from newsletter.editors import EditorsMail
 from newsletter.errors import NewsletterError, NotFound, StateError, ThinDay, WordingError
 from newsletter.feeds.collect import SourceReport, collect
+from newsletter.feeds.pictures import keep_pictures
 from newsletter.feeds.stored import find_article
-from newsletter.makeup import make_snapshot
+from newsletter.makeup import hosted, make_snapshot
 from newsletter.newsroom import Grouper, Newsroom, in_order
 from newsletter.notices import Notices
 from newsletter.outbox.accounts import counts
@@ -72,6 +73,7 @@ from newsletter.picks import EDITABLE, PICTURE, Order, Picks, field_of
 from newsletter.providers import Provider, make_provider
 from newsletter.rendering.codes import finding
 from newsletter.rendering.engine import Renderer, content_hash
+from newsletter.rendering.magazine import is_installed
 from newsletter.rendering.proof import Finding, blocks, proof
 from newsletter.rendering.proof.links import why_no_picture
 from newsletter.reports.keeping import prune_events
@@ -92,6 +94,7 @@ from newsletter.store.editions import (
 from newsletter.store.grouped import merge_stories, split_story
 from newsletter.store.holds import hold_of
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
+from newsletter.store.pictures import picture_bytes
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.store.telling import owe, prune_told, tell_once
@@ -342,7 +345,43 @@ class Desk:
             newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
             wording=self.wording(newsletter, day),
         )  # fmt: skip
-        return picks, snapshot
+        snapshot = replace(snapshot, magazine=snapshot.magazine and is_installed())
+        return picks, self.with_pictures(snapshot)
+
+    def with_pictures(self, snapshot: Snapshot) -> Snapshot:
+        """*snapshot* with its pictures served by us; what could not be had is left out."""
+        images = {item.image.url: item.image for item in snapshot.items if item.image}
+        addresses = [*images, snapshot.front_page.picture] if snapshot.front_page else list(images)
+        ours = f"{self.settings.base_url}/media/"
+        folder = self.catalogue.publication.pictures
+        kept = keep_pictures(
+            self.engine, [one for one in addresses if one and not one.startswith(ours)],
+            folder=Path(folder) if folder else None, settings=self.settings, at=self.clock(),
+        )  # fmt: skip
+        served = {
+            address: Image(f"{ours}{one.hash}.jpg", width=one.width, height=one.height) if one.hash else None
+            for address, one in kept.items()
+        }
+        return hosted(snapshot, served)
+
+    def magazine(self, snapshot: Snapshot, kind: str) -> bytes:
+        """
+        Make the magazine of an edition, *kind* ``pdf`` or ``epub``; needs the extra ``[magazine]``.
+
+        Raises:
+            TemplateError: a template of it cannot be set; names it.
+        """
+        from newsletter.rendering.magazine.epub import make_epub
+        from newsletter.rendering.magazine.pages import Issue
+        from newsletter.rendering.magazine.pdf import make_pdf
+
+        def picture(address: str) -> bytes | None:
+            _, _, name = address.partition("/media/")
+            with reading(self.engine) as session:
+                return picture_bytes(session, name.removesuffix(".jpg"))
+
+        issue = Issue(self.catalogue, snapshot, picture)
+        return make_pdf(issue) if kind == "pdf" else make_epub(issue)
 
     def wording(self, newsletter: Newsletter, day: date) -> Wording:
         """

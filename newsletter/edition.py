@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 from newsletter.articles import Image, Kind, Region, Rights, Topic
-from newsletter.catalogue import CLASSES, Advert, Offer, Reminder, class_of, reminding
-from newsletter.wording import Number, Question, Quote, ThisDay
+from newsletter.catalogue import CLASSES, Advert, Gates, Offer, PlanClass, Reminder, class_of, reminding
+from newsletter.wording import FrontPage, Hello, Number, Question, Quote, ThisDay
 
 
 class EditionStatus(StrEnum):
@@ -39,7 +40,7 @@ class Item:
     Text fields are plain text. *paragraphs* are sanitised HTML fragments without their ``<p>``,
     empty unless the section is ``full`` and the source's rights allow it, and always empty in the
     free variant. *continues* says that the story goes on after the last paragraph. *position*
-    counts from 1 within its section. *country_name* and *language_name* are in the newsletter's
+    counts from 1 within its section. *country_name* and *region_name* are in the newsletter's
     language; *translated_from* is the name of the original language or empty.
     """
 
@@ -58,6 +59,7 @@ class Item:
     country_name: str = ""
     flag: str = ""
     region: Region = Region.GLOBAL
+    region_name: str = ""
     topics: tuple[Topic, ...] = ()
     kind: Kind = Kind.NEWS
     translated_from: str = ""
@@ -74,7 +76,7 @@ class SectionMade:
     """
     A filled section; *block* names the template block that sets it.
 
-    *words* names what an editor wrote for it: then it holds no items.
+    *words* names what an editor wrote for it: then it holds no items. *classes* are those who get it.
     """
 
     id: str
@@ -83,6 +85,7 @@ class SectionMade:
     intro: str
     items: tuple[Item, ...]
     words: str = ""
+    classes: tuple[PlanClass, ...] = CLASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,10 @@ class Snapshot:
     this_day: ThisDay | None = None
     quiz: tuple[Question, ...] = ()
     letter: tuple[str, ...] = ()
+    hello: Hello | None = None
+    front_page: FrontPage | None = None
+    gates: Gates = field(default_factory=Gates)
+    magazine: bool = False
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -130,22 +137,33 @@ class Snapshot:
 
 def for_variant(snapshot: Snapshot, variant: str) -> Snapshot:
     """
-    Return what readers of *variant* may get.
+    Return what readers of *variant* may get, by the snapshot's gates.
 
-    Paying: no offer, no advert, and only the reminder that is theirs. Free: no paragraph of any story, no
-    reminder.
+    As they stand unless a newsletter says otherwise: paying, no offer and no advert; free, no paragraph of any
+    story. Only paying readers have a reminder, and only theirs.
     """
-    if class_of(variant) == "paying":
-        reminder = next((one for one in snapshot.reminders if reminding(one.id) == variant), None)
-        return replace(snapshot, offer=None, advert=None, reminders=(), reminder=reminder)
-    sections = tuple(
-        replace(
-            section,
-            items=tuple(replace(item, paragraphs=(), continues=True) for item in section.items),
+    plan, gates = class_of(variant), snapshot.gates
+    sections = tuple(section for section in snapshot.sections if plan in section.classes)
+    if plan not in gates.full_text:
+        sections = tuple(
+            replace(
+                section,
+                items=tuple(replace(item, paragraphs=(), continues=True) for item in section.items),
+            )
+            for section in sections
         )
-        for section in snapshot.sections
+    gone = {section.words for section in snapshot.sections} - {section.words for section in sections}
+    empty: dict[str, Any] = {name: () if name in ("quiz", "letter") else None for name in gone if name}
+    return replace(
+        snapshot,
+        sections=sections,
+        offer=snapshot.offer if plan in gates.offer else None,
+        advert=snapshot.advert if plan in gates.adverts else None,
+        magazine=snapshot.magazine and plan == "paying",
+        reminders=(),
+        reminder=next((one for one in snapshot.reminders if reminding(one.id) == variant), None),
+        **empty,
     )
-    return replace(snapshot, sections=sections, reminders=(), reminder=None)
 
 
 @dataclass(frozen=True, slots=True)

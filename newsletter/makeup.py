@@ -8,7 +8,8 @@ or of a provider's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -21,19 +22,29 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from lxml import html as lxml_html
 
-from newsletter.articles import Image, Rights, direction, shortened
+from newsletter.articles import Image, Region, Rights, direction, shortened
 from newsletter.catalogue import Advert, Newsletter, Publication
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
 from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
-from newsletter.wording import BLOCKS, LINES, Wording
+from newsletter.wording import BLOCKS, LINES, FrontPage, Hello, Wording
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
+_SUBJECT = 140
+# What CLDR calls our regions, by UN M49.
+_REGIONS = {
+    Region.AFRICA: "002", Region.AMERICAS_NORTH: "021", Region.AMERICAS_LATIN: "419", Region.ASIA_EAST: "030",
+    Region.ASIA_SOUTH: "034", Region.ASIA_SOUTHEAST: "035", Region.ASIA_CENTRAL: "143", Region.EUROPE: "150",
+    Region.MIDDLE_EAST: "145", Region.OCEANIA: "009",
+}  # fmt: skip
 # An address cannot hold an invisible joiner; a token in it is escaped instead (RFC 3986 allows none of these).
 _ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in '[]{}<>|"\\^` '})
 _INLINE = {"em", "i", "strong", "b", "a", "br"}
+_CLAUSE = re.compile(
+    r"[,;:!?،؛]\s|\s[–—-]\s|\s(?=(?:and|but|before|after|as|while|because|et|mais|avant|après|und|aber|y|pero)\s)"
+)
 _WORDS = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
 
@@ -67,6 +78,7 @@ def make_snapshot(
                 _item(pick, full=section.full, budget=budget, locale=locale) for pick in picks.of(section.id)
             ),
             words=section.words or "",
+            classes=section.classes,
         )
         for section in newsletter.sections
         if picks.of(section.id) or (section.words and written.has(section.words))
@@ -77,8 +89,7 @@ def make_snapshot(
     )
     if not words["preheader"]:  # a thin day may leave its template empty
         words["preheader"] = (
-            next((item.standfirst for section in sections for item in section.items), "")
-            or newsletter.tagline
+            next((item.standfirst for item in _for_all(newsletter, sections)), "") or newsletter.tagline
         )
     used = {section.words for section in sections}
     return Snapshot(
@@ -103,6 +114,10 @@ def make_snapshot(
         this_day=written.this_day if "this_day" in used else None,
         quiz=written.quiz if "quiz" in used else (),
         letter=_paragraphs(written.letter_html) if "letter" in used else (),
+        hello=_hello(newsletter, publication, written, edition_date, locale),
+        front_page=_front_page(written.front_page, locale) if "front_page" in used else None,
+        gates=newsletter.gates,
+        magazine=newsletter.magazine,
     )
 
 
@@ -168,6 +183,7 @@ def corrected(
         number=snapshot.number and written.number, quote=snapshot.quote and written.quote,
         this_day=snapshot.this_day and written.this_day, quiz=snapshot.quiz and written.quiz,
         letter=snapshot.letter and (_paragraphs(written.letter_html) or snapshot.letter),
+        front_page=snapshot.front_page and _front_page(written.front_page, _locale(snapshot.language)),
     )  # fmt: skip
 
 
@@ -212,6 +228,7 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
         country_name=str(locale.territories.get(article.country, "")),
         flag=_flag(article.country),
         region=article.region,
+        region_name=str(locale.territories.get(_REGIONS.get(article.region, ""), "")),
         topics=article.topics,
         kind=article.kind,
         translated_from=_language_name(article.translated_from, locale),
@@ -222,6 +239,30 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
         paywalled=article.paywalled,
         rights=article.rights,
     )
+
+
+def hosted(snapshot: Snapshot, pictures: Mapping[str, Image | None]) -> Snapshot:
+    """
+    Return *snapshot* with each picture that *pictures* names, by its address, served from ours.
+
+    None: it could not be had, and the story stands without one. What is not named stays as it is.
+    """
+
+    def with_ours(item: Item) -> Item:
+        if item.image is None or item.image.url not in pictures:
+            return item
+        ours = pictures[item.image.url]
+        image = ours and replace(item.image, url=ours.url, width=ours.width, height=ours.height)
+        return replace(item, image=image)
+
+    sections = tuple(
+        replace(section, items=tuple(map(with_ours, section.items))) for section in snapshot.sections
+    )
+    page = snapshot.front_page
+    if page and page.picture in pictures:
+        ours = pictures[page.picture]
+        page = page.model_copy(update={"picture": ours.url if ours else ""})
+    return replace(snapshot, sections=sections, front_page=page)
 
 
 class _Budget:
@@ -290,10 +331,11 @@ def _words(
     locale: Locale,
 ) -> dict[str, str]:
     """The plain lines: as an editor wrote them, else from the newsletter's own."""
-    items = [item for section in sections for item in section.items]
+    items = _for_all(newsletter, sections)
     context = {
         "lead": items[0] if items else None,
         "headlines": [item.headline for item in items],
+        "bits": _bits(items, newsletter.language),
         "stories": len(items),
         "countries": len({item.country for item in items if item.country}),
         "sources": len({item.source_name for item in items}),
@@ -310,12 +352,69 @@ def _words(
             words[name] = _WORDS.from_string(getattr(newsletter, name)).render(context).strip()
         except Exception as error:  # it is a program of an editor's: it may raise anything
             raise CatalogueError(
-                f"{newsletter.slug}/newsletter.toml: {name}: {error}. There is lead, headlines, stories, "
+                f"{newsletter.slug}/newsletter.toml: {name}: {error}. There is lead, headlines, bits, stories, "
                 "countries, sources, weekday and date.",
                 file=f"{newsletter.slug}/newsletter.toml",
                 field=name,
             ) from error
     return words
+
+
+def _hello(
+    newsletter: Newsletter, publication: Publication, written: Wording, day: date, locale: Locale
+) -> Hello | None:
+    """The greeting of the day: what an editor wrote, else the next of the family's that is not our own language."""
+    own = newsletter.language.split("-")[0]
+    foreign = [one for one in publication.hellos if one.language != own]
+    hello = written.hello or (
+        foreign[day.toordinal() % len(foreign)] if newsletter.hello and foreign else None
+    )
+    if hello is None:
+        return None
+    country = str(locale.territories.get(hello.country, ""))
+    note = ", ".join(filter(None, (_language_name(hello.language, locale), country)))
+    return hello.model_copy(update={"note": note})
+
+
+def _front_page(page: FrontPage | None, locale: Locale) -> FrontPage | None:
+    """A front page with what its country and language say of it."""
+    if page is None:
+        return None
+    return page.model_copy(
+        update={
+            "country_name": str(locale.territories.get(page.country, "")), "flag": _flag(page.country),
+            "direction": direction(page.language),
+        }
+    )  # fmt: skip
+
+
+def _bit(headline: str) -> str:
+    """The claim a headline opens with: what stands before its first comma, dash or second thought."""
+    clause = _CLAUSE.split(headline, maxsplit=1)[0].strip(" .")
+    return clause if len(clause.split()) > 2 else headline
+
+
+def _for_all(newsletter: Newsletter, sections: Sequence[SectionMade]) -> list[Item]:
+    """The stories every reader gets: subject and preheader are the same for all and may name no other."""
+    readers = set(newsletter.audience.classes)
+    return [item for section in sections if readers <= set(section.classes) for item in section.items]
+
+
+def _bits(items: Sequence[Item], language: str) -> list[str]:
+    """
+    Three bits for a subject: the lead, the shortest of what follows, and the light one at the end.
+
+    Where they would not fit into an inbox's line there are two, or the lead alone; other languages than the
+    newsletter's are not quoted.
+    """
+    own = [item for item in items if item.language[:2] == language[:2]] or list(items)
+    if not own:
+        return []
+    bits = [_bit(item.headline) for item in own]
+    chosen = [bits[0], *([min(bits[1:-1], key=len)] if bits[1:-1] else ()), *bits[1:][-1:]]
+    while len(chosen) > 1 and len(", ".join(chosen)) > _SUBJECT:
+        del chosen[1]
+    return chosen
 
 
 def _advert(publication: Publication, edition_date: date) -> Advert | None:

@@ -229,6 +229,7 @@ class Notices:
                 subject=content["subject"], preheader=content["preheader"], language=spoken.language,
                 direction=spoken.direction,
             )  # fmt: skip
+            context["start"] = "right" if spoken.direction == "rtl" else "left"
             context |= {**content, "edition": edition}
             source = self.set("notice.mjml.j2", spoken, context, escapes=True)
             text = self.set("notice.txt.j2", spoken, context, escapes=False)
@@ -270,6 +271,7 @@ class Notices:
                 )  # fmt: skip
                 made.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
                 made.filters.update(FILTERS)
+                made.globals["theme"] = self.catalogue.publication.theme
                 self._environments[spoken.language, escapes] = made
         return made
 

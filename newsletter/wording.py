@@ -19,10 +19,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from newsletter.errors import WordingError
 
-Block = Literal["number", "quote", "this_day", "quiz", "letter"]
+Block = Literal["number", "quote", "this_day", "quiz", "letter", "front_page"]
 """What a section with ``words = …`` is filled from."""
 
-BLOCKS: tuple[Block, ...] = ("number", "quote", "this_day", "quiz", "letter")
+BLOCKS: tuple[Block, ...] = ("number", "quote", "this_day", "quiz", "letter", "front_page")
 LINES = ("subject", "preheader", "greeting", "intro", "sign_off")
 """Plain lines; given here they go before those of ``newsletter.toml``."""
 
@@ -86,6 +86,48 @@ class Question(_Value):
         return self
 
 
+class Hello(_Value):
+    """
+    A greeting in another language: *text* in *language* (BCP 47), as they say it in *country* (ISO 3166-1 alpha-2).
+
+    *note* names both in the newsletter's own language; it is made, not written.
+    """
+
+    text: Annotated[str, Field(min_length=1, max_length=60)]
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    note: str = ""
+
+
+class FrontPage(_Value):
+    """
+    A paper's front page: its *headline* in its own *language*, that in *translation*, and a line of *text* about it.
+
+    What is shown as *picture* (https) needs an *alt* and should have a *credit*. *country_name*, *flag* and
+    *direction* are made, not written.
+    """
+
+    paper: Words
+    headline: Words
+    text: Words
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+    translation: str = ""
+    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    picture: Link = ""
+    alt: str = ""
+    credit: str = ""
+    url: Link = ""
+    country_name: str = ""
+    flag: str = ""
+    direction: Literal["ltr", "rtl", ""] = ""
+
+    @model_validator(mode="after")
+    def _picture_is_described(self) -> FrontPage:
+        if self.picture and not self.alt:
+            raise ValueError("alt is missing: say what is to be seen in the picture")
+        return self
+
+
 class Wording(_Value):
     """All that is written for one edition; empty is not written."""
 
@@ -94,6 +136,8 @@ class Wording(_Value):
     greeting: str = ""
     intro: str = ""
     sign_off: str = ""
+    hello: Hello | None = None
+    front_page: FrontPage | None = None
     number: Number | None = None
     quote: Quote | None = None
     this_day: ThisDay | None = None

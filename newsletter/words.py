@@ -228,5 +228,5 @@ def extraction() -> tuple[tuple[str, str, dict[str, Any]], ...]:
     return (
         ("newsletter", "**/*.py", {}),
         ("newsletter/web/pages", "**/*.html.j2", options),
-        ("templates/_notices", "**/*.j2", options),
+        ("templates", "**/*.j2", options),
     )

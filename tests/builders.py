@@ -21,6 +21,7 @@ def a_site(folder: Path) -> Path:
     shutil.copytree(ROOT / "templates", folder / "templates")
     shutil.copytree(ROOT / "samples" / "feeds", folder / "samples" / "feeds")
     shutil.copytree(ROOT / "samples" / "words", folder / "samples" / "words")
+    (folder / "samples" / "pictures").symlink_to(ROOT / "samples" / "pictures")
     shutil.copy(ROOT / "samples" / "subscribers.csv", folder / "samples" / "subscribers.csv")
     return folder
 

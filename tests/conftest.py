@@ -24,8 +24,12 @@ settings.register_profile("newsletter", deadline=None, suppress_health_check=[He
 settings.load_profile("newsletter")
 
 
-collect_ignore = [] if find_spec("playwright") else ["browser"]
-"""The browser tests need the extra of that name: make test-browser."""
+collect_ignore = [
+    folder
+    for folder, library in (("browser", "playwright"), ("magazine", "weasyprint"))
+    if not find_spec(library)
+]
+"""Tests that need the extra of their folder's name: make test-browser, make test-magazine."""
 
 
 def _postgres() -> str:

@@ -27,7 +27,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"edition", "stories", "orders", "weighing"}),
     frozenset({"about", "standing"}),
     frozenset({"catalogue"}),
-    frozenset({"articles", "events", "tokens", "wording", "words"}),
+    frozenset({"articles", "events", "theme", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)

@@ -28,6 +28,7 @@ from newsletter.store.tables import (
     Cancellation,
     Counted,
     Decision,
+    EditionFile,
     EditionRow,
     EditionStory,
     EditorOrder,
@@ -40,6 +41,8 @@ from newsletter.store.tables import (
     Lease,
     OneTimeLink,
     Pace,
+    Picture,
+    PictureSource,
     ReaderException,
     ReaderSession,
     Rendering,
@@ -122,6 +125,7 @@ def _fill(engine: Engine) -> None:
         (
             Installation(name="suppression_key", value="check"),
             SourceState(source="wire", first_fetched_at=NOW, etag='W/"1"'),
+            Picture(hash="p1", width=2, height=1, data=b"\xff\xd8\x00", kept_at=NOW),
             ArticleRow(
                 url="https://a.example/1", source="wire", headline="Ünïcode 😀 'quoted'\n", body="b" * 100_000,
                 image={"url": "x"}, published_at=other_zone, first_seen_at=NOW, last_seen_at=NOW, topics=["a"],
@@ -163,6 +167,7 @@ def _fill(engine: Engine) -> None:
             ReaderSession(secret_hash="w1", subscriber_id=1, made_at=NOW, expires_at=NOW),
             IdempotentRequest(token_id=1, key="once", fingerprint="f", status=201, reader="r1", made_at=NOW),
             FormerAddress(subscriber_id=1, address_hash="h0", until=NOW),
+            PictureSource(url="https://a.example/b.jpg", picture="p1", tried_at=NOW), PictureSource(url="https://a.example/c.jpg", reason="gone", tried_at=NOW),
             SubscriberTag(subscriber_id=1, tag="vip"), SubscriberTag(subscriber_id=1, tag="Vip"),
             Subscription(
                 subscriber_id=1, newsletter="daily", since=NOW, consent_source="form", consent_words="Yes, send it",
@@ -170,7 +175,7 @@ def _fill(engine: Engine) -> None:
             ),
             Subscription(subscriber_id=77, newsletter="daily", state="left", since=NOW, left_at=NOW),
         ),
-        (_batch(id=4),),
+        (_batch(id=4), EditionFile(edition_id=1, kind="pdf", data=b"%PDF\x00")),
         (
             ReaderException(batch_id=4, subscriber_id=88, edition_id=1, verdict="skipped", recorded_at=NOW),
             Cancellation(reservation="s1", batch_id=4, attempt=1, release_at=NOW, cancelled_at=NOW),

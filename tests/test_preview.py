@@ -284,7 +284,7 @@ def save(path: str, change: tuple[str, str]) -> None:
     [
         ("templates/today/masthead.mjml.j2", ("{{ newsletter.name }}</h1>", "{{ newsletter.name }} SAVED</h1>"), "today", False),
         ("templates/_shared/footer.mjml.j2", ("{{ publication.postal_address }}", "SAVED {{ publication.postal_address }}"), "planet", True),
-        ("templates/today/newsletter.toml", ('greeting = "Good morning."', 'greeting = "SAVED."'), "today", False),
+        ("templates/today/newsletter.toml", ('sign_off = "That is', 'sign_off = "SAVED. That is'), "today", False),
         ("samples/words/2026-11-20/weekend.md", ("A whale sank the Essex", "SAVED: a whale sank the Essex"), "weekend", False),
         ("templates/publication.toml", ('name = "The Parallel"', 'name = "SAVED"'), "letter", True),
     ],

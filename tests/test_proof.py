@@ -304,6 +304,7 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("gate-paid", "text", "Now it leaves", text("View online:", PAID.replace("the bay", "the\nbay")), set()),
     ("gate-advert", "html", ADVERT.headline[:20], page(GREETING, ADVERT.headline, variant="paying"), set()),
     ("gate-advert", "html", "nl-offer", page(GREETING, '<span class="nl-offer">Good.</span>', variant="paying"), set()),
+    ("gate-section", "html", "/stories/", picked(sections=(GOOD.snapshot.sections[0], replace(GOOD.snapshot.sections[1], classes=("paying",)), *GOOD.snapshot.sections[2:])), set()),
     ("gate-reminder", "html", "Your trial ends", page(GREETING, "Your trial ends in the next days.", variant="paying"), set()),
     ("reminder-missing", "html", "", page("Your trial ends in the next days.", "x", variant="paying+trial-ending"), set()),
     ("advert-unlabelled", "html", ADVERT.headline, page(ADVERT.label, "From our friends"), set()),

@@ -102,7 +102,7 @@ def templates(tmp_path: Path) -> Path:
         ("_shared/blocks/briefs.mjml.j2", "{{ heading(section) }}", "{{ nosuch }}", 5),
         ("_shared/blocks/briefs.mjml.j2", "{% endfor %}", "", 9),
         ("_shared/blocks/briefs.txt.j2", "{{ heading(section) }}", "{{ section.nosuch }}", 2),
-        ("_shared/closing.mjml.j2", "</mj-section>", "</mj-section><mj-text", 8),
+        ("_shared/blocks/credits.mjml.j2", "</mj-section>", "</mj-section><mj-text", 6),
     ],
 )
 def test_a_fault_is_named_by_template_and_line(
@@ -319,7 +319,7 @@ def test_neutralised_text_is_no_token(text: str) -> None:
             'timezone = "Europe/Pariss"',
             "publication.toml: timezone",
         ),
-        ("publication.toml", "[theme]", "[theme", "publication.toml is not readable TOML"),
+        ("publication.toml", "[sender]", "[sender", "publication.toml is not readable TOML"),
     ],
 )
 def test_a_wrong_file_names_file_and_field(
@@ -343,17 +343,17 @@ def test_a_subject_that_cannot_be_filled_names_its_field(templates: Path, slip: 
     from newsletter.makeup import make_snapshot
     from newsletter.picks import Picks
 
-    path = templates / "today" / "newsletter.toml"
+    path = templates / "planet" / "newsletter.toml"
     path.write_text(
         path.read_text(encoding="utf-8").replace("{{ lead.headline }}", f"{{{{ {slip} }}}}"),
         encoding="utf-8",
     )
     catalogue: Catalogue = load_catalogue(templates)
 
-    with pytest.raises(CatalogueError, match=rf"today/newsletter\.toml: subject: {words}"):
+    with pytest.raises(CatalogueError, match=rf"planet/newsletter\.toml: subject: {words}"):
         make_snapshot(
-            catalogue["today"],
+            catalogue["planet"],
             catalogue.publication,
-            Picks("today", (), (), ()),
+            Picks("planet", (), (), ()),
             edition_date=date(2026, 11, 20),
         )

@@ -112,6 +112,7 @@ def _provider(settings: Settings) -> Iterator[Check]:
 def _catalogue(settings: Settings) -> Iterator[Check]:
     from newsletter.catalogue import load_catalogue
     from newsletter.rendering.lint import lint_templates
+    from newsletter.rendering.magazine import is_installed
 
     try:
         catalogue = load_catalogue(settings.templates)
@@ -129,6 +130,11 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
                 "schedule", "warning",
                 f"{newsletter.slug} is due between 01:00 and 03:00, when clocks change; another hour is easier to reason about.",
             )  # fmt: skip
+    if not is_installed() and (slugs := [one.slug for one in catalogue.newsletters if one.magazine]):
+        yield Check(
+            "magazine", "note",
+            f"{', '.join(slugs)} would have a magazine, but its libraries are missing: pip install -c constraints.txt -e \".[magazine]\"",
+        )  # fmt: skip
     yield from _readers_pages(catalogue)
     yield from _editors(catalogue)
     sender = catalogue.publication.sender.email

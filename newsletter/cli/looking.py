@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import threading
 import webbrowser
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
@@ -16,7 +18,7 @@ import typer
 
 from newsletter.cli import show
 from newsletter.edition import PERSONAL_TAGS, EditionStatus
-from newsletter.errors import NewsletterError, ProviderError, SourceError, ThinDay
+from newsletter.errors import NewsletterError, NotFound, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ def write_photos(
             continue
         for rendered in made.renderings:
             html, _ = fill_samples(rendered, desk.settings.base_url)
+            html = pictured(desk, html)
             wanted += photos_of(html, out / newsletter.slug, rendered.variant)
     taken: list[str] = []
     with show.counting() as count:
@@ -134,6 +137,68 @@ def write_photos(
         typer.echo(f"{len(taken)} pictures taken into {out}")
     if failed:
         raise typer.Exit(1)
+
+
+def show_blocks(slug: str, *, out: Path | None, as_json: bool) -> None:
+    """List the blocks that *slug* (without: the first newsletter) may name, or write their catalogue to *out*."""
+    from newsletter.catalogue import load_catalogue
+    from newsletter.rendering.blocks import block_names, states_of
+    from newsletter.rendering.engine import Renderer
+    from newsletter.settings import load_settings
+    from newsletter.web.preview.blocks import INDEX, write_catalogue
+
+    catalogue = load_catalogue(load_settings().templates)
+    newsletter = catalogue[slug] if slug else catalogue.newsletters[0]
+    renderer = Renderer(catalogue)
+    if out is not None:
+        states = list(write_catalogue(renderer, newsletter, out))
+    else:
+        known = block_names(catalogue, newsletter.slug)
+        states = [state for name in known for state in states_of(renderer, newsletter, name)]
+    told: dict[str, list[str]] = {}
+    for state in states:
+        told.setdefault(state.block, []).append(state.name)
+    if as_json:
+        show.print_json(
+            {
+                "newsletter": newsletter.slug,
+                "blocks": [{"block": key, "states": names} for key, names in told.items()],
+            }
+        )
+        return
+    for block, names in told.items():
+        typer.echo(f"{block:<12} {', '.join(names)}")
+    if out is not None:
+        typer.echo(f"The catalogue of {newsletter.name} is in {out / INDEX}.html")
+
+
+def write_magazine(desk: Desk, newsletter: Newsletter, out: Path, *, now: datetime, day: date | None) -> None:
+    """Write the magazine of an edition as it would be made now: ``<slug>-<date>.pdf`` and ``.epub`` in *out*."""
+    from newsletter.rendering.magazine import is_installed
+
+    if not is_installed():
+        raise NotFound('Magazines need more libraries: pip install -c constraints.txt -e ".[magazine]"')
+    edition_date, made = _made(desk, newsletter, now=now, day=day)
+    if made is None or made.snapshot is None:
+        raise ThinDay(f"There is nothing to set: no story fits {newsletter.name} on {edition_date}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in ("pdf", "epub"):
+        path = out / f"{newsletter.slug}-{edition_date}.{kind}"
+        path.write_bytes(desk.magazine(made.snapshot, kind))
+        typer.echo(f"{path} ({path.stat().st_size // 1024} kB)")
+
+
+def pictured(desk: Desk, html: str) -> str:
+    """*html* with the pictures we serve written into it, for looking at it where nothing is served."""
+    from newsletter.store.pictures import picture_bytes
+    from newsletter.store.session import reading
+
+    def inline(address: re.Match[str]) -> str:
+        data = picture_bytes(session, address[1])
+        return f"data:image/jpeg;base64,{b64encode(data).decode()}" if data else address[0]
+
+    with reading(desk.engine) as session:
+        return re.sub(re.escape(f"{desk.settings.base_url}/media/") + r"([0-9a-f]{32})\.jpg", inline, html)
 
 
 def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: date | None) -> None:
@@ -285,12 +350,14 @@ def serve_readers(*, host: str, port: int) -> None:
     from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
     from newsletter.web.server import serve
-    from newsletter.web.view import view_online
+    from newsletter.web.view import magazine_of, view_online
 
     desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
-        view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()), renewed=desk.reload,
+        view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
+        magazine=lambda reader, scope, kind: magazine_of(desk, reader, scope, kind, now=system_clock()),
+        renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
     _serve_metrics(desk)

@@ -178,6 +178,32 @@ def preview(
 
 
 @app.command()
+def blocks(
+    slug: MaybeSlug = "",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write a page a block, with every state, and exit.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The blocks a newsletter can be made of, and each in all its states."""
+    from newsletter.cli import looking
+
+    looking.show_blocks(slug, out=out, as_json=as_json)
+
+
+@app.command()
+def magazine(
+    slug: Slug,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the two files go.")],
+    now: Now = None,
+    day: Day = None,
+) -> None:
+    """Write an edition's magazine, a PDF and an EPUB, as paying readers get it."""
+    from newsletter.cli import looking
+
+    desk = _desk()
+    looking.write_magazine(desk, desk.catalogue[slug], out, now=_now(now), day=day)
+
+
+@app.command()
 def proof(
     slug: MaybeSlug = "",
     online: Annotated[bool, typer.Option("--online", help="Also follow every link and look at every picture.")] = False,

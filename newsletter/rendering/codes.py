@@ -135,6 +135,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("standfirst-long", _E, "An excerpt has more than 60 words.", "Shorten it: newsletter edit SLUG URL --standfirst …"),
         Code("gate-paid", _E, "Free readers would get text that members pay for.", "Take it out of the template or words; stories are gated by themselves."),
         Code("gate-advert", _E, "Paying readers would get an advert or offer.", "Take it out of the template or words; set edition.offer and edition.advert only."),
+        Code("gate-section", _E, "A story stands in a mail to readers whose class its section is not for.", "Take it out of the template or words; the section's `for` says who gets it."),
         Code("gate-reminder", _E, "A reminder stands in a mail to readers it is not for.", "Set edition.reminder only."),
         Code("reminder-missing", _E, "A reminder is missing from its own variant.", "Set edition.reminder in both body templates."),
         Code("advert-unlabelled", _E, "An advert is not marked as one.", "Let the block set edition.advert.label; the law asks for it."),

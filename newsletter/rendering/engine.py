@@ -13,7 +13,7 @@ import html
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import jinja2
 import mjml
 import nh3
 from babel.dates import format_date, format_datetime
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from newsletter.catalogue import Catalogue, class_of
 from newsletter.edition import PERSONAL_TAGS, Fault, Rendered, Snapshot, for_variant
@@ -32,9 +32,11 @@ from newsletter.errors import TemplateError
 from newsletter.rendering.compiled import oddities
 from newsletter.rendering.origins import OriginExtension, lines_of, locate_fault
 from newsletter.rendering.templates import FoldersLoader, render_template
+from newsletter.theme import Theme
+from newsletter.words import Words, words
 
-BODY_HTML = "body.mjml.j2"
-BODY_TEXT = "body.txt.j2"
+BODY = "body"
+BODY_HTML, BODY_TEXT = f"{BODY}.mjml.j2", f"{BODY}.txt.j2"
 TEXT_COLUMNS = 72
 
 
@@ -50,12 +52,12 @@ class Renderer:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._environments: dict[str, jinja2.Environment] = {}
+        self._environments: dict[tuple[str, Theme], jinja2.Environment] = {}
         self._bytecode = _MemoryBytecode()
 
-    def render(self, snapshot: Snapshot, variant: str) -> Rendered:
+    def render(self, snapshot: Snapshot, variant: str, *, body: str = BODY) -> Rendered:
         """
-        Render one variant; personal tags stay unfilled.
+        Render one variant; personal tags stay unfilled. *body* names the two templates to begin with.
 
         Raises:
             TemplateError: names the template and the line at fault.
@@ -63,16 +65,17 @@ class Renderer:
         gated = for_variant(snapshot, variant)
         context = self._context(gated, variant)
         environment = self._environment(snapshot.newsletter)
-        source = render_template(environment, BODY_HTML, context)
+        source = render_template(environment, f"{body}.mjml.j2", context)
         try:
             page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
             page = page.replace(_ARTICLE, _MAIN, 1)
         except (ValueError, UnicodeEncodeError) as error:
-            raise self._explain(snapshot.newsletter, context, error) from error
-        text = _tidy(render_template(environment, BODY_TEXT, context))
+            raise self._explain(snapshot.newsletter, context, body, error) from error
+        spoken = {**context, "say": context["words"].say}
+        text = _tidy(render_template(environment, f"{body}.txt.j2", spoken))
         return Rendered(
             variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
-            faults=self._faults(snapshot.newsletter, context, source),
+            faults=self._faults(snapshot.newsletter, context, body, source),
         )  # fmt: skip
 
     def render_all(self, snapshot: Snapshot) -> tuple[Rendered, ...]:
@@ -83,7 +86,7 @@ class Renderer:
         """Return a hash of everything but the snapshot that a rendering of *slug* depends on."""
         digest = hashlib.sha256()
         root = self.catalogue.root
-        paths = [root / "publication.toml", *(root / "_shared").rglob("*.j2"), *(root / slug).rglob("*")]
+        paths = [root / "publication.toml", *(root / "_shared").rglob("*"), *(root / slug).rglob("*")]
         for path in sorted(path for path in paths if path.is_file()):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -92,21 +95,27 @@ class Renderer:
     def _context(self, gated: Snapshot, variant: str) -> dict[str, Any]:
         newsletter = self.catalogue[gated.newsletter]
         publication = self.catalogue.publication
+        spoken = words(gated.language.split("-")[0])
         return {
             "publication": publication,
             "newsletter": newsletter,
             "edition": gated,
             "variant": variant,
             "paying": class_of(variant) == "paying",
-            "theme": newsletter.theme or publication.theme,
+            "theme": newsletter.theme,
+            "say": saying(spoken),
+            "words": spoken,
+            "start": "right" if gated.direction == "rtl" else "left",
+            "end": "left" if gated.direction == "rtl" else "right",
             "zone": newsletter.zone(publication),
             **PERSONAL_TAGS,
         }
 
     def _environment(self, slug: str) -> jinja2.Environment:
-        if slug not in self._environments:
-            self._environments[slug] = self._make_environment(slug)
-        return self._environments[slug]
+        key = (slug, self.catalogue[slug].theme)  # a look that was saved anew is read anew
+        if key not in self._environments:
+            self._environments[key] = self._make_environment(slug)
+        return self._environments[key]
 
     def _make_environment(self, slug: str, extensions: Iterable[Any] = ()) -> jinja2.Environment:
         root = self.catalogue.root
@@ -121,14 +130,15 @@ class Renderer:
             extensions=list(extensions),
         )
         environment.filters.update(FILTERS)
+        environment.globals["theme"] = self.catalogue[slug].theme
         return environment
 
-    def _faults(self, slug: str, context: Mapping[str, Any], source: str) -> tuple[Fault, ...]:
+    def _faults(self, slug: str, context: Mapping[str, Any], body: str, source: str) -> tuple[Fault, ...]:
         """What MJML ignored in *source*, each with its template line: that needs a second rendering, with marks."""
         found = oddities(source)
         if not found:
             return ()
-        _, origins = lines_of(self._marked(slug, context))
+        _, origins = lines_of(self._marked(slug, context, body))
         faults: dict[Fault, None] = {}
         for one in found:
             origin = origins[min(one.line, len(origins) - 1)]
@@ -144,12 +154,12 @@ class Renderer:
             else template
         )
 
-    def _marked(self, slug: str, context: Mapping[str, Any]) -> str:
-        return render_template(self._make_environment(slug, [OriginExtension]), BODY_HTML, context)
+    def _marked(self, slug: str, context: Mapping[str, Any], body: str) -> str:
+        return render_template(self._make_environment(slug, [OriginExtension]), f"{body}.mjml.j2", context)
 
-    def _explain(self, slug: str, context: Mapping[str, Any], error: Exception) -> TemplateError:
+    def _explain(self, slug: str, context: Mapping[str, Any], body: str, error: Exception) -> TemplateError:
         """Render once more with every line marked by its origin, and say where the fault lies."""
-        where = locate_fault(self._marked(slug, context), str(error))
+        where = locate_fault(self._marked(slug, context, body), str(error))
         story = f", in the story “{where.story}”" if where.story else ""
         return TemplateError(
             f"{slug}: {where.template}, line {where.line}{story}: MJML does not accept this: {where.excerpt!r} ({error}).",
@@ -240,6 +250,21 @@ def _html(fragment: str) -> Markup:
     return Markup(fragment)  # noqa: S704  # nh3-cleaned in desk.make_up; the only way HTML gets in
 
 
+def saying(spoken: Words) -> Callable[..., Markup]:
+    """``Words.say`` for HTML: what is filled in is escaped, but for what is HTML already."""
+
+    def say(message: str, **values: object) -> Markup:
+        said = escape(spoken.say(message))
+        return said % values if values else said
+
+    return say
+
+
+def _bdi(text: str) -> Markup:
+    """A name in a line of another direction, kept whole."""
+    return Markup("<bdi>{}</bdi>").format(text)
+
+
 def _plain(fragment: str) -> str:
     """An HTML fragment as plain text on one line."""
     return " ".join(html.unescape(nh3.clean(fragment, tags=set())).split())
@@ -271,5 +296,5 @@ def _day(value: date | datetime, pattern: str, language: str, zone: str = "UTC")
 
 
 FILTERS: dict[str, Any] = {
-    "html": _html, "plain": _plain, "wrap": _wrap, "isolate": _isolate, "host": _host, "day": _day,
+    "bdi": _bdi, "html": _html, "plain": _plain, "wrap": _wrap, "isolate": _isolate, "host": _host, "day": _day,
 }  # fmt: skip

@@ -158,6 +158,36 @@ class Rendering(SQLModel, table=True):
     text: bytes = Field(sa_type=LargeBinary, nullable=False)
 
 
+class Picture(SQLModel, table=True):
+    """A picture we serve: a JPEG under the hash of its bytes, so it never changes."""
+
+    __tablename__ = "picture"
+    hash: str = Field(primary_key=True)
+    width: int
+    height: int
+    data: bytes = Field(sa_type=LargeBinary, nullable=False)
+    kept_at: datetime = _instant()
+
+
+class PictureSource(SQLModel, table=True):
+    """What a picture's address brought; without a picture, why not."""
+
+    __tablename__ = "picture_source"
+    url: str = Field(primary_key=True)
+    picture: str | None = Field(default=None, foreign_key="picture.hash")
+    reason: str = _text()
+    tried_at: datetime = _instant()
+
+
+class EditionFile(SQLModel, table=True):
+    """A file that was made of an edition when somebody first asked for it."""
+
+    __tablename__ = "edition_file"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    kind: str = Field(primary_key=True)
+    data: bytes = Field(sa_type=LargeBinary, nullable=False)
+
+
 class EditionStory(SQLModel, table=True):
     """That an edition ran a story: what keeps it from running again."""
 

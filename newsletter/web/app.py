@@ -38,6 +38,7 @@ from newsletter.web.forms import Forms
 from newsletter.web.guards import Guards
 from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
+from newsletter.web.media import Media
 from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
 from newsletter.web.presses import Presses
@@ -60,6 +61,7 @@ def create_app(
     *,
     clock: Clock,
     view: View | None = None,
+    magazine: Callable[[str, bytes, str], bytes | None] | None = None,
     notices: Notices | None = None,
     renewed: Callable[[], None] = lambda: None,
 ) -> Current:
@@ -82,6 +84,7 @@ def create_app(
             view=view,
             notices=notices,
             webhook=webhook,
+            magazine=magazine,
         )
 
     return Current(standing, make, renewed, webhook)
@@ -145,6 +148,7 @@ def _assemble(
     view: View | None,
     notices: Notices | None,
     webhook: Webhook,
+    magazine: Callable[[str, bytes, str], bytes | None] | None,
 ) -> Starlette:
     """The application by the rules of *catalogue*."""
     forms = Forms(keys, settings, clock=clock)
@@ -160,9 +164,10 @@ def _assemble(
         *Leaving(door).routes(),
         *Rights(door).routes(),
         *Preferences(door).routes(),
-        *Viewing(door, view).routes(),
+        *Viewing(door, view, magazine).routes(),
         *Deciding(door, standing).routes(),
         *Archive(door).routes(),
+        *Media(engine).routes(),
         *Api(door).routes(),
         Route("/webhooks/sendgrid", webhook.receive, methods=["POST"]),
         Route("/healthz", health.healthz, methods=["GET"]),

@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from newsletter.catalogue import Catalogue, Theme
+from newsletter.catalogue import Catalogue
 from newsletter.settings import Settings
+from newsletter.theme import Theme
 from newsletter.web.forms import TRAP, Forms
 from newsletter.words import LANGUAGES, Words, choose_language, read_accept_language, words
 
@@ -188,10 +189,8 @@ def _sheet() -> str:
 
 def style(catalogue: Catalogue) -> str:
     """The style sheet of all pages in the publication's colours, each newsletter's own colour as ``.nl-<slug>``."""
-    own = [f".nl-{one.slug} {{ {_colours(one.theme)} }}" for one in catalogue.newsletters if one.theme]
-    dark = [
-        f".nl-{one.slug} {{ {_colours(one.theme, dark=True)} }}" for one in catalogue.newsletters if one.theme
-    ]
+    own = [f".nl-{one.slug} {{ {_colours(one.theme)} }}" for one in catalogue.newsletters]
+    dark = [f".nl-{one.slug} {{ {_colours(one.theme, dark=True)} }}" for one in catalogue.newsletters]
     theme = catalogue.publication.theme
     sheet = (
         _sheet()

@@ -22,6 +22,9 @@ CLIP_BYTES = 102_400
 TRACKED_BYTES = 300
 """What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
 PERSONAL = frozenset(PERSONAL_TAGS.values())
+MAGAZINE = frozenset(f"{PERSONAL_TAGS['view_url']}/magazine.{kind}" for kind in ("pdf", "epub"))
+PERSONAL_LINKS = PERSONAL | MAGAZINE
+"""The whole addresses in which a personal tag may stand."""
 
 _MARKUP = re.compile(r"<[^>]+>")
 _HREF = re.compile(r'href="([^"]*)"')

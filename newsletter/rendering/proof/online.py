@@ -10,7 +10,7 @@ from newsletter.edition import Rendered
 from newsletter.rendering.codes import finding
 from newsletter.rendering.findings import Finding, in_order
 from newsletter.rendering.proof.links import faults
-from newsletter.rendering.proof.material import PERSONAL, parsed
+from newsletter.rendering.proof.material import PERSONAL_LINKS, parsed
 
 HEAVY_BYTES = 1_048_576
 _AT_ONCE = 8
@@ -58,7 +58,7 @@ def _addresses(rendered: Rendered) -> Iterator[tuple[str, bool]]:
         is_picture = element.tag == "img"
         address = (element.get("src" if is_picture else "href") or "").strip()
         is_whole = not {code for code, _ in faults(address)} & _NOT_ASKED
-        if is_whole and address.startswith(("http://", "https://")) and address not in PERSONAL:
+        if is_whole and address.startswith(("http://", "https://")) and address not in PERSONAL_LINKS:
             yield address, is_picture
 
 

@@ -53,7 +53,8 @@ def check_variant(one: Variant) -> Iterator[Finding]:
 
 def _as_set(one: Variant, image: Any, source: str, *, is_theirs: bool) -> Iterator[Finding]:
     parts = urlsplit(source)
-    if parts.scheme != "https" or not parts.netloc:
+    is_ours = source.startswith(f"{one.edition.base_url}/media/")  # on this machine, while it is tried out
+    if not is_ours and (parts.scheme != "https" or not parts.netloc):
         yield one.find("image-src", where=source[:120] or "empty", is_theirs=is_theirs)
     elif parts.path.lower().endswith(_NOT_SHOWN):
         message = f"The picture is of the kind {parts.path.rpartition('.')[2]!r}."

@@ -8,26 +8,34 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from newsletter.articles import Rights
-from newsletter.catalogue import class_of, reminding
-from newsletter.edition import PERSONAL_TAGS, Item
+from newsletter.catalogue import Advert, Offer, class_of, reminding
+from newsletter.edition import PERSONAL_TAGS, Item, for_variant
 from newsletter.rendering.findings import Finding
-from newsletter.rendering.proof.material import Edition, Variant, flat, plain
+from newsletter.rendering.proof.material import MAGAZINE, Edition, Variant, flat, plain
 from newsletter.settings import is_loopback
+from newsletter.words import words
 
 _EXCERPT_WORDS = 60
 _PAID_SENTENCE_CHARACTERS = 40
 _SENTENCE_END = re.compile(r"(?<=[.!?…。؟])\s+")
 _SHORT = 60
+_REASON = "You get this because you subscribed to %(newsletter)s at %(site)s."
 
 
 def check_variant(one: Variant) -> Iterator[Finding]:
     """The footer's lines, and nothing that these readers may not have."""
     yield from _footer(one)
-    if class_of(one.rendered.variant) == "paying":
-        yield from _no_adverts(one)
+    plan, gates = class_of(one.rendered.variant), one.edition.snapshot.gates
+    if plan not in gates.offer:
+        yield from _without(one, one.edition.snapshot.offer, "nl-offer")
+    if plan not in gates.adverts:
+        yield from _without(one, one.edition.snapshot.advert, "nl-advert")
     else:
-        yield from _no_paid_text(one)
         yield from _labelled(one)
+    if plan not in gates.full_text:
+        yield from _no_paid_text(one)
+    yield from _no_hidden_section(one)
+    yield from _no_magazine(one, plan)
     yield from _reminders(one)
 
 
@@ -62,29 +70,53 @@ def _footer(one: Variant) -> Iterator[Finding]:
         if address not in seen:
             message = f"The postal address is missing from the {part} part."
             yield one.find("address-missing", part, message=message)
-        if edition.newsletter.name not in seen or "because" not in seen.casefold():
+        reason = flat(words(edition.snapshot.language.split("-")[0]).say(_REASON)).split("%(", 1)[0].strip()
+        if edition.newsletter.name not in seen or not (
+            reason.casefold() in seen.casefold() or "because" in seen.casefold()
+        ):
             message = f"The line saying why the reader gets this mail is missing from the {part} part."
             yield one.find("reason-missing", part, message=message)
 
 
-def _no_adverts(one: Variant) -> Iterator[Finding]:
+def _without(one: Variant, kind: Offer | Advert | None, mark: str) -> Iterator[Finding]:
+    """An offer or advert that these readers must not get: neither its words, nor its address, nor its block."""
     raw = (
         ("subject", one.rendered.subject), ("preheader", one.rendered.preheader), ("html", one.rendered.html),
         ("text", one.rendered.text),
     )  # fmt: skip
-    for kind in (one.edition.snapshot.offer, one.edition.snapshot.advert):
-        if kind is None:
-            continue
-        for words in (kind.headline, kind.text):
+    if kind is not None:
+        for said in (kind.headline, kind.text):
             for part, seen in one.parts:
-                if flat(words) in seen:
-                    yield one.find("gate-advert", part, where=words[:_SHORT])
+                if flat(said) in seen:
+                    yield one.find("gate-advert", part, where=said[:_SHORT])
         for part, text in raw:
             if kind.url in text or html_entities.escape(kind.url) in text:
                 yield one.find("gate-advert", part, where=kind.url)
-    for mark in ("nl-advert", "nl-offer"):
-        if mark in one.classes:
-            yield one.find("gate-advert", where=mark)
+    if mark in one.classes:
+        yield one.find("gate-advert", where=mark)
+
+
+def _no_magazine(one: Variant, plan: str) -> Iterator[Finding]:
+    """Only paying readers have links to the magazine's files."""
+    for part, raw in (("html", one.rendered.html), ("text", one.rendered.text)):
+        if plan == "free" and any(link in raw for link in MAGAZINE):
+            yield one.find(
+                "gate-paid", part, where="magazine", message="Free readers would get the members’ magazine."
+            )
+
+
+def _no_hidden_section(one: Variant) -> Iterator[Finding]:
+    """Stories of sections that are for others stand nowhere."""
+    plan, snapshot = class_of(one.rendered.variant), one.edition.snapshot
+    shown = {item.url for item in for_variant(snapshot, one.rendered.variant).items}
+    for section in snapshot.sections:
+        if plan in section.classes:
+            continue
+        for item in section.items:
+            for part, seen in one.parts:
+                if item.url not in shown and flat(item.headline) in seen:
+                    message = f"“{item.headline}” stands in {section.id}, which is not for {plan} readers."
+                    yield one.find("gate-section", part, where=item.url, message=message)
 
 
 def _labelled(one: Variant) -> Iterator[Finding]:

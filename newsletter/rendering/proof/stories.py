@@ -10,7 +10,7 @@ from datetime import timedelta
 from rapidfuzz import fuzz
 
 from newsletter.articles import headline_key
-from newsletter.edition import Item, SectionMade
+from newsletter.edition import Item, SectionMade, for_variant
 from newsletter.picks import SAME_HEADLINE
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof.material import Edition, Variant, flat
@@ -23,7 +23,7 @@ def check_variant(one: Variant) -> Iterator[Finding]:
     seen = {part: words.casefold() for part, words in one.parts}  # a template may set capitals
     page = html_entities.unescape(one.rendered.html)
     translated: Counter[str] = Counter()
-    for item in one.edition.snapshot.items:
+    for item in for_variant(one.edition.snapshot, one.rendered.variant).items:
         headline = flat(item.headline).casefold()
         in_html = item.url in page and headline in seen["html"]
         in_text = item.url in one.rendered.text and headline in seen["text"]

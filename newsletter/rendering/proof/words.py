@@ -9,7 +9,7 @@ from functools import lru_cache
 import ftfy.badness
 
 from newsletter.rendering.findings import Finding
-from newsletter.rendering.proof.material import PERSONAL, Variant, flat
+from newsletter.rendering.proof.material import PERSONAL, PERSONAL_LINKS, Variant, flat
 
 LEFTOVER = re.compile(r"\{\{|\}\}|\{%|%\}|<%|%>|\*\||\|\*|%recipient\.")
 """What Jinja or a provider would fill or run."""
@@ -87,13 +87,13 @@ def _misplaced(one: Variant) -> Iterator[Finding]:
     for part, words in (("subject", one.rendered.subject), ("preheader", one.rendered.preheader)):
         if any(tag in words for tag in PERSONAL):
             yield one.find("tag-misplaced", part, where=words)
-    if one.rendered.html.count("[[nl:") == sum(address in PERSONAL for _, address in one.links):
+    if one.rendered.html.count("[[nl:") == sum(address in PERSONAL_LINKS for _, address in one.links):
         return
     for element in one.elements:
         values = [
             value
             for name, value in element.items()
-            if (element.tag, name) != ("a", "href") or value.strip() not in PERSONAL
+            if (element.tag, name) != ("a", "href") or value.strip() not in PERSONAL_LINKS
         ]
         for words in (*values, element.text or "", element.tail or ""):
             if any(tag in words for tag in PERSONAL):

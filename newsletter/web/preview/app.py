@@ -29,10 +29,11 @@ from starlette.responses import (
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
+    RedirectResponse,
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,6 +50,8 @@ from newsletter.rendering.engine import fill_samples, sample_links
 from newsletter.rendering.proof import tracked_bytes
 from newsletter.store.session import reading
 from newsletter.times import parse_instant
+from newsletter.web.media import Media
+from newsletter.web.preview.blocks import INDEX, frame_of, page_of
 from newsletter.web.preview.live import Live, Shown
 from newsletter.web.preview.looks import Look, seen_as
 from newsletter.web.preview.states import edition_state, known_fields, wall_state
@@ -58,7 +61,9 @@ _PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE / "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
-MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'"
+MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; frame-ancestors 'self'"
+)
 """A mail in its frame may load its pictures and nothing else."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -182,7 +187,7 @@ class Preview:
     def __init__(self, desk: Desk, live: Live, token: str) -> None:
         self.desk, self.live, self.token = desk, live, token
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[BaseRoute]:
         """The routes of the preview."""
         return [
             Route("/", self.page, methods=["GET"]),
@@ -196,6 +201,10 @@ class Preview:
             Route("/audience/{slug}", self.audience, methods=["GET"]),
             Route("/approve/{slug}", self.approve, methods=["POST"]),
             Route("/hold/{slug}", self.hold, methods=["POST"]),
+            *Media(self.desk.engine).routes(),
+            Route("/blocks", self.block, methods=["GET"]),
+            Route("/blocks/{slug}/{block}.html", self.block, methods=["GET"]),
+            Route("/blocks/{slug}/{block}/{name}.html", self.frame, methods=["GET"]),
             Route("/{slug}", self.page, methods=["GET"]),
             Route("/{slug}/{name}", self.bytes_of, methods=["GET"]),
         ]
@@ -264,6 +273,9 @@ class Preview:
             look = Look(request.query_params.get("look", Look.PLAIN))
         except ValueError:
             raise HTTPException(404, f"There is no such look; there are {', '.join(Look)}.") from None
+        html = html.replace(
+            f"{self.desk.settings.base_url}/media/", "/media/"
+        )  # their server may not run yet
         return HTMLResponse(seen_as(html, look), headers={**FRESH, "Content-Security-Policy": MAIL_POLICY})
 
     def _rendered(self, newsletter: Newsletter, variant: str, request: Request) -> Rendered:
@@ -322,6 +334,27 @@ class Preview:
         )  # fmt: skip
         message = build_message(envelope, recipient)
         return "".join(f"{name}: {value}\n" for name, value in message.raw_items())
+
+    def block(self, request: Request) -> Response:
+        """``/blocks/<slug>/<block>.html``: a block in all its states, as a newsletter sets it."""
+        slug = request.path_params.get("slug")
+        if not slug:
+            return RedirectResponse(
+                f"/blocks/{self.desk.catalogue.newsletters[0].slug}/{INDEX}.html", headers=FRESH
+            )
+        page = page_of(
+            self.desk.renderer,
+            self._newsletter(slug),
+            request.path_params["block"],
+            sheet="/static/preview.css",
+        )
+        return HTMLResponse(page, headers={**FRESH, "Content-Security-Policy": PAGE_POLICY})
+
+    def frame(self, request: Request) -> Response:
+        """One state of a block, in light or in dark."""
+        told = request.path_params
+        html = frame_of(self.desk.renderer, self._newsletter(told["slug"]), told["block"], told["name"])
+        return HTMLResponse(html, headers={**FRESH, "Content-Security-Policy": MAIL_POLICY})
 
     # --- ordering -------------------------------------------------------------------------------
 

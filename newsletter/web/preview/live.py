@@ -320,7 +320,7 @@ class Live:
             elif path.is_relative_to(templates):
                 folder = path.relative_to(templates).parts[0]
                 is_rule = path.suffix == ".toml"
-                if path.suffix not in (".j2", ".toml") or folder == "_notices":
+                if path.suffix not in (".j2", ".toml") or folder in ("_notices", "_magazine"):
                     continue
                 is_shared = folder in ("_shared", "publication.toml")
                 more = _Task(() if is_shared else (folder,), whole=is_rule, reload=is_rule)

@@ -24,7 +24,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
     return {
         "newsletter": newsletter.slug,
         "name": newsletter.name,
-        "accent": newsletter.theme.accent if newsletter.theme else "",
+        "accent": newsletter.theme.accent,
         "date": shown.day.isoformat(),
         "version": shown.version,
         "status": shown.status,
@@ -184,6 +184,18 @@ _FIELDS = {
     "number": ("figure", "text", "source", "url"),
     "quote": ("text", "who", "about", "url"),
     "this_day": ("year", "text", "url"),
+    "front_page": (
+        "paper",
+        "country",
+        "language",
+        "headline",
+        "translation",
+        "text",
+        "picture",
+        "alt",
+        "credit",
+        "url",
+    ),
 }
 
 

@@ -383,7 +383,7 @@ function droppable(list, id) {
 
 const NAMES = {
   subject: "Subject", preheader: "Preheader", greeting: "Greeting", intro: "Intro", sign_off: "Sign-off",
-  number: "Number", quote: "Quote", this_day: "On this day", quiz: "Quiz",
+  number: "Number", quote: "Quote", this_day: "On this day", quiz: "Quiz", front_page: "Front page",
 };
 
 function wordsPanel(told) {
