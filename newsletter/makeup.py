@@ -175,10 +175,12 @@ def corrected(
     }
     written = _written(_wording_of(snapshot, wording or Wording()), orders)
     subject = given.get("subject", subject)
+    greeting = given.get("greeting", written.greeting)
     return replace(
         snapshot, revision=revision, sections=tuple(sections), preheader=given.get("preheader", preheader),
         subject=shortened(subject if subject.startswith(prefix) else f"{prefix}{subject}", 200),
-        greeting=given.get("greeting", written.greeting), intro=given.get("intro", written.intro),
+        greeting=greeting, hello=snapshot.hello if greeting == snapshot.greeting else None,
+        intro=given.get("intro", written.intro),
         sign_off=given.get("sign_off", written.sign_off),
         number=snapshot.number and written.number, quote=snapshot.quote and written.quote,
         this_day=snapshot.this_day and written.this_day, quiz=snapshot.quiz and written.quiz,
@@ -363,7 +365,13 @@ def _words(
 def _hello(
     newsletter: Newsletter, publication: Publication, written: Wording, day: date, locale: Locale
 ) -> Hello | None:
-    """The greeting of the day: what an editor wrote, else the next of the family's that is not our own language."""
+    """
+    The greeting of the day: what an editor wrote, else the next of the family's that is not our own language.
+
+    A plain greeting an editor wrote stands alone.
+    """
+    if written.greeting and written.hello is None:
+        return None
     own = newsletter.language.split("-")[0]
     foreign = [one for one in publication.hellos if one.language != own]
     hello = written.hello or (
