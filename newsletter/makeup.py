@@ -364,9 +364,15 @@ def _words(
 def _hello(
     newsletter: Newsletter, publication: Publication, written: Wording, day: date, locale: Locale
 ) -> Hello | None:
-    """The greeting of the day: what an editor wrote, else the next of the family's that is not our own language."""
+    """
+    The greeting of the day: what an editor wrote, else the next of the family's that is not our own language.
+
+    None where an editor wrote a plain greeting instead.
+    """
     own = newsletter.language.split("-")[0]
     foreign = [one for one in publication.hellos if one.language != own]
+    if written.greeting and not written.hello:
+        return None
     hello = written.hello or (
         foreign[day.toordinal() % len(foreign)] if newsletter.hello and foreign else None
     )
