@@ -368,12 +368,12 @@ def _hello(
     """
     The greeting of the day: what an editor wrote, else the next of the family's that is not our own language.
 
-    A plain greeting an editor wrote stands alone.
+    None where an editor wrote a plain greeting instead.
     """
-    if written.greeting and written.hello is None:
-        return None
     own = newsletter.language.split("-")[0]
     foreign = [one for one in publication.hellos if one.language != own]
+    if written.greeting and not written.hello:
+        return None
     hello = written.hello or (
         foreign[day.toordinal() % len(foreign)] if newsletter.hello and foreign else None
     )

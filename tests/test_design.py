@@ -16,6 +16,7 @@ from newsletter.picks import Pick, Picks
 from newsletter.rendering.engine import Renderer
 from newsletter.rendering.proof.cascade import contrast
 from newsletter.rendering.proof.contrast import LEAST
+from newsletter.wording import Wording
 from newsletter.words import words
 from tests.builders import the_catalogue
 from tests.snapshots import a_snapshot
@@ -49,7 +50,9 @@ def test_each_of_the_nine_has_a_face_of_its_own() -> None:
     assert len(mastheads) == 9
 
 
-def _made(language: str, headlines: tuple[str, ...], **changes: object) -> Snapshot:
+def _made(
+    language: str, headlines: tuple[str, ...], wording: Wording | None = None, **changes: object
+) -> Snapshot:
     """*today* in *language*, with a story a headline in its first section."""
     newsletter = CATALOGUE["today"].model_copy(update={"language": language, **changes})
     at = datetime(2026, 11, 20, 3, tzinfo=UTC)
@@ -65,7 +68,11 @@ def _made(language: str, headlines: tuple[str, ...], **changes: object) -> Snaps
         for place, headline in enumerate(headlines, 1)
     )  # fmt: skip
     return make_snapshot(
-        newsletter, CATALOGUE.publication, Picks("today", picked, (), ()), edition_date=date(2026, 11, 20)
+        newsletter,
+        CATALOGUE.publication,
+        Picks("today", picked, (), ()),
+        edition_date=date(2026, 11, 20),
+        wording=wording,
     )
 
 
@@ -122,6 +129,7 @@ def test_a_greeting_of_the_day_takes_its_turn_and_says_what_it_is() -> None:
     ]
     assert days[0] is not None and ", " in days[0].note
     assert _made("en", ("Eins",), hello=False).hello is None
+    assert _made("en", ("Eins",), Wording(greeting="Good night.")).hello is None
 
 
 def test_gates_are_data() -> None:

@@ -273,9 +273,8 @@ class Preview:
             look = Look(request.query_params.get("look", Look.PLAIN))
         except ValueError:
             raise HTTPException(404, f"There is no such look; there are {', '.join(Look)}.") from None
-        html = html.replace(
-            f"{self.desk.settings.base_url}/media/", "/media/"
-        )  # their server may not run yet
+        if "look" in request.query_params:  # for looking only: the server of the pictures may not run yet
+            html = html.replace(f"{self.desk.settings.base_url}/media/", "/media/")
         return HTMLResponse(seen_as(html, look), headers={**FRESH, "Content-Security-Policy": MAIL_POLICY})
 
     def _rendered(self, newsletter: Newsletter, variant: str, request: Request) -> Rendered:

@@ -102,7 +102,7 @@ function chooseVariants(told) {
 function source(part) {
   const asking = new URLSearchParams();
   const look = $("look").value;
-  if (part === "html" && (look !== "light" || darkScreen.matches)) asking.set("look", look); // a light screen shows the bytes as they are
+  if (part === "html") asking.set("look", look !== "light" || darkScreen.matches ? look : "plain"); // a light screen shows the bytes as they are
   if ($("when").value) asking.set("tomorrow", "1");
   if ($("language").value && $("language").value !== own) asking.set("language", $("language").value);
   if (part === "headers" && $("name").value) asking.set("name", $("name").value);

@@ -65,7 +65,7 @@ function card(one, held) {
 function thumb(one, variant, old) {
   const holder = h("span", { class: "thumb" });
   const frame = h("iframe", {
-    title: `${one.name}, ${variant.variant}`, src: `/${one.newsletter}/${variant.variant}.html?v=${one.version}`,
+    title: `${one.name}, ${variant.variant}`, src: `/${one.newsletter}/${variant.variant}.html?look=plain&v=${one.version}`,
     sandbox: "allow-same-origin", loading: "lazy", tabindex: "-1", "data-variant": variant.variant, "aria-hidden": "true",
   });
   holder.append(frame);
