@@ -95,7 +95,7 @@ from newsletter.store.grouped import merge_stories, split_story
 from newsletter.store.holds import hold_of
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.pictures import picture_bytes
-from newsletter.store.session import open_store, reading, writing
+from newsletter.store.session import open_store, reading, spoken, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
 from newsletter.store.telling import owe, prune_told, tell_once
 from newsletter.times import WEEKDAYS, Clock, iso, local_date, system_clock
@@ -977,8 +977,12 @@ class Desk:
         """
         Process what the provider has told by now: who complained a moment ago is not mailed, and nothing that
         is proven is called doubtful.
+
+        Raises:
+            StoreError: the database cannot be used.
         """
-        process(self.engine, self.keys, clock=self.clock)
+        with spoken():
+            process(self.engine, self.keys, clock=self.clock)
 
     # --- correct --------------------------------------------------------------------------------
 

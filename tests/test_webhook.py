@@ -182,7 +182,10 @@ def test_nothing_of_a_request_is_logged(engine: Engine, keys: Keys) -> None:
         ask(app, "POST", PATH, **signed(body, OTHER_PRIVATE))
         ask(app, "POST", PATH, **signed(b'"ann@mail.example"'))
 
-    assert [entry["event"] for entry in logs] == ["webhook.stored", "webhook.refused", "webhook.refused"]
+    told = [
+        entry["event"] for entry in logs if entry["event"].startswith("webhook")
+    ]  # what follows comes behind
+    assert told == ["webhook.stored", "webhook.refused", "webhook.refused"]
     assert "ann" not in str(logs) and READER.reader not in str(logs) and "today." not in str(logs)
 
 
