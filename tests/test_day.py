@@ -374,7 +374,7 @@ def test_what_people_typed_is_only_letters_on_a_terminal(site: Path) -> None:
     told = run("words", "weekend", "greeting=Good \u202egninrom", "--reason", "a\x1b[31mb", "--now", NOW)
     seen = run("history", "weekend", "--now", NOW)
 
-    assert told.startswith("Noted: words for The Weekend of ")
+    assert told.startswith("Noted: words for the Weekend of ")
     assert "Good gninrom" in seen and "a[31mb" in " ".join(seen.split())
     assert not {"\u202e", "\x1b"} & set(seen)
 

@@ -250,7 +250,10 @@ def test_where_approval_is_required_a_warning_wants_its_word(app: Starlette, des
     rules = path.read_text(encoding="utf-8").replace(
         'thin_day = "hold"', 'thin_day = "hold"\napproval = "required"'
     )
-    path.write_text(rules.replace('preheader = "', 'preheader = "{{ lead.headline }}" # "'), encoding="utf-8")
+    path.write_text(
+        rules.replace('preheader = "', f'preheader = "{desk.catalogue["today"].subject}" # "'),
+        encoding="utf-8",
+    )
     live: Live = app.state.preview.live
     until(
         live,
@@ -394,7 +397,7 @@ def test_a_block_that_becomes_a_newsletters_own_is_seen(app: Starlette) -> None:
     own = Path("templates/society/blocks/lead.mjml.j2")
     own.parent.mkdir(exist_ok=True)
 
-    own.write_text(shared.replace("<mj-column>", "<mj-column><mj-text>OWN</mj-text>", 1), encoding="utf-8")
+    own.write_text(shared.replace("{{ kicker(item) }}", "OWN {{ kicker(item) }}", 1), encoding="utf-8")
     until(live, "society", lambda one: all("OWN" in rendered.html for rendered in one.renderings))
     own.unlink()
     until(live, "society", lambda one: one.hash == before["society"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import threading
 import time
 from collections.abc import Iterator
@@ -123,7 +125,8 @@ def test_a_test_mail_of_it_is_marked_and_says_so(desk: Desk, capsys: pytest.Capt
 
     assert "It cannot go to readers as it is" in capsys.readouterr().err
     (mail,) = Path("outbox-system").rglob("*.eml")
-    assert "[Test]" in mail.read_text(encoding="utf-8") and sent() == 0
+    message = email.message_from_bytes(mail.read_bytes(), policy=email.policy.default)
+    assert message["Subject"].startswith("[Test]") and sent() == 0
 
 
 def test_yesterdays_subject_is_known(desk: Desk) -> None:
@@ -144,14 +147,14 @@ def test_yesterdays_subject_is_known(desk: Desk) -> None:
 
 def test_a_template_that_fails_is_a_finding(desk: Desk) -> None:
     """Of its newsletter alone, with file, line and remedy."""
-    path = Path("templates/letter/closing.mjml.j2")
+    path = Path("templates/letter/heading.mjml.j2")
     path.write_text(path.read_text(encoding="utf-8") + "{{ nobody.knows }}", encoding="utf-8")
 
     found = proof_all(desk, [desk.catalogue["letter"], desk.catalogue["today"]], now=NOW, day=DAY)
 
     (failed,) = [one for one in found if one.severity == "error"]
     assert (failed.code, failed.newsletter) == ("render-failed", "letter")
-    assert "closing.mjml.j2" in failed.message and failed.remedy
+    assert "heading.mjml.j2" in failed.message and failed.remedy
 
 
 # --- online -------------------------------------------------------------------------------------

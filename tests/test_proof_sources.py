@@ -57,7 +57,7 @@ def an_article(words: str) -> Article:
     return Article(
         url=canonical_url("https://evil.example/a?[[nl:view_url]]={{x}}"), source="the-parallel", headline=words.replace("\u202e", ""),
         published_at=NOW - timedelta(hours=1), first_seen_at=NOW - timedelta(hours=1), source_name=words, kicker=words,
-        standfirst=words, byline=words, dateline=words, rights=Rights.OWN, language="en",
+        standfirst=words.replace("\u202e", ""), byline=words, dateline=words, rights=Rights.OWN, language="en",
         body=f'<p>{escape(words)} <a href="https://evil.example/?u=[[nl:unsubscribe_url]]">x</a> <a href="http://10.0.0.1/ {{{{a}}}}">y</a></p>',
         image=Image("https://evil.example/p.png?u=[[nl:unsubscribe_url]]", words, words, words, 900, 600),
     )  # fmt: skip

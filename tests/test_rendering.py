@@ -102,7 +102,7 @@ def templates(tmp_path: Path) -> Path:
         ("_shared/blocks/briefs.mjml.j2", "{{ heading(section) }}", "{{ nosuch }}", 5),
         ("_shared/blocks/briefs.mjml.j2", "{% endfor %}", "", 9),
         ("_shared/blocks/briefs.txt.j2", "{{ heading(section) }}", "{{ section.nosuch }}", 2),
-        ("_shared/blocks/credits.mjml.j2", "</mj-section>", "</mj-section><mj-text", 6),
+        ("_shared/blocks/credits.mjml.j2", "</div></mj-text>", "</div> 1 < 2</mj-text>", 4),
     ],
 )
 def test_a_fault_is_named_by_template_and_line(

@@ -153,7 +153,7 @@ def test_a_newsletter_that_comes_later_owes_nothing_from_before(desk: Desk) -> N
 @pytest.mark.parametrize("hour", ["01:30", "02:15", "06:30"])
 def test_a_day_with_a_clock_change_gives_one_edition(desk: Desk, zone: str, day: date, hour: str) -> None:
     """Woken every quarter of an hour over three days, as a trigger that fires twice would: one slot a day."""
-    data = desk.catalogue["today"].model_dump()
+    data = desk.catalogue["today"].model_dump(by_alias=True)
     data |= {"timezone": zone, "slug": "today", "thin_day": "skip"}
     data["schedule"] = {"days": ["sat", "sun", "mon"], "at": hour, "max_lateness_hours": 3}
     newsletter = Newsletter.model_validate(data)
@@ -185,7 +185,7 @@ def test_a_day_with_a_clock_change_gives_one_edition(desk: Desk, zone: str, day:
 def test_wakes_follow_the_slot_over_clock_changes(zone: str, day: date, hour: str, deadline: int) -> None:
     """An hour of real time ahead, each quarter of an hour to the slot, at the deadline: each once, each day."""
     publication = the_catalogue().publication
-    given = the_catalogue()["today"].model_dump() | {
+    given = the_catalogue()["today"].model_dump(by_alias=True) | {
         "timezone": zone, "approval": "required", "lead_minutes": 60, "approval_deadline_minutes": deadline,
     }  # fmt: skip
     given["schedule"] = {"days": WEEKDAYS, "at": hour}

@@ -18,8 +18,8 @@ from tests.messages import extracted, path_of, stored, written
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 VALUE = re.compile(r"%\(\w+\)s")
-SAME_WORD = {"Pages"}  # what two languages really say with the same word
-IN_LATIN = re.compile(r"Atom")
+SAME_WORD = {"Pages", "Online", "Quiz", "%(n)s min"}  # what two languages really say with the same word
+IN_LATIN = re.compile(r"Atom|EPUB|PDF")
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 KEYS = Keys(signing=(b"a signing key of this test alone",), suppression=b"a suppression key of this test")
 

@@ -25,6 +25,9 @@ from tests.browser.conftest import NOW, Site, free_port, installation
 
 pytestmark = pytest.mark.browser
 
+SUBJECT = "{{ bits | join(', ') }}"
+"""What ``today`` has for its subject: as a preheader it is worth a warning."""
+
 QUIET_RULES = ("frame-tested",)
 """The mails in the frames are looked at by the proof and, as pages, by the readers' journey."""
 
@@ -329,7 +332,7 @@ def test_it_is_let_go_and_held_again(page: Page, desk: Site) -> None:
     text = rules.read_text(encoding="utf-8").replace(
         'thin_day = "hold"', 'thin_day = "hold"\napproval = "required"'
     )
-    rules.write_text(text.replace('preheader = "', 'preheader = "{{ lead.headline }}" # "'), encoding="utf-8")
+    rules.write_text(text.replace('preheader = "', f'preheader = "{SUBJECT}" # "'), encoding="utf-8")
     page.goto(f"{desk.url}/today")
     expect(page.locator("#verdict")).to_contain_text("warning")
     expect(page.locator("#approve")).to_be_enabled()
