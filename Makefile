@@ -54,10 +54,10 @@ gallery: $(VENV)/.dev
 	@$(BIN)/python -m bench.gallery $(if $(FEEDS),--from "$(FEEDS)" --now $(NOW) --out $(or $(OUT),gallery))
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q -n 2
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-shared: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q -n 2 -m shared
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m shared
 
 test-browser: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"

@@ -158,6 +158,7 @@ class Notices:
         envelope = self._envelope(kind, self._spoken(language), nobody, values)
         with TemporaryDirectory(prefix="newsletter-nobody-") as folder:
             Maildir(Path(folder)).submit(envelope)
+        log.info("notice.for_nobody", kind=str(kind), reader=nobody.reader)
 
     def _envelope(
         self, kind: Kind, spoken: Words, recipient: Recipient, values: Mapping[str, Any]
