@@ -143,7 +143,8 @@ def test_an_edition_is_looked_at_in_every_way(page: Page, desk: Site, scheme: st
         page.select_option("#look", look)
         page.wait_for_function(
             "(look) => { const frame = document.querySelector('.holder[data-width=\"640\"] iframe:not(.coming)');"
-            " return frame && (new URL(frame.src).searchParams.get('look') ?? 'light') === look; }",
+            " const shown = frame && (new URL(frame.src).searchParams.get('look') ?? 'plain');"
+            " return shown === look || (shown === 'plain' && look === 'light'); }",
             arg=look,
         )
         seen[look] = frame.locator("body").evaluate(f"() => {ground}")

@@ -96,7 +96,6 @@ class Live:
     _threads: list[threading.Thread] = field(default_factory=list)
     _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
     _stamps: dict[str, bytes] = field(default_factory=dict)
-    _known: set[Path] = field(default_factory=set)
 
     # --- for the pages --------------------------------------------------------------------------
 
@@ -131,6 +130,9 @@ class Live:
     def start(self) -> None:
         """Begin to make, to watch files, and to look at the database."""
         self._seen = self._look()
+        for folder in self._watched().folders:  # what is shown at first is made of these
+            for path in folder.rglob("*"):
+                self._is_new(path)
         self.ask()
         for target in (self._make_all, self._watch_files, self._watch_store):
             thread = threading.Thread(target=target, name=f"preview {target.__name__}", daemon=True)
@@ -266,11 +268,6 @@ class Live:
     def _watch_files(self) -> None:
         while not self._stop.is_set():
             watched = self._watched()
-            if not self._known:  # what is shown at first is made of these
-                for folder in watched.folders:
-                    for path in folder.rglob("*"):
-                        self._is_new(path)
-            self._known |= watched.folders
             is_first = True
             for changes in watch(
                 *watched.folders, stop_event=self._stop, debounce=50, step=_QUIET_MS, rust_timeout=500,
