@@ -274,6 +274,8 @@ class Live:
                 yield_on_timeout=True, raise_interrupt=False,
             ):  # fmt: skip
                 paths = {Path(name) for _, name in changes}
+                # What was written into a new folder before it was watched is told of by the folder alone.
+                paths |= {inner for path in paths if path.is_dir() for inner in path.rglob("*")}
                 if is_first:  # what was saved before the watch began
                     paths |= {path for folder in watched.folders for path in folder.rglob("*")}
                     is_first = False
