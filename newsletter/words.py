@@ -132,8 +132,13 @@ class Words:
 
     def own_name(self) -> str:
         """What this language calls itself."""
-        name = Locale.parse(self.language).get_display_name() or self.language
-        return name[:1].upper() + name[1:]
+        return _own_name(self.language)
+
+
+@cache
+def _own_name(language: str) -> str:
+    name = Locale.parse(language).get_display_name() or language
+    return name[:1].upper() + name[1:]
 
 
 @cache
