@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from newsletter.audience.tokens import is_scope_of
-from newsletter.store.session import writing
+from newsletter.store.session import changing, writing
 from newsletter.store.tables import EditionRow, Instant, Subscriber, Subscription, Suppression
 
 UNDO_FOR = timedelta(days=1)
@@ -113,16 +113,21 @@ def leave_as(engine: Engine, reader: Reader, slug: str | None, *, now: datetime,
     wanted = _ended_by(reader, slug)
     if not wanted and (slug is not None or _is_barred(engine, reader)):
         return ()
-    with writing(engine) as session:
-        return leave_within(session, reader, slug, now=now, how=how)
+    with changing(engine) as connection:
+        return _leave(connection, reader, slug, now=now, how=how)
 
 
 def leave_within(
     session: Session, reader: Reader, slug: str | None, *, now: datetime, how: str
 ) -> tuple[str, ...]:
     """``leave_as`` in the caller's transaction."""
+    return _leave(session.connection(), reader, slug, now=now, how=how)
+
+
+def _leave(
+    connection: Connection, reader: Reader, slug: str | None, *, now: datetime, how: str
+) -> tuple[str, ...]:
     wanted = _ended_by(reader, slug)
-    connection = session.connection()
     if wanted:
         given = [{"subscriber": reader.subscriber_id, "slug": one, "at": now, "how": how} for one in wanted]
         connection.execute(_leave_update(), given)

@@ -110,6 +110,13 @@ def writing(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """``writing`` without the ORM, where a request has time for statements only."""
+    with _for_writing(engine).begin() as connection:
+        yield connection
+
+
 @lru_cache(maxsize=4)
 def _for_writing(engine: Engine) -> Engine:
     return engine.execution_options(writes=True)
