@@ -127,7 +127,7 @@ class Pages:
 
     def _make_environment(self, spoken: Words) -> jinja2.Environment:
         environment = jinja2.Environment(
-            loader=_Spoken(spoken), autoescape=True, undefined=jinja2.StrictUndefined,
+            loader=_Spoken(spoken), auto_reload=False, autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
         )  # fmt: skip
         environment.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
@@ -142,11 +142,10 @@ class Pages:
     def _switch(self, request: Request, spoken: Words) -> tuple[tuple[str, str, str], ...]:
         """The other languages of this page: (code, own name, link)."""
         kept = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"][:10]
-        return tuple(
-            (code, name, f"?{urlencode([*kept, ('lang', code)])}")
-            for code, name in spoken.languages()
-            if code != spoken.language
-        )
+        others = [one for one in spoken.languages() if one[0] != spoken.language]
+        if not kept:
+            return tuple((code, name, f"?lang={code}") for code, name in others)
+        return tuple((code, name, f"?{urlencode([*kept, ('lang', code)])}") for code, name in others)
 
     async def not_found(self, request: Request, _error: Exception) -> Response:
         """One page for every link that is not ours: nothing to learn from it."""
