@@ -52,6 +52,23 @@ def _into(out: Path) -> Iterator[None]:
         ) from error
 
 
+def _all_made(
+    desk: Desk, chosen: Sequence[Newsletter], failed: list[str], *, now: datetime, day: date | None
+) -> Iterator[tuple[Newsletter, date, Made]]:
+    """What of *chosen* can be shown, with its date; the rest is said, and what went wrong goes into *failed*."""
+    for newsletter in chosen:
+        try:
+            edition_date, made = _made(desk, newsletter, now=now, day=day)
+        except NewsletterError as error:
+            failed.append(newsletter.slug)
+            typer.echo(f"{newsletter.slug}: {error}", err=True)
+            continue
+        if made is None:
+            typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
+            continue
+        yield newsletter, edition_date, made
+
+
 def write_previews(
     desk: Desk, chosen: Sequence[Newsletter], out: Path, *, now: datetime, day: date | None, as_json: bool
 ) -> None:
@@ -59,17 +76,8 @@ def write_previews(
     from newsletter.rendering.engine import fill_samples
 
     written: list[dict[str, object]] = []
-    failed = 0
-    for newsletter in chosen:
-        try:
-            edition_date, made = _made(desk, newsletter, now=now, day=day)
-        except NewsletterError as error:
-            failed += 1
-            typer.echo(f"{newsletter.slug}: {error}", err=True)
-            continue
-        if made is None:
-            typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
-            continue
+    failed: list[str] = []
+    for newsletter, edition_date, made in _all_made(desk, chosen, failed, now=now, day=day):
         folder = out / newsletter.slug
         for rendered in made.renderings:
             html, text = fill_samples(rendered, desk.settings.base_url)
@@ -111,17 +119,8 @@ def write_photos(
             with tempfile.TemporaryFile(dir=out / newsletter.slug):
                 pass
     wanted: list[Photo] = []
-    failed = 0
-    for newsletter in chosen:
-        try:
-            edition_date, made = _made(desk, newsletter, now=now, day=day)
-        except NewsletterError as error:
-            failed += 1
-            typer.echo(f"{newsletter.slug}: {error}", err=True)
-            continue
-        if made is None:
-            typer.echo(f"{newsletter.slug}: nothing to show: no story fits it on {edition_date}.", err=True)
-            continue
+    failed: list[str] = []
+    for newsletter, _, made in _all_made(desk, chosen, failed, now=now, day=day):
         for rendered in made.renderings:
             html, _ = fill_samples(rendered, desk.settings.base_url)
             html = pictured(desk, html)

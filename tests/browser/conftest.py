@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -91,32 +92,34 @@ def installation(folder: Path, url: str) -> Site:
     return site
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """The samples, collected; the pages served by the real command."""
-    port = free_port()
-    site = installation(tmp_path, f"http://127.0.0.1:{port}")
-    folder, url = site.folder, site.url
+@contextmanager
+def running(site: Site, *words: str, ready: str) -> Iterator[Site]:
+    """A command of ours that serves, from when *ready* answers until the test is over."""
     program = Path(sys.executable).with_name("newsletter")
-    with (folder / "serve.log").open("wb") as log:
-        serving = subprocess.Popen(
-            [str(program), "serve", "--port", str(port)],
-            cwd=folder,
-            env=site.environment,
-            stdout=log,
-            stderr=log,
+    with (site.folder / f"{words[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(program), *words], cwd=site.folder, env=site.environment, stdout=log, stderr=log
         )
         try:
             for _ in range(150):
                 try:
-                    urllib.request.urlopen(f"{url}/readyz", timeout=2).close()
+                    urllib.request.urlopen(f"{site.url}{ready}", timeout=2).close()
                     break
                 except URLError:
                     time.sleep(0.1)
             yield site
         finally:
-            serving.terminate()
-            serving.wait(timeout=15)
+            process.terminate()
+            process.wait(timeout=15)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The samples, collected; the pages served by the real command."""
+    port = free_port()
+    site = installation(tmp_path, f"http://127.0.0.1:{port}")
+    with running(site, "serve", "--port", str(port), ready="/readyz"):
+        yield site
 
 
 @pytest.fixture(scope="session")

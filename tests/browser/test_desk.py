@@ -9,19 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import NOW, Site, free_port, installation
+from tests.browser.conftest import NOW, Site, free_port, installation, running
 
 pytestmark = pytest.mark.browser
 
@@ -37,23 +32,8 @@ def desk(tmp_path: Path) -> Iterator[Site]:
     """The samples, collected, and ``newsletter preview`` as an editor starts it."""
     port = free_port()
     site = installation(tmp_path, f"http://127.0.0.1:{port}")
-    program = Path(sys.executable).with_name("newsletter")
-    with (site.folder / "preview.log").open("wb") as log:
-        running = subprocess.Popen(
-            [str(program), "preview", "--no-open", "--port", str(port), "--now", NOW],
-            cwd=site.folder, env=site.environment, stdout=log, stderr=log,
-        )  # fmt: skip
-        try:
-            for _ in range(150):
-                try:
-                    urllib.request.urlopen(f"{site.url}/state", timeout=2).close()
-                    break
-                except URLError:
-                    time.sleep(0.1)
-            yield site
-        finally:
-            running.terminate()
-            running.wait(timeout=15)
+    with running(site, "preview", "--no-open", "--port", str(port), "--now", NOW, ready="/state"):
+        yield site
 
 
 @pytest.fixture
