@@ -452,7 +452,6 @@ class Newsletter(_Value):
     *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
-    On a thin day it looks back *archive_hours* for what its sections lack; 0: no further than *window_hours*.
     *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
@@ -476,7 +475,6 @@ class Newsletter(_Value):
     window_hours: float = Field(gt=0)
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
-    archive_hours: float = Field(0.0, ge=0)
     updated: Line = "Updated"
     approval: _Approval = "auto"
     editors: tuple[Editor, ...] | None = None

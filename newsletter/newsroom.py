@@ -7,20 +7,20 @@ tell, from their editions where those are made, else by choosing for them too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
-from newsletter.articles import Article, Flag
+from newsletter.articles import Flag
 from newsletter.audience.overlap import shares
 from newsletter.catalogue import Catalogue, Newsletter, Weights
 from newsletter.edition import EditionStatus
 from newsletter.feeds.stored import load_articles
 from newsletter.orders import Order
-from newsletter.picks import Elsewhere, Picks, pick_articles
+from newsletter.picks import Elsewhere, Newslist, Picks, pick_articles
 from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
 from newsletter.store.grouped import load_links, store_stories
 from newsletter.store.orders import load_orders
@@ -79,7 +79,7 @@ class Newsroom:
     day: date
     now: datetime
     weights: Weights | None = None
-    _articles: dict[datetime, tuple[Article, ...]] = field(default_factory=dict)
+    _newslists: dict[datetime, Newslist] = field(default_factory=dict)
     _chosen: dict[str, Picks] = field(default_factory=dict)
 
     def choose(self, newsletter: Newsletter) -> tuple[Picks, tuple[Order, ...]]:
@@ -89,20 +89,21 @@ class Newsroom:
         last = last_run_before(self.session, newsletter.slug, self.day)
         since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
         picks = pick_articles(
-            newsletter, self.catalogue.publication, self._from(newsletter), now=self.now, since=since,
+            newsletter, self._newslist(newsletter), now=self.now, since=since,
             sent=stories_run(self.session, newsletter.slug, but=self.day),
             ran=stories_told(self.session, newsletter.slug, but=self.day, since=self.day - _REMEMBERED),
-            elsewhere=self._elsewhere(newsletter), weights=self.weights, orders=orders,
+            elsewhere=self._elsewhere(newsletter), orders=orders,
         )  # fmt: skip
         self._chosen[newsletter.slug] = picks
         return picks, orders
 
-    def _from(self, newsletter: Newsletter) -> tuple[Article, ...]:
-        hours = max(newsletter.window_hours, newsletter.archive_hours)
-        since = self.now - timedelta(hours=hours) - timedelta(days=2)
-        if since not in self._articles:
-            self._articles[since] = load_articles(self.session, since=since, until=self.now + _FAR_AHEAD)
-        return self._articles[since]
+    def _newslist(self, newsletter: Newsletter) -> Newslist:
+        """What there is to choose from, as far back as *newsletter* looks and two days more, so that it can say so."""
+        since = self.now - timedelta(hours=newsletter.window_hours) - timedelta(days=2)
+        if since not in self._newslists:
+            articles = load_articles(self.session, since=since, until=self.now + _FAR_AHEAD)
+            self._newslists[since] = Newslist(articles, self.catalogue.publication, self.weights)
+        return self._newslists[since]
 
     def _elsewhere(self, newsletter: Newsletter) -> tuple[Elsewhere, ...]:
         """What the newsletters before this one tell on its date."""
@@ -127,12 +128,10 @@ class Newsroom:
         if row is not None:
             if row.snapshot is None or row.status in _GONE:
                 return ()
-            known = self._story_by_url(newsletter)
-            return [known.get(item.url, item.url) for item in load_snapshot(row.snapshot).items]
+            known = self._newslist(newsletter).entries
+            urls = [item.url for item in load_snapshot(row.snapshot).items]
+            return [known[url].story.id if url in known else url for url in urls]
         if WEEKDAYS[self.day.weekday()] not in newsletter.schedule.days:
             return ()
         picks = self._chosen.get(newsletter.slug) or self.choose(newsletter)[0]
         return [pick.article.story or pick.article.url for pick in picks.picked]
-
-    def _story_by_url(self, newsletter: Newsletter) -> Mapping[str, str]:
-        return {article.url: article.story or article.url for article in self._from(newsletter)}
