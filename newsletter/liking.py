@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from newsletter.articles import Article, Kind, Region
+from newsletter.articles import Article, Kind, Region, Topic
 
 Points = list[tuple[str, float]]
 
@@ -26,12 +26,17 @@ _WORTH_SAYING = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How many people clicked *article* at a *place* (from 1) of the edition of *day*."""
+    """How many people clicked a story at a *place* (from 1) of a newsletter's edition of *day*, and what it is."""
 
-    article: Article
+    newsletter: str
     day: date
+    url: str
     place: int
     readers: int
+    topics: tuple[Topic, ...] = ()
+    region: Region = Region.GLOBAL
+    kind: Kind = Kind.NEWS
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,8 @@ def liking_of(reads: Iterable[Read]) -> Liking:
     usual = usual_of(reads)
     clicked: dict[tuple[str, str], float] = defaultdict(float)
     expected: dict[tuple[str, str], float] = defaultdict(float)
-    for one in sorted(reads, key=lambda read: (read.day, read.place, read.article.url)):
-        for trait in _traits(one.article) if (one.day, one.place) in usual else ():
+    for one in sorted(reads, key=lambda read: (read.day, read.place, read.url)):
+        for trait in _traits(one) if (one.day, one.place) in usual else ():
             clicked[trait] += one.readers
             expected[trait] += usual[one.day, one.place]
     ratios = {trait: (clicked[trait] + _PRIOR) / (expected[trait] + _PRIOR) for trait in clicked}
@@ -87,7 +92,7 @@ def usual_of(reads: Iterable[Read]) -> dict[tuple[date, int], float]:
     }
 
 
-def _traits(article: Article) -> tuple[tuple[str, str], ...]:
+def _traits(article: Article | Read) -> tuple[tuple[str, str], ...]:
     """What may be liked about an article; plain news of everywhere is nothing special."""
     return (
         *(("topic", str(topic)) for topic in article.topics[:1]),

@@ -19,11 +19,13 @@ from newsletter.audience.overlap import shares
 from newsletter.catalogue import Catalogue, Newsletter, Weights
 from newsletter.edition import EditionStatus
 from newsletter.feeds.stored import load_articles
+from newsletter.liking import Liking, liking_of
 from newsletter.orders import Order
 from newsletter.picks import Elsewhere, Newslist, Picks, pick_articles
 from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
 from newsletter.store.grouped import load_links, store_stories
 from newsletter.store.orders import load_orders
+from newsletter.store.reads import load_reads
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow
 from newsletter.stories import Grouping, Link
@@ -32,6 +34,7 @@ from newsletter.times import WEEKDAYS
 _GROUPED = timedelta(days=5)
 _BEGUN_ANEW = timedelta(hours=12)
 _REMEMBERED = timedelta(days=60)
+_LIKED = timedelta(days=60)
 _FAR_AHEAD = timedelta(days=366)
 _GONE = (EditionStatus.SKIPPED, EditionStatus.SPIKED)
 
@@ -92,7 +95,7 @@ class Newsroom:
             newsletter, self._newslist(newsletter), now=self.now, since=since,
             sent=stories_run(self.session, newsletter.slug, but=self.day),
             ran=stories_told(self.session, newsletter.slug, but=self.day, since=self.day - _REMEMBERED),
-            elsewhere=self._elsewhere(newsletter), orders=orders,
+            elsewhere=self._elsewhere(newsletter), liking=self._liking(newsletter), orders=orders,
         )  # fmt: skip
         self._chosen[newsletter.slug] = picks
         return picks, orders
@@ -104,6 +107,11 @@ class Newsroom:
             articles = load_articles(self.session, since=since, until=self.now + _FAR_AHEAD)
             self._newslists[since] = Newslist(articles, self.catalogue.publication, self.weights)
         return self._newslists[since]
+
+    def _liking(self, newsletter: Newsletter) -> Liking:
+        """What its readers went for in the last weeks."""
+        since = self.day - _LIKED
+        return liking_of(load_reads(self.session, since=since, before=self.day, slug=newsletter.slug))
 
     def _elsewhere(self, newsletter: Newsletter) -> tuple[Elsewhere, ...]:
         """What the newsletters before this one tell on its date."""
