@@ -21,14 +21,18 @@ from newsletter.fitting import (
     Elsewhere,
     Ran,
     at_cap,
+    never_fits,
+    ran_before,
     repetition,
     unfit,
-    wrong_one,
+    wrong_age,
+    wrong_category,
     wrong_sort,
 )
 from newsletter.liking import Liking, Points
 from newsletter.newslist import Entry, Newslist
 from newsletter.orders import Order
+from newsletter.pools import Reserve
 from newsletter.weighing import in_words, reader_points, total
 
 SAME_HEADLINE = 86.0
@@ -48,7 +52,7 @@ _HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DIS
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An article in its place; *position* counts from 1 within the section."""
+    """An article in its place; *position* counts from 1 within the section. *pool*: what a thin section fell back on."""
 
     section: str
     position: int
@@ -56,6 +60,7 @@ class Pick:
     score: float
     reasons: tuple[str, ...]
     pinned: bool = False
+    pool: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -160,16 +165,19 @@ class Choice:
             asking = tuple(one for one in fitting if one.categories or one.max_age_hours is not None)
             self._sorts[entry.sort] = frozenset(one.id for one in fitting), asking
         fits, asking = self._sorts[entry.sort]
-        if wrong := [one.id for one in asking if wrong_one(entry.article, one, self.now)]:
-            return fits.difference(wrong)
-        return fits
+        article = entry.article
+        wrong = [
+            one.id for one in asking if wrong_category(article, one) or wrong_age(article, one, self.now)
+        ]
+        return fits.difference(wrong) if wrong else fits
 
     def place_pinned(self) -> None:
         """Put what an editor pinned first, whatever the rules say."""
         for url, order in self.placed.items():
             if order.verb != "drop" and (candidate := self.candidate_of(url)):
                 section = self._section_for(order, candidate)
-                self.take(candidate, section, candidate.points, first=(order.told,), pinned=True)
+                pool = "" if url in self.newslist.entries else "earlier"
+                self.take(candidate, section, candidate.points, first=(order.told,), pinned=True, pool=pool)
 
     def fill(self, section: Section, quota: int, *, thin: bool = False) -> None:
         """
@@ -200,6 +208,49 @@ class Choice:
             if (best is None or place < least) and not self.refused(one, section, thin=thin):
                 best, least = one, place
         return best
+
+    def fall_back(
+        self, section: Section, quota: int, pool: str, reserves: Sequence[Reserve], why: str
+    ) -> None:
+        """Fill *section* up to *quota* from a pool; *why* is said with each."""
+        free = [(one, self._reserve(one)) for one in reserves if not self._barred(one, section)]
+        while free and len(self.taken[section.id]) < quota:
+            ranked = [
+                (total([*candidate.points, *self.repeating(candidate)]), one, candidate)
+                for one, candidate in free
+                if one.article.url not in self.used and not self.refused(candidate, section)
+            ]
+            if not ranked:
+                return
+            _, reserve, best = min(ranked, key=lambda row: (-row[0], row[2].url))
+            points = [*best.points, *self.repeating(best)]
+            self.take(best, section, points, first=(f"from {reserve.told}, because {why}",), pool=pool)
+
+    def _barred(self, reserve: Reserve, section: Section) -> bool:
+        """Whether *section* may not have it at all: no condition but age is waived, and nothing is told again."""
+        article = reserve.article
+        readers = {one for one in self.newsletter.audience.classes if one in section.classes}
+        order = self.placed.get(article.url)
+        story = article.story or article.url
+        return bool(
+            not readers <= set(reserve.classes)
+            or (order is not None and order.verb == "drop")
+            or never_fits(article, self.newsletter, self.now)
+            or ran_before(article, headline_key(article.headline), self.sent)
+            or story in self.ran
+            or any(other.shared > FEW_SHARE for other in self.elsewhere.get(story, ()))
+            or wrong_sort(article, section)
+            or wrong_category(article, section)
+        )
+
+    def _reserve(self, reserve: Reserve) -> Candidate:
+        """A candidate whose news is over: it matters nothing any more who else carried it and how grave it was."""
+        entry = self.newslist.entry_beside(reserve.article)
+        points = reader_points(
+            reserve.article, self.newsletter, self.newslist.weights, now=self.now, liking=self.liking
+        )
+        points += [*reserve.points, *self.newslist.telling_points(entry)]
+        return Candidate(entry, frozenset(), points, total(points))
 
     # --- what speaks for and against a candidate --------------------------------------------------
 
@@ -312,6 +363,7 @@ class Choice:
         *,
         first: Sequence[str] = (),
         pinned: bool = False,
+        pool: str = "",
     ) -> None:
         """Let it run in *section*; *first* are reasons that give no points."""
         article = candidate.article
@@ -324,6 +376,7 @@ class Choice:
             score=round(total(points), 2),
             reasons=(*first, *in_words(points)),
             pinned=pinned,
+            pool=pool,
         )
         self.used.add(article.url)
         self.told.setdefault(candidate.story, pick)

@@ -129,7 +129,9 @@ def sort_of(article: Article) -> Hashable:
 
 def misfit(article: Article, section: Section, now: datetime) -> str:
     """The first of the section's conditions that *article* does not meet, or ''."""
-    return wrong_sort(article, section) or wrong_one(article, section, now)
+    return (
+        wrong_sort(article, section) or wrong_category(article, section) or wrong_age(article, section, now)
+    )
 
 
 def wrong_sort(article: Article, section: Section) -> str:
@@ -157,17 +159,19 @@ def wrong_sort(article: Article, section: Section) -> str:
     return ""
 
 
-def wrong_one(article: Article, section: Section, now: datetime) -> str:
-    """The first condition that just this article does not meet, or ''."""
-    if section.categories and not {c.casefold() for c in section.categories} & {
-        c.casefold() for c in article.categories
-    }:
-        return "category"
-    if section.max_age_hours is not None:
-        age_hours = (now - article.published_at) / timedelta(hours=1)
-        if age_hours > section.max_age_hours:
-            return "too old"
-    return ""
+def wrong_category(article: Article, section: Section) -> str:
+    """That its source calls *article* nothing that *section* asks for, or ''."""
+    if not section.categories:
+        return ""
+    declared = {one.casefold() for one in article.categories}
+    return "" if declared & {one.casefold() for one in section.categories} else "category"
+
+
+def wrong_age(article: Article, section: Section, now: datetime) -> str:
+    """That *article* is older than *section* takes, or ''."""
+    if section.max_age_hours is None:
+        return ""
+    return "too old" if now - article.published_at > timedelta(hours=section.max_age_hours) else ""
 
 
 def why_nowhere(article: Article, newsletter: Newsletter, now: datetime) -> str:

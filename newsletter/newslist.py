@@ -58,12 +58,15 @@ class Newslist:
     def weigh(self, entry: Entry) -> Entry:
         """*entry* with its points: what its story and its telling weigh, whoever reads it."""
         if not entry.is_weighed:
-            weight = self._source_weights.get(entry.source.source, 1.0)
-            telling = telling_points(entry.source, entry.story, self.weights, source_weight=weight)
-            entry.points = [*telling, *self.story_points(entry.story)]
+            entry.points = [*self.telling_points(entry), *self.story_points(entry.story)]
             entry.score = total(entry.points)
             entry.is_weighed = True
         return entry
+
+    def telling_points(self, entry: Entry) -> Points:
+        """What an article weighs as the one that tells its story, whoever reads it."""
+        weight = self._source_weights.get(entry.source.source, 1.0)
+        return telling_points(entry.source, entry.story, self.weights, source_weight=weight)
 
     def story_points(self, story: Story) -> Points:
         """What a story weighs, whoever tells it."""

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from newsletter.articles import Flag
 from newsletter.audience.overlap import shares
-from newsletter.catalogue import Catalogue, Newsletter, Weights
+from newsletter.catalogue import Catalogue, Newsletter, PoolName, Weights
 from newsletter.edition import EditionStatus
-from newsletter.feeds.stored import load_articles
+from newsletter.feeds.stored import load_articles, load_by_url, load_long_reads
 from newsletter.liking import Liking, liking_of
 from newsletter.orders import Order
-from newsletter.picks import Elsewhere, Newslist, Picks, pick_articles
+from newsletter.picks import Elsewhere, Newslist, Picks, Ran, pick_articles
+from newsletter.pools import Reserve, kept, most_read, reserves, well_run
 from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
 from newsletter.store.grouped import load_links, store_stories
 from newsletter.store.orders import load_orders
@@ -35,6 +37,7 @@ _GROUPED = timedelta(days=5)
 _BEGUN_ANEW = timedelta(hours=12)
 _REMEMBERED = timedelta(days=60)
 _LIKED = timedelta(days=60)
+_NEVER_AGAIN = timedelta(days=4_000)
 _FAR_AHEAD = timedelta(days=366)
 _GONE = (EditionStatus.SKIPPED, EditionStatus.SPIKED)
 
@@ -90,15 +93,51 @@ class Newsroom:
         orders = load_orders(self.session, newsletter.slug, self.day)
         looks_back = self.now - timedelta(hours=newsletter.window_hours)
         last = last_run_before(self.session, newsletter.slug, self.day)
-        since = max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back
-        picks = pick_articles(
-            newsletter, self._newslist(newsletter), now=self.now, since=since,
+        newslist = self._newslist(newsletter)
+        missing = {order.url for order in orders if order.url} - newslist.entries.keys()
+        pick = partial(
+            pick_articles, newsletter, newslist, now=self.now,
+            since=max(looks_back, last.frozen_at) if last and last.frozen_at else looks_back,
             sent=stories_run(self.session, newsletter.slug, but=self.day),
-            ran=stories_told(self.session, newsletter.slug, but=self.day, since=self.day - _REMEMBERED),
             elsewhere=self._elsewhere(newsletter), liking=self._liking(newsletter), orders=orders,
+            ordered=load_by_url(self.session, missing),
         )  # fmt: skip
+        picks = pick(ran=self._told(newsletter, _REMEMBERED))
+        if picks.shortfalls and (pools := self._pools(newsletter)):
+            picks = pick(ran=self._told(newsletter, _NEVER_AGAIN), pools=pools)
         self._chosen[newsletter.slug] = picks
         return picks, orders
+
+    def _told(self, newsletter: Newsletter, back: timedelta) -> dict[str, Ran]:
+        return stories_told(self.session, newsletter.slug, but=self.day, since=self.day - back)
+
+    def _pools(self, newsletter: Newsletter) -> dict[str, tuple[Reserve, ...]]:
+        """What its sections may fall back on, by pool."""
+        wanted = {name for section in newsletter.sections for name in section.fallback}
+        return {name: self._pool(name, newsletter) for name in sorted(wanted)}
+
+    def _pool(self, name: PoolName, newsletter: Newsletter) -> tuple[Reserve, ...]:
+        rules, newsletters = self.catalogue.publication.pools, self.catalogue.newsletters
+        if name == "earlier":
+            since = self.now - timedelta(days=rules.earlier.days)
+            until = self.now - timedelta(hours=newsletter.window_hours)
+            found = load_articles(self.session, since=since, until=until)
+            return kept((one for one in found if one.published_at > since), "what was left")
+        if name == "magazine":
+            since = self.now - timedelta(days=rules.magazine.days)
+            found = load_long_reads(self.session, since=since, until=self.now, words=rules.magazine.words)
+            return kept(found, "the magazine: a long read")
+        if name == "most-read":
+            since_day = self.day - timedelta(days=rules.most_read.days)
+            reads = load_reads(self.session, since=since_day, before=self.day)
+            reasons = most_read(reads, rules.most_read, newsletters)
+        else:
+            since_day = self.day - timedelta(days=rules.archive.days)
+            before = self.day - timedelta(days=rules.archive.after_days)
+            reasons = well_run(
+                load_reads(self.session, since=since_day, before=before), rules.archive, newsletters
+            )
+        return reserves(load_by_url(self.session, reasons), reasons)
 
     def _newslist(self, newsletter: Newsletter) -> Newslist:
         """What there is to choose from, as far back as *newsletter* looks and two days more, so that it can say so."""

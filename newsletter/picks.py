@@ -9,7 +9,8 @@ add up: each reason that moved the score ends with what it gave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -30,7 +31,13 @@ from newsletter.orders import (
     edited_image,
     field_of,
 )
+from newsletter.pools import Reserve
 from newsletter.weighing import in_words, total
+
+POOLS: Mapping[str, str] = {
+    "earlier": "earlier days", "most-read": "the most read", "archive": "the archive", "magazine": "the magazine",
+}  # fmt: skip
+"""What sections fall back on, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,12 @@ class Drop:
 @dataclass(frozen=True, slots=True)
 class Picks:
     """
-    A newsletter's choice. *shortfalls* are sentences; empty means the day fills the edition.
+    A newsletter's choice. *shortfalls* are sentences; empty means the edition is filled. *filled* are, too: what
+    the day did not fill and which pool did.
 
     *dropped*, by URL, is worked out when it is first looked at. *changes* tells what sources said anew under an
     editor's edits, which stand. *waiting* are orders on stories that are not among the articles: not collected
-    yet, too old to be looked at, or mistyped.
+    yet, or mistyped.
     """
 
     newsletter: str
@@ -59,6 +67,7 @@ class Picks:
     shortfalls: tuple[str, ...]
     changes: tuple[SourceChange, ...] = ()
     waiting: tuple[Order, ...] = ()
+    filled: tuple[str, ...] = ()
 
     def of(self, section: str) -> tuple[Pick, ...]:
         """The picks of one section in order."""
@@ -75,7 +84,9 @@ def pick_articles(
     ran: Mapping[str, Ran] | None = None,
     elsewhere: Sequence[Elsewhere] = (),
     liking: Liking | None = None,
+    pools: Mapping[str, Sequence[Reserve]] | None = None,
     orders: Sequence[Order] = (),
+    ordered: Sequence[Article] = (),
 ) -> Picks:
     """
     Choose the stories of *newsletter* that came after *since* and are not older than its window.
@@ -84,9 +95,10 @@ def pick_articles(
     source published late into its feed is not lost between two editions.
     *sent* maps canonical URLs and headline keys that this newsletter has run to words saying when, *ran* the
     stories it has told; *elsewhere* is what other newsletters tell about the same time; *liking* is what its
-    readers went for on earlier days.
+    readers went for on earlier days; *pools* is what thin sections may fall back on, by its name. *ordered* are
+    articles that are not on the list, but that *orders* are about.
     """
-    entries = {**newslist.entries}
+    entries = {**newslist.entries, **{one.url: newslist.entry_beside(one) for one in ordered}}
     changes: list[SourceChange] = []
     for order in orders:
         if order.verb == "edit" and (entry := entries.get(order.url)):
@@ -96,7 +108,7 @@ def pick_articles(
     for one in elsewhere:
         by_story.setdefault(one.story, []).append(one)
     choice = Choice(
-        newsletter, newslist, tuple(entries.values()), _placed(orders), now=now, since=since, sent=sent or {},
+        newsletter, newslist, tuple(entries[url] for url in sorted(entries)), _placed(orders), now=now, since=since, sent=sent or {},
         ran=ran or {}, elsewhere=by_story, liking=liking or Liking(),
     )  # fmt: skip
     choice.consider()
@@ -106,6 +118,7 @@ def pick_articles(
             choice.fill(section, getattr(section, quota))
     for section in newsletter.sections:
         choice.fill(section, section.min, thin=True)
+    filled = _fall_back(choice, pools or {})
     picked = tuple(
         replace(pick, position=place)
         for section in newsletter.sections
@@ -118,6 +131,7 @@ def pick_articles(
         shortfalls=tuple(_shortfalls(choice, len(picked))),
         changes=tuple(sorted(changes, key=lambda one: one.url)),
         waiting=tuple({order.url: order for order in orders if order.url and order.url not in entries}.values()),
+        filled=tuple(filled),
     )  # fmt: skip
 
 
@@ -145,18 +159,55 @@ def _changes(source: Article, order: Order) -> list[SourceChange]:
 
 
 def _in_order(choice: Choice, section: Section) -> list[Pick]:
-    """Pinned stories first, then by points; whatever an editor gave a place stands in it."""
+    """Pinned stories first, then the day's by points, then those of pools; whatever an editor gave a place has it."""
     taken = choice.taken[section.id]
     asked = {pick.article.url: choice.placed[pick.article.url].position for pick in taken if pick.pinned}
     free = [pick for pick in taken if not asked.get(pick.article.url)]
     ordered = [pick for pick in free if pick.pinned]
     ordered += sorted(
-        (pick for pick in free if not pick.pinned), key=lambda pick: (-pick.score, pick.article.url)
+        (pick for pick in free if not pick.pinned),
+        key=lambda pick: (bool(pick.pool), -pick.score, pick.article.url),
     )
     for pick in taken:  # in the order of giving: who is put in a place moves the others on
         if place := asked.get(pick.article.url):
             ordered.insert(place - 1, pick)
     return ordered
+
+
+def _fall_back(choice: Choice, pools: Mapping[str, Sequence[Reserve]]) -> list[str]:
+    """Fill what sections lack, then what the edition lacks, from the sections' pools; say so."""
+    sections = [one for one in choice.newsletter.sections if any(name in pools for name in one.fallback)]
+    for section in sections:
+        had = len(choice.taken[section.id])
+        _draw(choice, section, section.min, pools, f"{_name(section)} had {had} of {section.min}")
+    for section in sections:
+        had = sum(map(len, choice.taken.values()))
+        lacks = choice.newsletter.min_stories - had
+        if lacks > 0:
+            quota = min(section.max, len(choice.taken[section.id]) + lacks)
+            _draw(
+                choice, section, quota, pools, f"there were {had} of {choice.newsletter.min_stories} stories"
+            )
+    drawn = [
+        (section, Counter(one.pool for one in choice.taken[section.id] if one.pool)) for section in sections
+    ]
+    return [
+        f"{_name(section)} has {_listed(f'{times} from {POOLS[name]}' for name, times in counts.items())}"
+        for section, counts in drawn
+        if counts
+    ]
+
+
+def _draw(
+    choice: Choice, section: Section, quota: int, pools: Mapping[str, Sequence[Reserve]], why: str
+) -> None:
+    for name in section.fallback:
+        choice.fall_back(section, quota, name, pools.get(name, ()), why)
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *before, last = parts
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _shortfalls(choice: Choice, picked: int) -> list[str]:

@@ -38,11 +38,13 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool, ev
             )  # fmt: skip
     if chosen.shortfalls:
         out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
+    if chosen.filled:
+        out.print(f"\nA thin day, filled: {'; '.join(chosen.filled)}", markup=False, style="yellow")
     if chosen.waiting:
         out.print(f"\nOrdered, but not there ({len(chosen.waiting)})", markup=False, style="bold yellow")
     for order in chosen.waiting:
         out.print(f"  {order.url}", markup=False)
-        told = f"     {order.told}: no source has brought it, or it is too old."
+        told = f"     {order.told}: no source has brought it."
         out.print(told, markup=False, style="dim")
     near = sorted(
         (drop for drop in chosen.dropped if drop.points), key=lambda drop: (-drop.score, drop.article.url)
@@ -183,7 +185,7 @@ def _document(chosen: Picks, newsletter: Newsletter, day: date) -> dict[str, obj
             {
                 "section": pick.section, "position": pick.position, "url": pick.article.url,
                 "headline": pick.article.headline, "score": pick.score, "reasons": list(pick.reasons),
-                "story": pick.article.story or pick.article.url, "pinned": pick.pinned,
+                "story": pick.article.story or pick.article.url, "pinned": pick.pinned, "pool": pick.pool,
             }
             for pick in chosen.picked
         ],
@@ -195,5 +197,6 @@ def _document(chosen: Picks, newsletter: Newsletter, day: date) -> dict[str, obj
             for drop in chosen.dropped
         ],
         "shortfalls": list(chosen.shortfalls),
+        "filled": list(chosen.filled),
         "waiting": [{"url": order.url, "verb": order.verb, "reasons": [order.told]} for order in chosen.waiting],
     }  # fmt: skip
