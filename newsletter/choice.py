@@ -65,13 +65,21 @@ class Pick:
 
 @dataclass(slots=True, eq=False)
 class Candidate:
-    """An entry that may run; *points* and *score* are what it weighs in any section, *fits* the sections' ids."""
+    """
+    An entry that may run in the sections *fits* names by id.
+
+    *own* are its points for this newsletter's readers, *score* what it weighs in any section.
+    """
 
     entry: Entry
     fits: frozenset[str]
-    points: Points
+    own: Points
     score: float
-    in_section: dict[str, tuple[float, Points]] = field(default_factory=dict)
+
+    @property
+    def points(self) -> Points:
+        """What it weighs in any section."""
+        return [*self.own, *self.entry.points]
 
     @property
     def article(self) -> Article:
@@ -113,6 +121,7 @@ class Choice:
     told: dict[str, Pick] = field(default_factory=dict)  # story → its pick
     used: set[str] = field(default_factory=set)  # URLs
     _sorts: dict[int, tuple[frozenset[str], tuple[Section, ...]]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], tuple[float, Points]] = field(default_factory=dict)  # ``_alone``
     _by_url: dict[str, Candidate] = field(default_factory=dict)
     _fitting: dict[str, list[Candidate]] = field(default_factory=dict)  # section → candidates, the best first
 
@@ -250,7 +259,9 @@ class Choice:
             reserve.article, self.newsletter, self.newslist.weights, now=self.now, liking=self.liking
         )
         points += [*reserve.points, *self.newslist.telling_points(entry)]
-        return Candidate(entry, frozenset(), points, total(points))
+        return Candidate(
+            entry, frozenset(), points, total(points)
+        )  # the entry is not weighed: it has no points
 
     # --- what speaks for and against a candidate --------------------------------------------------
 
@@ -305,17 +316,15 @@ class Choice:
         points = reader_points(entry.source, self.newsletter, weights, now=self.now, liking=self.liking)
         if before := self.ran.get(entry.story.id):
             points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
-        score = total(points) + self.newslist.weigh(entry).score
-        points += entry.points
-        return Candidate(entry, fits, points, score)
+        return Candidate(entry, fits, points, total(points) + self.newslist.weigh(entry).score)
 
     def _alone(self, candidate: Candidate, section: Section) -> tuple[float, Points]:
         """Its points in *section* with those that are the section's own, and their sum."""
-        known = candidate.in_section.get(section.id)
+        known = self._known.get((candidate.url, section.id))
         if known is None:
             more = self._section_points(candidate, section)
             known = candidate.score + total(more), [*candidate.points, *more]
-            candidate.in_section[section.id] = known
+            self._known[candidate.url, section.id] = known
         return known
 
     def _section_points(self, candidate: Candidate, section: Section) -> Points:
