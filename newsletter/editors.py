@@ -21,7 +21,7 @@ from newsletter.audience.segments import audience_sizes
 from newsletter.catalogue import Newsletter, class_of
 from newsletter.errors import NewsletterError
 from newsletter.notices import Notice, Notices
-from newsletter.providers import Accepted, Envelope, Recipient
+from newsletter.providers import Accepted, Divided, Envelope, Recipient
 from newsletter.rendering.engine import fill_samples
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading, writing
@@ -127,7 +127,7 @@ class EditorsMail:
             ),
         )  # fmt: skip
         outcome = self.notices.provider.submit(envelope)
-        if isinstance(outcome, Accepted):
+        if isinstance(outcome, Accepted) or (isinstance(outcome, Divided) and outcome.is_taken):
             log.info("editors.told", kind=kind, editors=len(editors))
             return True
         log.error("editors.not_told", kind=kind, editors=len(editors), reason=outcome.reason)
