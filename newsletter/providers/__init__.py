@@ -309,3 +309,19 @@ def make_provider(settings: Settings) -> Provider:
     from newsletter.providers.maildir import Maildir
 
     return Maildir(settings.outbox)
+
+
+def make_other_way(settings: Settings) -> Provider | None:
+    """
+    Return what carries alarms when the provider does not; None: nothing is named.
+
+    Raises:
+        SettingsError: NEWSLETTER_ALARM_SMTP_URL is no address of a relay.
+    """
+    url = settings.alarm_smtp_url.get_secret_value().strip()
+    if not url:
+        return None
+    from newsletter.providers.smtp import Smtp
+    from newsletter.providers.smtp_line import relay_of
+
+    return Smtp(relay_of(url, named="NEWSLETTER_ALARM_SMTP_URL"), base_url=settings.base_url)
