@@ -203,6 +203,15 @@ class Finding(NamedTuple):
     message: str
 
 
+class Record(NamedTuple):
+    """A DNS record the provider needs: *about* sender or links; *kind* as in DNS, *value* without a final dot."""
+
+    about: str
+    name: str
+    kind: str
+    value: str
+
+
 class Provider(Protocol):
     """The whole of what the outbox knows of a provider."""
 
@@ -259,6 +268,10 @@ class Provider(Protocol):
         """Ask it over the network what it makes of us, sending in the name of *domain*; nothing is changed."""
         ...
 
+    def records(self, domain: str) -> Iterator[Record]:
+        """The DNS records it asks of whoever sends in the name of *domain*; none when it cannot be asked."""
+        ...
+
 
 class SendsAtOnce:
     """What a provider answers that schedules nothing and keeps no lists of its own."""
@@ -288,6 +301,10 @@ class SendsAtOnce:
 
     def look(self, domain: str) -> Iterator[Finding]:
         """There is nobody to ask."""
+        return iter(())
+
+    def records(self, domain: str) -> Iterator[Record]:
+        """It asks for none."""
         return iter(())
 
 

@@ -23,9 +23,19 @@ from sendgrid import SendGridAPIClient
 
 from newsletter.errors import ProviderError, SettingsError
 from newsletter.events import NoMore
-from newsletter.providers import Accepted, Barred, Envelope, Finding, Outcome, Ready, Refused, Uncertain
+from newsletter.providers import (
+    Accepted,
+    Barred,
+    Envelope,
+    Finding,
+    Outcome,
+    Ready,
+    Record,
+    Refused,
+    Uncertain,
+)
 from newsletter.providers.message import fault
-from newsletter.providers.sendgrid_account import account_checks
+from newsletter.providers.sendgrid_account import account_checks, records_of
 from newsletter.providers.sendgrid_answers import judge
 from newsletter.providers.sendgrid_client import Courier, quieten
 from newsletter.providers.sendgrid_payload import MAX_RECIPIENTS, does_not_fit, encode
@@ -269,6 +279,10 @@ class SendGrid:
             self.client, domain=domain, webhook_url=f"{self._base_url}/webhooks/sendgrid",
             public_keys=self._webhook_public_key,
         )  # fmt: skip
+
+    def records(self, domain: str) -> Iterator[Record]:
+        """What it has asked to be published for the sender's domain and for the links."""
+        return records_of(self.client, domain)
 
     def _unanswered(self, error: OSError | HTTPException) -> Outcome:
         """Sort a failure without an answer: certain only if the request did not get there whole."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from python_http_client.exceptions import HTTPError
 
-from newsletter.providers import Finding
+from newsletter.providers import Finding, Record
 
 _SCOPES = {
     "mail.send": "nothing can be sent",
@@ -44,6 +44,25 @@ def account_checks(client: Any, *, domain: str, webhook_url: str, public_keys: s
                 "warning",
                 f"SendGrid could not be asked ({type(error).__name__}); ask again later.",
             )
+
+
+def records_of(client: Any, domain: str) -> Iterator[Record]:
+    """The records of its "Sender Authentication" for *domain* and of its branded links."""
+    for about, path in (("sender", "whitelabel/domains"), ("links", "whitelabel/links")):
+        try:
+            told = [one for one in _get(client, path) if _is_for(one["domain"], domain, about)]
+            found = [record for one in told for record in one["dns"].values()]
+            yield from (
+                Record(about, one["host"].rstrip("."), one["type"].upper(), one["data"].rstrip("."))
+                for one in found
+            )
+        except (HTTPError, OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
+            continue  # account_checks says so
+
+
+def _is_for(known: str, domain: str, about: str) -> bool:
+    top = ".".join(domain.split(".")[-2:])
+    return _covers(known, domain) or (about == "links" and _covers(known, top))
 
 
 def _get(client: Any, path: str) -> Any:
@@ -85,12 +104,7 @@ def _sender(client: Any, domain: str, _url: str, _keys: str) -> Iterator[Finding
 
 
 def _links(client: Any, domain: str, _url: str, _keys: str) -> Iterator[Finding]:
-    top = ".".join(domain.split(".")[-2:])
-    branded = [
-        one
-        for one in _get(client, "whitelabel/links")
-        if _covers(one["domain"], top) or _covers(one["domain"], domain)
-    ]
+    branded = [one for one in _get(client, "whitelabel/links") if _is_for(one["domain"], domain, "links")]
     if any(one["valid"] for one in branded):
         yield Finding("link-branding", "ok", "Tracked links lead over a name of yours.")
     else:
