@@ -32,6 +32,8 @@ from newsletter.outbox import claim as claiming
 from newsletter.outbox import drain as draining
 from newsletter.outbox import freeze as freezing
 from newsletter.providers.sendgrid import SendGrid
+from newsletter.providers.smtp import Smtp
+from newsletter.providers.smtp_line import relay_of
 from newsletter.providers.wire import Wire
 from newsletter.settings import Keys
 from newsletter.store.session import open_store
@@ -239,8 +241,12 @@ def _kill_later(seconds: float) -> None:
 def sender_of(
     engine: Engine, sink: str, *, in_flight: int, batch_size: int, timeout_seconds: float
 ) -> draining.Sender:
-    """A sender to the stand-in at *sink*, with small batches and short waits."""
-    provider = SendGrid("SG.killed", host=sink, timeout_seconds=timeout_seconds, jitter=lambda: 0.0)
+    """A sender to the stand-in at *sink* (or to a relay at ``smtp://…``), with small batches and short waits."""
+    provider: SendGrid | Smtp
+    if sink.startswith("smtp"):
+        provider = Smtp(relay_of(sink, named="--sink"), timeout_seconds=timeout_seconds)
+    else:
+        provider = SendGrid("SG.killed", host=sink, timeout_seconds=timeout_seconds, jitter=lambda: 0.0)
     provider.max_recipients = batch_size
     return draining.Sender(
         engine=engine, provider=provider, signer=Signer(KEYS), base_url="https://mail.theparallel.example",

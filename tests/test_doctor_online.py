@@ -16,7 +16,6 @@ from dns.resolver import Resolver
 
 from newsletter.cli.dns_checks import dns_checks
 from newsletter.providers.sendgrid import SendGrid
-from newsletter.providers.sendgrid_account import account_checks
 from tests.standin import StandIn
 
 DOMAIN = "news.paper.example"
@@ -152,11 +151,11 @@ def asked(**changed: Any) -> dict[str, str]:
     """The severities that are not ok, of an account with something *changed* (last part of the path to document)."""
     with StandIn() as standin:
         standin.account = {path: changed.get(path.rpartition("/")[2], told) for path, told in ACCOUNT.items()}
-        provider = SendGrid("SG.x", host=standin.url, timeout_seconds=5)
-        told = account_checks(
-            provider, domain=DOMAIN, webhook_url="https://mail.paper.example/webhooks/sendgrid", public_keys="OTHER=, KEY=",
+        provider = SendGrid(
+            "SG.x", host=standin.url, timeout_seconds=5, base_url="https://mail.paper.example",
+            webhook_public_key="OTHER=, KEY=",
         )  # fmt: skip
-        return {name: severity for name, severity, _ in told if severity != "ok"}
+        return {name: severity for name, severity, _ in provider.look(DOMAIN) if severity != "ok"}
 
 
 @pytest.mark.parametrize(

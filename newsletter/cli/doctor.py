@@ -43,27 +43,22 @@ def _online(settings: Settings) -> Iterator[Check]:
     """What the world says: name servers, and the provider of its account."""
     from newsletter.catalogue import load_catalogue
     from newsletter.cli.dns_checks import dns_checks, make_resolver
-    from newsletter.providers.sendgrid import DKIM_SELECTORS, SendGrid
-    from newsletter.providers.sendgrid_account import account_checks
+    from newsletter.providers import make_provider
 
     try:
         publication = load_catalogue(settings.templates).publication
-        provider = SendGrid.from_settings(settings) if settings.provider == "sendgrid" else None
+        provider = make_provider(settings)
     except NewsletterError:
         return  # said already
     domains = {publication.sender.email.rpartition("@")[2]}
     domains |= {pace.overflow.email.rpartition("@")[2] for pace in publication.paces if pace.overflow}
     for domain in sorted(domains):
         yield from dns_checks(
-            make_resolver(), domain=domain, selectors=DKIM_SELECTORS if provider else (),
+            make_resolver(), domain=domain, selectors=provider.signs_under,
             base_host=urlsplit(settings.base_url).hostname or "",
         )  # fmt: skip
-        if provider is not None:
-            for name, severity, message in account_checks(
-                provider, domain=domain, webhook_url=f"{settings.base_url}/webhooks/sendgrid",
-                public_keys=settings.sendgrid_webhook_public_key,
-            ):  # fmt: skip
-                yield Check(name, severity, message)
+        for found in provider.look(domain):
+            yield Check(*found)
 
 
 def _address(settings: Settings) -> Iterator[Check]:

@@ -359,12 +359,20 @@ def serve_readers(*, host: str, port: int) -> None:
         renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
+    threading.Thread(target=_watched, args=(desk,), name="watch", daemon=True).start()
     _serve_metrics(desk)
     app.webhook.wake()  # what was acknowledged before the last end
     typer.echo(
         f"Readers' pages at http://{host}:{port}{desk.settings.path_prefix} (Ctrl-C ends it)", err=True
     )
     serve(app, host=host, port=port)
+
+
+def _watched(desk: Desk) -> None:
+    """Look for alarms each minute: a scheduler that is dead cannot say so."""
+    from newsletter.listening import Watch
+
+    Watch(desk).keep()
 
 
 def _serve_metrics(desk: Desk) -> None:

@@ -28,7 +28,7 @@ from newsletter.editors import EditorsMail
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender
 from newsletter.outbox.inbox import prune_inbox
-from newsletter.providers import Provider, make_provider
+from newsletter.providers import Provider, make_other_way, make_provider
 from newsletter.rendering.engine import Renderer
 from newsletter.reports.keeping import prune_events
 from newsletter.settings import Keys, Settings, load_keys
@@ -83,6 +83,11 @@ class Installation:
         """The provider the settings name, made when first needed."""
         return make_provider(self.settings)
 
+    @cached_property
+    def other_way(self) -> Provider | None:
+        """By which alarms go when the provider does not take them; None: no such way is named."""
+        return make_other_way(self.settings)
+
     def check_provider(self) -> None:
         """
         Make sure the provider can be used, before anything is done for it.
@@ -90,7 +95,7 @@ class Installation:
         Raises:
             SettingsError: it cannot; says what is missing.
         """
-        _ = self.provider
+        _ = self.provider, self.other_way
 
     @cached_property
     def sender(self) -> Sender:

@@ -95,9 +95,7 @@ def split_batch(session: Session, batch_id: int, *, size: int, at: datetime) -> 
     if batch is None:
         return 0
     last = _last_number(session, batch.edition_id)
-    apart = set(
-        session.exec(select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id))
-    )
+    apart = set(readers_apart(session, batch_id))
     goes = [reader for reader in unpack(batch.ids) if reader not in apart]
     _hold(batch, sorted({*goes[:size], *apart}), at=at)
     session.add(batch)
@@ -111,6 +109,40 @@ def split_batch(session: Session, batch_id: int, *, size: int, at: datetime) -> 
         session.add(part)
     session.flush()
     return len(rest)
+
+
+def part_batch(
+    session: Session, batch: Batch, parts: Sequence[Sequence[int]], *, at: datetime
+) -> tuple[int, ...]:
+    """
+    Give each of *parts* of a batch's readers a batch of its own, alike in all but its number; return their ids.
+
+    The frozen ids are parted; who is in none of *parts* stays, and so do those who do not go out with it.
+    """
+    last = _last_number(session, batch.edition_id)
+    leaving = {reader for part in parts for reader in part}
+    _hold(batch, sorted(set(unpack(batch.ids)) - leaving), at=at)
+    session.add(batch)
+    made = [
+        Batch(
+            edition_id=batch.edition_id, seq=number, variant=batch.variant, trailing=batch.trailing, ids=b"", lo_id=0,
+            hi_id=0, n=0, state=batch.state, attempt=batch.attempt, owner=batch.owner, lease_until=batch.lease_until,
+            rank=batch.rank, release_at=batch.release_at, not_before=batch.not_before, given_up=batch.given_up,
+            error=batch.error, changed_at=at,
+        )
+        for number in range(last + 1, last + 1 + len(parts))
+    ]  # fmt: skip
+    for one, part in zip(made, parts, strict=True):
+        _hold(one, sorted(part), at=at)
+        session.add(one)
+    session.flush()
+    return tuple(one.id or 0 for one in made)
+
+
+def readers_apart(session: Session, batch_id: int) -> Sequence[int]:
+    """Those of a batch who do not share its fate."""
+    apart = select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id)
+    return session.exec(apart).all()
 
 
 def _last_number(session: Session, edition_id: int) -> int:

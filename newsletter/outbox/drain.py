@@ -34,7 +34,7 @@ from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
-from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Refused, Uncertain
+from newsletter.providers import Accepted, Divided, Envelope, Outcome, Provider, Ready, Refused, Uncertain
 from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import EditionRow, Rendering
 from newsletter.times import Clock, iso
@@ -365,20 +365,22 @@ class _Drain:
         edition = flight.edition
         edition.in_flight -= 1
         edition.rests_until, edition.is_done = None, False
-        match outcome:
-            case Accepted():
-                word = "accepted"
-                self.last_progress = self.sender.clock()
-            case Uncertain():
-                word = "uncertain"
-                self.last_progress = self.sender.clock()
-            case Refused():
-                word = "refused"
-                if outcome.stop_run:
-                    self.refused_us = outcome.reason
-                elif outcome.slow_down:
-                    self.rests_until = outcome.retry_at
-        self._tell(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+        whole = ((outcome, range(len(flight.claim.readers))),)
+        for verdict, who in outcome.parts if isinstance(outcome, Divided) else whole:
+            match verdict:
+                case Accepted():
+                    word = "accepted"
+                    self.last_progress = self.sender.clock()
+                case Uncertain():
+                    word = "uncertain"
+                    self.last_progress = self.sender.clock()
+                case Refused():
+                    word = "refused"
+                    if verdict.stop_run:
+                        self.refused_us = verdict.reason
+                    elif verdict.slow_down:
+                        self.rests_until = verdict.retry_at
+            self._tell(Step(edition.mailing.newsletter.slug, word, len(who)))
 
     def _tell(self, step: Step) -> None:
         if self.progress:
