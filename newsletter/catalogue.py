@@ -445,6 +445,23 @@ class Section(_Value):
         return self
 
 
+class SubjectTest(_Value):
+    """
+    How several subjects are tried, each on a part of a sample; the rest gets the one that did best.
+
+    *subjects* stand beside the newsletter's own, as templates like that. *share* of the audience is the sample;
+    with fewer than *fewest* readers for each subject nothing is tried. *wait_minutes* count from when the sample
+    has gone. *by* is what people do with it. *early*: decide half-way if one is far ahead by then.
+    """
+
+    subjects: tuple[Line, ...] = Field((), max_length=4)
+    share: float = Field(0.1, gt=0, le=0.5)
+    wait_minutes: int = Field(60, ge=5, le=1_440)
+    by: Literal["opens", "clicks"] = "opens"
+    fewest: int = Field(200, ge=1)
+    early: bool = True
+
+
 class Newsletter(_Value):
     """
     One newsletter; the folder's name is its slug, which never changes and is never reused.
@@ -467,6 +484,7 @@ class Newsletter(_Value):
     audience: Segment = Segment()
     sender: Address | None = None
     subject: Line
+    subject_test: SubjectTest = SubjectTest()
     preheader: Line
     greeting: str = ""
     hello: bool = False
@@ -539,6 +557,15 @@ class Newsletter(_Value):
             raise ValueError(
                 f"approval_deadline_minutes = {self.approval_deadline_minutes} is not after the make-up, which is "
                 f"{self.lead_minutes} minutes before the slot (lead_minutes); editors need time between the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_can_be_tried(self) -> Newsletter:
+        if self.subject_test.subjects and self.local_time is not None:
+            raise ValueError(
+                'subject_test.subjects cannot be tried with deliver = "local …": where each reader gets it in '
+                "their own morning, nobody could wait for the others; keep one of the two"
             )
         return self
 

@@ -68,7 +68,7 @@ class EditorsMail:
         day = row.edition_date
         lateness = timedelta(hours=newsletter.schedule.max_lateness_hours)
         context = {
-            "newsletter": newsletter, "publication": publication, "day": day, "subject": found[widest].subject,
+            "newsletter": newsletter, "publication": publication, "day": day, "subject": found[widest].subject, "subjects": found[widest].subjects,
             "preheader": found[widest].preheader, "variant": widest, "sizes": sizes, "hash": row.content_hash,
             "hash_shown": HASH_SHOWN, "findings": findings_of(row), "warnings": warnings_of(row),
             "deadline": in_words(deadline, newsletter, publication, day), "slot": in_words(slot_of(newsletter, publication, day), newsletter, publication, day),

@@ -49,6 +49,7 @@ from newsletter.store.tables import (
     Slot,
     SourceState,
     StoryLink,
+    SubjectTest,
     Subscriber,
     SubscriberTag,
     Subscription,
@@ -151,7 +152,10 @@ def _fill(engine: Engine) -> None:
         (
             _edition(2, corrects_id=9, snapshot={"b": 1, "a": 2}, findings=[{"x": 1}]),
             _edition(3, corrects_id=2),
-            Rendering(edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b""),
+            Rendering(
+                edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b"", other_subjects=["Ü"]
+            ),
+            SubjectTest(edition_id=1, sample=2, until=NOW, chosen="b", chosen_at=NOW, chosen_by="mia", reason="ü"),
             EditionStory(edition_id=1, url="https://a.example/1"),
             StoryLink(url="https://a.example/1", other="https://b.example/ü", together=False, actor="mia", given_at=NOW),
             ArchiveText(edition_id=1, newsletter="daily", edition_date=DAY, title="Ünïcode", words="words"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from newsletter.cli.options import Day, Json, MaybeSlug, Now, moment, open_desk
+from newsletter.cli.subjects import subjects_table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -111,6 +112,13 @@ def write_csv(editions: Sequence[EditionNumbers]) -> None:
         for of, found in parts:
             for part in found:
                 table.writerow([*head, of, part.name, "", "", "", *asdict(part.tally).values(), ""])
+        if one.subjects:
+            did = "clicked" if one.subjects.by == "clicks" else "opened"
+            for tried in one.subjects.tried:
+                counted = {"submitted": tried.readers, did: tried.did}
+                subject = _unharmed(f"{tried.letter.upper()}: {tried.subject}")
+                cells = (counted.get(name, "") for name in TALLIED)
+                table.writerow([*head, "subject", subject, "", "", "", *cells, ""])
         for of, links in (("section", one.sections), ("story", one.stories), ("link", one.links)):
             for link in links:
                 numbers = [
@@ -184,6 +192,8 @@ def _edition(told: EditionNumbers, history: Sequence[EditionNumbers]) -> None:
     if told.hours:
         opened = sparkline([one.opened for one in told.hours])
         show.out.print(f"Opened by hour from {told.hours[0].at:%Y-%m-%d %H}:00 UTC  {opened}", markup=False)
+    if told.subjects:
+        subjects_table(told.subjects)
     _parts("variant", told.variants)
     _parts("country", told.countries)
     most = max((one.readers for one in told.stories), default=0)

@@ -353,6 +353,7 @@ def verdict(told: Verdict, slug: str, day: date, *, as_json: bool) -> None:
         document = {
             "newsletter": slug, "date": day.isoformat(), "revision": told.revision or None, "verdict": told.verdict,
             "reason": told.reason, "batch": told.batch, "at": iso(told.at), "events": list(told.events),
+            "subject": told.subject,
         }  # fmt: skip
         print_json(document)
         return
@@ -360,6 +361,8 @@ def verdict(told: Verdict, slug: str, day: date, *, as_json: bool) -> None:
     batch = f", batch {told.batch}" if told.batch else ""
     revision = f", revision {told.revision}" if told.revision > 1 else ""
     out.print(f"{slug} of {day}{revision}: {told.verdict}{batch}{when}: {told.reason}", markup=False)
+    if told.subject:
+        out.print(f"  subject: {told.subject}", markup=False)
     for event in told.events:
         out.print(f"  {event['at']}  {event['kind']}", markup=False)
 

@@ -48,7 +48,7 @@ def append_readers(
     trailing: bool,
 ) -> None:
     """
-    Put readers moved out of *source* into the pending trailing batch of *variant*, or a new one.
+    Put readers moved out of *source* into the pending trailing batch of *variant* and its subject, or a new one.
 
     A batch that somebody else is claiming at this moment is passed over; the edition is locked, so that
     two who append at once do not choose the same number.
@@ -62,6 +62,7 @@ def append_readers(
                 Batch.edition_id == source.edition_id,
                 Batch.id != source.id,
                 Batch.variant == variant,
+                Batch.subject == source.subject,
                 Batch.release_at == source.release_at
                 if source.release_at
                 else col(Batch.release_at).is_(None),
@@ -75,7 +76,7 @@ def append_readers(
     if target is None:
         target = Batch(
             edition_id=source.edition_id, seq=last + 1, variant=variant, trailing=trailing, ids=pack(()), lo_id=0,
-            hi_id=0, n=0, rank=source.rank, release_at=source.release_at, changed_at=at,
+            hi_id=0, n=0, rank=source.rank, release_at=source.release_at, subject=source.subject, changed_at=at,
         )  # fmt: skip
     _hold(target, sorted({*unpack(target.ids), *ids}), at=at)
     session.add(target)
@@ -103,7 +104,8 @@ def split_batch(session: Session, batch_id: int, *, size: int, at: datetime) -> 
     for number, ids in enumerate(rest, start=last + 1):
         part = Batch(
             edition_id=batch.edition_id, seq=number, variant=batch.variant, trailing=batch.trailing, ids=b"", lo_id=0,
-            hi_id=0, n=0, rank=batch.rank, release_at=batch.release_at, not_before=batch.not_before, changed_at=at,
+            hi_id=0, n=0, rank=batch.rank, release_at=batch.release_at, subject=batch.subject,
+            not_before=batch.not_before, changed_at=at,
         )  # fmt: skip
         _hold(part, ids, at=at)
         session.add(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import update
@@ -17,6 +17,7 @@ from newsletter.outbox.batches import append_readers, part_batch, readers_apart,
 from newsletter.outbox.claim import Claim
 from newsletter.outbox.ledger import BatchState, finish, give_way, move_batch, move_edition, withdraw
 from newsletter.outbox.pace import give_back
+from newsletter.outbox.subjects import waits_for_choice
 from newsletter.providers import Accepted, Divided, Outcome, Refused, Uncertain, Verdict
 from newsletter.store.tables import Batch, EditionRow, Subscriber
 
@@ -166,7 +167,7 @@ def _settle_refusal(
     if refusal.gone:
         _never_again(session, failed, at=at)
     if len(ids) == 1 and not failed:
-        _refused_alone(session, slug, batch, refusal)
+        _refused_alone(session, slug, batch, refusal, at=at)
     elif not failed:
         second_half = sorted(ids)[len(ids) // 2 :]
         for reader in second_half:
@@ -213,17 +214,22 @@ def _never_again(session: Session, readers: Sequence[int], *, at: datetime) -> N
     react(session, {hashed: [bounced] for hashed in hashes}, at=at)
 
 
+_OTHERS_WAIT = timedelta(minutes=1)
 _LAST = 1_000
 """The rank of who is tried again when everybody else was."""
 
 
-def _refused_alone(session: Session, slug: str, batch: Batch, refusal: Refused) -> None:
+def _refused_alone(session: Session, slug: str, batch: Batch, refusal: Refused, *, at: datetime) -> None:
     """
     One reader was refused alone, and nobody has got it yet: try the others before blaming them.
 
     When a second one is refused alone in the same words the fault is ours, and the edition stops.
     """
     batch.rank = _LAST
+    if waits_for_choice(session, batch.edition_id) is not None:
+        batch.not_before = (
+            at + _OTHERS_WAIT
+        )  # the others cannot be tried yet: do not ask without end meanwhile
     session.add(batch)
     alone = col(Batch.n) - col(Batch.skipped_n) - col(Batch.failed_n) - col(Batch.moved_n) == 1
     another = session.exec(

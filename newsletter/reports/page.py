@@ -15,7 +15,7 @@ from lxml import html as markup
 
 from newsletter.events import link_of
 from newsletter.reports.charts import bars, lines
-from newsletter.reports.numbers import Cohort, EditionNumbers, Link, Part
+from newsletter.reports.numbers import Cohort, EditionNumbers, Link, Part, Subjects
 
 _TOP = 12
 _STEPS = {
@@ -91,6 +91,8 @@ def _figures(
             "What did not arrive is in parts of what was submitted, the rest of what was delivered.",
         )
     ]  # fmt: skip
+    if told.subjects:
+        found.append(_by_subject(told.subjects))
     if told.hours:
         labels = [f"{one.at:%a %H}h" for one in told.hours]
         series = [
@@ -136,6 +138,24 @@ def _figures(
             )
         )  # fmt: skip
     return found
+
+
+def _by_subject(told: Subjects) -> _Figure:
+    title = "Subjects tried on a sample"
+    label = f"{title}: people, in parts of a thousand"
+    rows = [(f"{one.letter.upper()}: {one.subject}", round(one.share * 1000)) for one in told.tried]
+    return _Figure(
+        "subjects", title, bars("subjects", label, rows),
+        ("", "Subject", "Readers", told.by.capitalize(), "Share", "Truly between", "Went to the rest"),
+        tuple(
+            (
+                one.letter.upper(), one.subject, f"{one.readers:,}", f"{one.did:,}", percent(one.share),
+                f"{percent(one.low)} and {percent(one.high)}", "yes" if one.is_chosen else "",
+            )
+            for one in told.tried
+        ),
+        f"The bars are {told.by} by people in every thousand readers of the sample. {told.reason[:1].upper()}{told.reason[1:]}",
+    )  # fmt: skip
 
 
 def _by_part(name: str, title: str, parts: Sequence[Part]) -> _Figure:
