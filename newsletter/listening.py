@@ -16,11 +16,13 @@ from newsletter.desk import Desk
 from newsletter.digest import send_digest
 from newsletter.errors import NewsletterError, StoreError
 from newsletter.outbox.reconcile import reconcile
+from newsletter.reports.cohorts import keep_week
 from newsletter.store.session import spoken
 from newsletter.store.telling import claim
 
 RECONCILED_EVERY = timedelta(hours=1)
 LOOKED_EVERY = timedelta(minutes=5)
+COUNTED_EVERY = timedelta(days=1)
 _EVERY_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -28,8 +30,8 @@ log = structlog.get_logger()
 
 def keep_listening(desk: Desk) -> None:
     """
-    Once an hour bring the provider's lists and ours together, every five minutes look for alarms, on Mondays
-    send the digest; whoever looks.
+    Once an hour bring the provider's lists and ours together, once a day count how alive readers are, every
+    five minutes look for alarms, on Mondays send the digest; whoever looks.
     """
     if claim(desk.engine, "reconcile", at=desk.clock(), lapses=RECONCILED_EVERY):
         try:
@@ -43,6 +45,9 @@ def keep_listening(desk: Desk) -> None:
                 suppressed=told.suppressed,
                 cleared=told.cleared,
             )
+    if claim(desk.engine, "cohorts", at=desk.clock(), lapses=COUNTED_EVERY):
+        for newsletter in desk.catalogue.newsletters:
+            keep_week(desk.engine, newsletter.slug, now=desk.clock())
     keep_watch(desk)
 
 

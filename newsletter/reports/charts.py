@@ -15,9 +15,9 @@ from pygal.style import Style
 _SVG = "{http://www.w3.org/2000/svg}"
 _STYLE = Style(
     background="transparent", plot_background="transparent", foreground="var(--ink)", foreground_strong="var(--ink)",
-    foreground_subtle="var(--faint)", colors=("var(--people)", "var(--second)", "var(--faint)"), opacity="1",
+    foreground_subtle="var(--faint)", colors=("var(--people)", "var(--second)", "var(--faint)", "var(--third)"), opacity="1",
     font_family="inherit", label_font_size=15, major_label_font_size=15, value_font_size=15, legend_font_size=16,
-    value_colors=("var(--ink)",) * 3,
+    value_colors=("var(--ink)",) * 4,
 )  # fmt: skip
 _BAR = 34
 _LONGEST = 44
@@ -32,6 +32,19 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, int]]) -> str:
     )  # fmt: skip
     chart.x_labels = [_short(label) for label, _ in reversed(rows)]
     chart.add(title, [value for _, value in reversed(rows)])
+    return _as_part(chart, name, title)
+
+
+def stacked(name: str, title: str, rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str]) -> str:
+    """One bar a row, the first on top, parted into *series*."""
+    chart = pygal.HorizontalStackedBar(
+        style=_STYLE, js=(), disable_xml_declaration=True, width=800, height=110 + _BAR * len(rows), margin=6,
+        legend_at_bottom=True, legend_at_bottom_columns=len(series), show_x_labels=False, show_y_guides=False,
+        truncate_label=-1, truncate_legend=-1, value_formatter=_number,
+    )  # fmt: skip
+    chart.x_labels = [_short(label) for label, _ in reversed(rows)]
+    for place, label in enumerate(series):
+        chart.add(label, [values[place] for _, values in reversed(rows)])
     return _as_part(chart, name, title)
 
 

@@ -20,7 +20,7 @@ from sqlmodel import Session, col, func, select
 from newsletter.edition import Snapshot
 from newsletter.events import EventKind, link_of
 from newsletter.reports.clicks import Click, clicks_of
-from newsletter.reports.numbers import Cohort, EditionNumbers, Hour, Link, Part, Tally
+from newsletter.reports.numbers import EditionNumbers, Hour, Link, Part, Tally
 from newsletter.reports.subjects import subjects_of_date
 from newsletter.store.bulk import hour_of
 from newsletter.store.editions import (
@@ -31,12 +31,7 @@ from newsletter.store.editions import (
     revisions,
     with_chosen_subject,
 )
-from newsletter.store.tables import Batch, Counted, EditionRow, Event, Subscriber, Subscription
-
-NEW = timedelta(days=30)
-ACTIVE = timedelta(days=30)
-COOLING = timedelta(days=90)
-"""Joined within the first: new. Else the last sign of life within the second: active, the third: cooling, or gone."""
+from newsletter.store.tables import Batch, Counted, EditionRow, Event, Subscriber
 
 _TOP = 30
 _SUBMITTED = "submitted"  # outbox.ledger.BatchState, which lies above this room
@@ -126,28 +121,6 @@ def story_clicks(session: Session, *, since: datetime) -> dict[str, int]:
         if one.is_person and one.at >= since:
             people[one.link].add(one.reader)
     return {link: len(readers) for link, readers in sorted(people.items())}
-
-
-def cohorts(session: Session, slug: str, *, now: datetime) -> list[Cohort]:
-    """Active subscriptions of a newsletter by the month they began, and how alive their readers are."""
-    seen = col(Subscriber.engaged_at)
-    state = case(
-        (col(Subscription.since) > now - NEW, "new"),
-        (seen > now - ACTIVE, "active"),
-        (seen > now - COOLING, "cooling"),
-        else_="gone",
-    )
-    month = func.substr(hour_of(session.connection(), col(Subscription.since)), 1, 7)
-    rows = session.execute(
-        columns(month.label("joined_in"), state.label("alive"), func.count())
-        .join(Subscriber, col(Subscriber.id) == col(Subscription.subscriber_id))
-        .where(col(Subscription.newsletter) == slug, col(Subscription.state) == "active", col(Subscriber.status) == "active")
-        .group_by("joined_in", "alive")
-    )  # fmt: skip
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for one, name, number in rows:
-        found[one][name] = number
-    return [Cohort(one, **found[one]) for one in sorted(found)]
 
 
 # --- clicks -------------------------------------------------------------------------------------

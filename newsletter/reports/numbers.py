@@ -173,9 +173,9 @@ class EditionNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Subscribers by the month they joined, and how they are now: see ``counting.cohorts``."""
+    """Subscribers of *since*, a month (``2026-11``) they joined or a week (its Monday): see ``reports.cohorts``."""
 
-    month: str
+    since: str
     new: int = 0
     active: int = 0
     cooling: int = 0

@@ -489,6 +489,18 @@ class Counted(SQLModel, table=True):
     counted_at: datetime = _instant()
 
 
+class CohortWeek(SQLModel, table=True):
+    """How alive a newsletter's readers were in a week (*week* is its Monday, UTC), as it was last looked at."""
+
+    __tablename__ = "cohort_week"
+    newsletter: str = Field(primary_key=True)
+    week: date = Field(primary_key=True)
+    new_n: int = 0
+    active_n: int = 0
+    cooling_n: int = 0
+    gone_n: int = 0
+
+
 class Cancellation(SQLModel, table=True):
     """A scheduled attempt that was called back: it counts against the provider's limit until *release_at*."""
 
