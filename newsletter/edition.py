@@ -41,7 +41,8 @@ class Item:
     empty unless the section is ``full`` and the source's rights allow it, and always empty in the
     free variant. *continues* says that the story goes on after the last paragraph. *position*
     counts from 1 within its section. *country_name* and *region_name* are in the newsletter's
-    language; *translated_from* is the name of the original language or empty.
+    language; *translated_from* is the name of the original language or empty. *pool* says, in that language, that
+    it is not of the day ("from the archive").
     """
 
     position: int
@@ -69,6 +70,7 @@ class Item:
     reading_minutes: int = 0
     paywalled: bool = False
     rights: Rights = Rights.EXCERPT
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

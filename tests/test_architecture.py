@@ -23,16 +23,21 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"store"}),
     frozenset({"makeup"}),
     frozenset({"picks"}),
+    frozenset({"choice"}),
+    frozenset({"newslist"}),
     frozenset({"fitting"}),
-    frozenset({"edition", "stories", "orders", "weighing"}),
+    frozenset({"edition", "stories", "orders", "weighing", "pools"}),
     frozenset({"about", "standing"}),
-    frozenset({"catalogue"}),
+    frozenset({"catalogue", "liking"}),
     frozenset({"articles", "events", "theme", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-PURE = ("articles", "picks", "fitting", "weighing", "orders", "edition", "events", "makeup", "tokens")
+PURE = (
+    "articles", "picks", "choice", "newslist", "fitting", "weighing", "pools", "liking", "orders", "edition", "events", "makeup",
+    "tokens",
+)  # fmt: skip
 
 
 def _files() -> list[Path]:

@@ -501,6 +501,18 @@ class CohortWeek(SQLModel, table=True):
     gone_n: int = 0
 
 
+class StoryRead(SQLModel, table=True):
+    """How many people clicked a story of a newsletter's date, as it was last counted; *place* in the edition from 1."""
+
+    __tablename__ = "story_read"
+    newsletter: str = Field(primary_key=True)
+    edition_date: date = Field(primary_key=True)
+    url: str = Field(sa_column=Column(Text, primary_key=True))
+    place: int
+    readers: int
+    counted_at: datetime = _instant()
+
+
 class Cancellation(SQLModel, table=True):
     """A scheduled attempt that was called back: it counts against the provider's limit until *release_at*."""
 

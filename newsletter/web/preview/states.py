@@ -33,6 +33,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
         "hash": shown.hash,
         "stories": shown.snapshot.stories if shown.snapshot else 0,
         "shortfalls": list(shown.picks.shortfalls) if shown.picks else [],
+        "filled": list(shown.picks.filled) if shown.picks else [],
         "fault": _fault(shown),
         "proofed": shown.is_proofed,
         "errors": severities.count("error"),
