@@ -41,7 +41,8 @@ class Item:
     empty unless the section is ``full`` and the source's rights allow it, and always empty in the
     free variant. *continues* says that the story goes on after the last paragraph. *position*
     counts from 1 within its section. *country_name* and *region_name* are in the newsletter's
-    language; *translated_from* is the name of the original language or empty.
+    language; *translated_from* is the name of the original language or empty, *paper* who published
+    it first, if not the source.
     """
 
     position: int
@@ -63,6 +64,8 @@ class Item:
     topics: tuple[Topic, ...] = ()
     kind: Kind = Kind.NEWS
     translated_from: str = ""
+    translator: str = ""
+    paper: str = ""
     image: Image | None = None
     paragraphs: tuple[str, ...] = ()
     continues: bool = True

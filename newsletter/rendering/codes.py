@@ -119,7 +119,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("embargo", _E, "A story may not be told yet: its date lies in the future of the edition.", "Drop it, or send the edition after that moment."),
         Code("story-missing", _W, "A picked story is in neither part.", "Let its section's block set item.url."),
         Code("parts-differ", _W, "A story is in one of the two parts only.", "Let both block templates set its headline and address."),
-        Code("translation-credit", _E, "A translated story does not say so.", "Let the block say item.translated_from."),
+        Code("translation-credit", _E, "A translated story does not say so, or not by whom and from which paper.", "Let the block say translated(item) and publisher(item), both in parts.mjml.j2 and parts.txt.j2."),
         Code("order-waits", _N, "An order is for a story that is not there: not collected yet, too old to be looked at, or mistyped.", "Collect its source, or take the order back: newsletter undo SLUG."),
         Code("section-full", _N, "More stories are pinned to a section than it is made for; all of them stand in it.", "Move or drop some, or raise max in newsletter.toml."),
         Code("source-changed", _N, "The source says something else since an editor changed it; the edit stands.", "Edit again, or undo the edit to take the source's."),

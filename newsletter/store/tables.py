@@ -94,6 +94,8 @@ class ArticleRow(SQLModel, table=True):
     kind: str = "news"
     categories: list[str] = _json(default_factory=list)
     translated_from: str = ""
+    translator: str = _text()
+    paper: str = _text()
     published_at: datetime = _instant(index=True)
     paywalled: bool = False
     rights: str = "excerpt"

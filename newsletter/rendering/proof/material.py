@@ -48,7 +48,8 @@ def words_of(item: Item) -> tuple[str, ...]:
     """All words a story's source wrote, as plain text."""
     image = (item.image.alt, item.image.caption, item.image.credit) if item.image else ()
     return (
-        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, *image,
+        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, item.translator, item.paper,
+        *image,
         *map(plain, item.paragraphs),
     )  # fmt: skip
 

@@ -370,7 +370,8 @@ class Preview:
             raise HTTPException(422, f"{newsletter.slug} has no section {given.section!r} for stories.")
         if given.verb == "edit" and not known_fields(given.fields):
             raise HTTPException(
-                422, "An edit changes a story's headline, standfirst, kicker, byline or picture."
+                422,
+                "An edit changes a story's headline, standfirst, kicker, byline, translator, paper or picture.",
             )
         if given.verb == "edit" and not given.fields.get("headline", "x").strip():
             raise HTTPException(422, "A story needs a headline; drop the story instead.")
