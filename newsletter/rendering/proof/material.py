@@ -22,7 +22,9 @@ CLIP_BYTES = 102_400
 TRACKED_BYTES = 300
 """What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
 PERSONAL = frozenset(PERSONAL_TAGS.values())
-MAGAZINE = frozenset(f"{PERSONAL_TAGS['view_url']}/magazine.{kind}" for kind in ("pdf", "epub"))
+MAGAZINE = frozenset(
+    f"{PERSONAL_TAGS['view_url']}/{path}" for path in ("magazine.pdf", "magazine.epub", "issues")
+)
 PERSONAL_LINKS = PERSONAL | MAGAZINE
 """The whole addresses in which a personal tag may stand."""
 
