@@ -299,6 +299,7 @@ class Publication(_Value):
     editors: tuple[Editor, ...] = ()
     operators: tuple[Editor, ...] = ()
     keep_events_days: int = Field(400, ge=30)
+    keep_pictures_days: int = Field(30, ge=7)
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()

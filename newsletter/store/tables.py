@@ -181,6 +181,14 @@ class PictureSource(SQLModel, table=True):
     tried_at: datetime = _instant()
 
 
+class EditionPicture(SQLModel, table=True):
+    """That an edition shows a picture of ours, by its hash; without a reference, for a picture may come later."""
+
+    __tablename__ = "edition_picture"
+    picture: str = Field(primary_key=True)
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+
+
 class EditionFile(SQLModel, table=True):
     """A file that was made of an edition when somebody first asked for it."""
 

@@ -78,7 +78,9 @@ def test_an_epub_is_whole(pictured: bool, tmp_path: Path) -> None:
     if checker := shutil.which("epubcheck"):
         path = tmp_path / "issue.epub"
         path.write_bytes(made)
-        program = Path(checker).resolve()  # on Debian a .jar, which runs by itself only where the kernel was told how
+        program = Path(
+            checker
+        ).resolve()  # on Debian a .jar, which runs by itself only where the kernel was told how
         command = ["java", "-jar", str(program)] if program.suffix == ".jar" else [checker]
         checked = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -133,8 +135,15 @@ def test_all_issues_are_listed_for_those_who_pay_and_for_nobody_else(
     assert ask(pages, "GET", files[0]).content.startswith(b"%PDF-")
     assert ask(pages, "GET", files[1]).headers["content-type"] == "application/epub+zip"
     other = files[0].replace(str(day), str(day - timedelta(days=7)))
-    assert [ask(pages, "GET", path).status_code for path in (other, files[0].replace(str(day), "never"))] == [404, 404]
-    for path in (f"{link('free')}/issues", files[0].replace(link("annual"), link("free")), "/view/nobody/issues"):
+    assert [ask(pages, "GET", path).status_code for path in (other, files[0].replace(str(day), "never"))] == [
+        404,
+        404,
+    ]
+    for path in (
+        f"{link('free')}/issues",
+        files[0].replace(link("annual"), link("free")),
+        "/view/nobody/issues",
+    ):
         assert ask(pages, "GET", path).status_code == 404
     moment.now = NOW + timedelta(days=PAID_VIEW_DAYS + 2)
     assert {ask(pages, "GET", path).status_code for path in (f"{link('annual')}/issues", *files)} == {404}
