@@ -499,6 +499,7 @@ class Newsletter(_Value):
     kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
     languages_preferred: tuple[str, ...] = ()
     full_text_bytes: int = Field(24_000, ge=1_000)
+    gives_way: tuple[Literal["text", "stories"], ...] = ("text", "stories")
     theme: Theme = Theme()
     sections: tuple[Section, ...] = Field(min_length=1)
     gates: Gates = Gates()

@@ -93,7 +93,11 @@ class SectionMade:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a rendering of this edition depends on besides templates and publication data."""
+    """
+    All that a rendering of this edition depends on besides templates and publication data.
+
+    *gave_way* says what was left out or shortened because the mail would have been too large, a sentence each.
+    """
 
     newsletter: str
     edition_date: date
@@ -121,6 +125,7 @@ class Snapshot:
     front_page: FrontPage | None = None
     gates: Gates = field(default_factory=Gates)
     magazine: bool = False
+    gave_way: tuple[str, ...] = ()
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),
-    frozenset({"makeup"}),
+    frozenset({"makeup", "slimming"}),
     frozenset({"picks"}),
     frozenset({"fitting"}),
     frozenset({"edition", "stories", "orders", "weighing"}),
@@ -32,7 +32,18 @@ LEVELS: tuple[frozenset[str], ...] = (
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-PURE = ("articles", "picks", "fitting", "weighing", "orders", "edition", "events", "makeup", "tokens")
+PURE = (
+    "articles",
+    "picks",
+    "fitting",
+    "weighing",
+    "orders",
+    "edition",
+    "events",
+    "makeup",
+    "slimming",
+    "tokens",
+)
 
 
 def _files() -> list[Path]:

@@ -42,6 +42,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("html-missing", _E, "There is no HTML part.", "Make body.mjml.j2 set something."),
         Code("text-missing", _E, "There is no text part.", "Make body.txt.j2 set something."),
         Code("clip", _E, "The HTML is larger than Gmail shows: it cuts the end off, the unsubscribe link with it.", "Take stories out, or lower full_text_bytes in newsletter.toml."),
+        Code("gave-way", _N, "The mail would have been larger than four fifths of what Gmail shows, so something gave way.", "Nothing, or choose yourself: drop or pin stories, or change gives_way in newsletter.toml."),
         Code("clip-tracked", _W, "Once click tracking has lengthened the links, Gmail may cut the end off.", "Take a story out, or lower full_text_bytes in newsletter.toml."),
         Code("lang-missing", _E, "The page does not say its language: a screen reader guesses.", "Set lang on <mjml>."),
         Code("lang-wrong", _E, "The page says another language than the edition's: a screen reader mispronounces all of it.", "Set lang on <mjml> to the edition's language."),

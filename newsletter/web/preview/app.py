@@ -312,10 +312,11 @@ class Preview:
                     422, f"{language[:40]!r} is no language; write for example fr or pt-BR."
                 ) from None
             newsletter = newsletter.model_copy(update={"language": language})
-        _, snapshot = self.desk.draft(newsletter, day, now=now)
-        if snapshot is None or variant not in snapshot.variants:
-            raise HTTPException(404, f"There is no story for {newsletter.name} on {day}.")
-        return self.desk.renderer.render(snapshot, variant)
+        _, _, renderings = self.desk.draft(newsletter, day, now=now)
+        for one in renderings:
+            if one.variant == variant:
+                return one
+        raise HTTPException(404, f"There is no story for {newsletter.name} on {day}.")
 
     def _headers(self, newsletter: Newsletter, rendered: Rendered, request: Request) -> str:
         publication = self.desk.catalogue.publication
