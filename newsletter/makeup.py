@@ -253,6 +253,8 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale, language: 
         topics=article.topics,
         kind=article.kind,
         translated_from=_language_name(article.translated_from, locale),
+        translator=neutralise(article.translator),
+        paper=neutralise(article.paper),
         image=_picture(article.image) if printable else None,
         paragraphs=shown,
         continues=len(shown) < len(paragraphs) or not paragraphs,
@@ -470,8 +472,9 @@ def _first_words(text: str, limit: int) -> str:
 
 
 def _minutes(body: str) -> int:
-    words = len(nh3.clean(body, tags=set()).split())
-    return 0 if words == 0 else max(1, round(words / _WORDS_A_MINUTE))
+    """How long a body takes to read; 0 where that is too short to be told."""
+    minutes = round(len(nh3.clean(body, tags=set()).split()) / _WORDS_A_MINUTE)
+    return minutes if minutes > 1 else 0
 
 
 def _flag(country: str) -> str:

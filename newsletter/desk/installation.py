@@ -25,6 +25,7 @@ from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.editors import EditorsMail
+from newsletter.feeds.pictures import prune_pictures
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender
 from newsletter.outbox.inbox import prune_inbox
@@ -146,4 +147,7 @@ class Installation:
         prune_inbox(self.engine, now=at)
         count_reads(self.engine, now=at)
         prune_events(self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_events_days))
+        prune_pictures(
+            self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_pictures_days)
+        )
         index_missing(self.engine, self.catalogue)

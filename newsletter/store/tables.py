@@ -94,6 +94,8 @@ class ArticleRow(SQLModel, table=True):
     kind: str = "news"
     categories: list[str] = _json(default_factory=list)
     translated_from: str = ""
+    translator: str = _text()
+    paper: str = _text()
     published_at: datetime = _instant(index=True)
     paywalled: bool = False
     rights: str = "excerpt"
@@ -201,6 +203,14 @@ class PictureSource(SQLModel, table=True):
     picture: str | None = Field(default=None, foreign_key="picture.hash")
     reason: str = _text()
     tried_at: datetime = _instant()
+
+
+class EditionPicture(SQLModel, table=True):
+    """That an edition shows a picture of ours, by its hash; without a reference, for a picture may come later."""
+
+    __tablename__ = "edition_picture"
+    picture: str = Field(primary_key=True)
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
 
 
 class EditionFile(SQLModel, table=True):

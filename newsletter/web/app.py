@@ -36,6 +36,7 @@ from newsletter.web.door import Door
 from newsletter.web.entering import Entering
 from newsletter.web.forms import Forms
 from newsletter.web.guards import Guards
+from newsletter.web.issues import Issues, Shelf
 from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
 from newsletter.web.media import Media
@@ -61,7 +62,7 @@ def create_app(
     *,
     clock: Clock,
     view: View | None = None,
-    magazine: Callable[[str, bytes, str], bytes | None] | None = None,
+    shelf: Shelf | None = None,
     notices: Notices | None = None,
     renewed: Callable[[], None] = lambda: None,
 ) -> Current:
@@ -84,7 +85,7 @@ def create_app(
             view=view,
             notices=notices,
             webhook=webhook,
-            magazine=magazine,
+            shelf=shelf,
         )
 
     return Current(standing, make, renewed, webhook)
@@ -148,7 +149,7 @@ def _assemble(
     view: View | None,
     notices: Notices | None,
     webhook: Webhook,
-    magazine: Callable[[str, bytes, str], bytes | None] | None,
+    shelf: Shelf | None,
 ) -> Starlette:
     """The application by the rules of *catalogue*."""
     forms = Forms(keys, settings, clock=clock)
@@ -164,7 +165,8 @@ def _assemble(
         *Leaving(door).routes(),
         *Rights(door).routes(),
         *Preferences(door).routes(),
-        *Viewing(door, view, magazine).routes(),
+        *Viewing(door, view).routes(),
+        *Issues(door, shelf).routes(),
         *Deciding(door, standing).routes(),
         *Archive(door).routes(),
         *Media(engine).routes(),

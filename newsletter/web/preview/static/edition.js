@@ -589,6 +589,7 @@ function hold() {
 
 const EDITED = [
   ["headline", "Headline"], ["standfirst", "Standfirst"], ["kicker", "Kicker"], ["byline", "Byline"],
+  ["translator", "Translator"], ["paper", "First published by"],
   ["image_url", "Picture’s address"], ["image_alt", "What the picture shows (alt)"], ["image_caption", "Caption"], ["image_credit", "Credit"],
 ];
 
