@@ -283,6 +283,26 @@ class Weights(_Value):
     sources: dict[str, float] = {}
 
 
+class Sunset(_Value):
+    """
+    What becomes of readers who show no sign of life: asked, then paused, then stopped; without it nothing does.
+
+    Asked is who got *editions* editions and opened or clicked nothing as a person for *days*. Without an answer
+    they are paused after *answer_days*, and stopped after *pause_days* more. Who stays is left alone for
+    *alone_days*. *paying*: also paying readers. *machine_opens*: of whom programs alone opened something nothing is
+    known (``unknown``: they are left alone), or they count as quiet. At most *most_a_day* are asked a day.
+    """
+
+    editions: int = Field(20, ge=1)
+    days: int = Field(90, ge=7)
+    answer_days: int = Field(14, ge=3)
+    pause_days: int = Field(30, ge=1, le=365)
+    alone_days: int = Field(180, ge=1)
+    paying: bool = False
+    machine_opens: Literal["unknown", "quiet"] = "unknown"
+    most_a_day: int = Field(500, ge=1)
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -299,6 +319,7 @@ class Publication(_Value):
     editors: tuple[Editor, ...] = ()
     operators: tuple[Editor, ...] = ()
     keep_events_days: int = Field(400, ge=30)
+    sunset: Sunset | None = None
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
@@ -470,6 +491,7 @@ class Newsletter(_Value):
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
     On a thin day it looks back *archive_hours* for what its sections lack; 0: no further than *window_hours*.
+    Who gets one with *sunset* = false is never asked, paused or stopped for showing no sign of life.
     *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
@@ -507,6 +529,7 @@ class Newsletter(_Value):
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
     magazine: bool = False
+    sunset: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

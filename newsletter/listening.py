@@ -16,9 +16,11 @@ from newsletter.digest import send_digest
 from newsletter.errors import NewsletterError
 from newsletter.outbox.reconcile import reconcile
 from newsletter.store.telling import claim
+from newsletter.sunset import take_care
 
 RECONCILED_EVERY = timedelta(hours=1)
 LOOKED_EVERY = timedelta(minutes=5)
+CARED_EVERY = timedelta(days=1)
 
 log = structlog.get_logger()
 
@@ -26,7 +28,7 @@ log = structlog.get_logger()
 def keep_listening(desk: Desk) -> None:
     """
     Once an hour bring the provider's lists and ours together, every five minutes look for alarms, on Mondays
-    send the digest; whoever looks.
+    send the digest, once a day look after readers without a sign of life; whoever looks.
     """
     if claim(desk.engine, "reconcile", at=desk.clock(), lapses=RECONCILED_EVERY):
         try:
@@ -43,3 +45,7 @@ def keep_listening(desk: Desk) -> None:
     if claim(desk.engine, "alarms", at=desk.clock(), lapses=LOOKED_EVERY):
         raise_alarms(desk)
         send_digest(desk)
+    if desk.catalogue.publication.sunset and claim(
+        desk.engine, "sunset", at=desk.clock(), lapses=CARED_EVERY
+    ):
+        take_care(desk)
