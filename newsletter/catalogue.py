@@ -322,6 +322,26 @@ class Pools(_Value):
     magazine: MagazinePool = MagazinePool()
 
 
+class Sunset(_Value):
+    """
+    What becomes of readers who show no sign of life: asked, then paused, then stopped; without it nothing does.
+
+    Asked is who got *editions* editions and opened or clicked nothing as a person for *days*. Without an answer
+    they are paused after *answer_days*, and stopped after *pause_days* more. Who stays is left alone for
+    *alone_days*. *paying*: also paying readers. *machine_opens*: of whom programs alone opened something nothing is
+    known (``unknown``: they are left alone), or they count as quiet. At most *most_a_day* are asked a day.
+    """
+
+    editions: int = Field(20, ge=1)
+    days: int = Field(90, ge=7)
+    answer_days: int = Field(14, ge=3)
+    pause_days: int = Field(30, ge=1, le=365)
+    alone_days: int = Field(180, ge=1)
+    paying: bool = False
+    machine_opens: Literal["unknown", "quiet"] = "unknown"
+    most_a_day: int = Field(500, ge=1)
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -339,6 +359,7 @@ class Publication(_Value):
     operators: tuple[Editor, ...] = ()
     keep_events_days: int = Field(400, ge=30)
     keep_pictures_days: int = Field(30, ge=7)
+    sunset: Sunset | None = None
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
@@ -514,6 +535,7 @@ class Newsletter(_Value):
     *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
+    Who gets one with *sunset* = false is never asked, paused or stopped for showing no sign of life.
     *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
@@ -550,6 +572,7 @@ class Newsletter(_Value):
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
     magazine: bool = False
+    sunset: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "newsletter"
 # Rooms from the top of the house to the ground. A room may import from its own level or below.
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
-    frozenset({"rota", "worker", "foresight", "listening", "alarms", "digest", "backups"}),
+    frozenset({"rota", "worker", "foresight", "listening", "alarms", "digest", "backups", "sunset"}),
     frozenset({"desk", "correction", "notices", "editors"}),
     frozenset({"archive", "approval", "newsroom"}),
     frozenset({"outbox"}),

@@ -374,6 +374,23 @@ class Subscription(SQLModel, table=True):
     left_reason: str = _text()
 
 
+class SunsetStep(SQLModel, table=True):
+    """
+    What was done about a reader without a sign of life since *quiet_since*; the newest of theirs counts.
+
+    *step*: asking (the mail is about to go), asked, paused, stopped, or stayed (left alone until *until*).
+    """
+
+    __tablename__ = "sunset_step"
+    id: int | None = Field(default=None, primary_key=True)
+    subscriber_id: int = Field(foreign_key="subscriber.id", index=True)
+    step: str
+    at: datetime = _instant()
+    quiet_since: datetime = _instant()
+    reason: str = _text()
+    until: datetime | None = _instant(default=None, nullable=True)
+
+
 class Suppression(SQLModel, table=True):
     """An address that must not be mailed, by its keyed hash. *scope* is ``all`` or a slug."""
 
