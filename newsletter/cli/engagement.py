@@ -24,7 +24,7 @@ def engagement(
     from newsletter.audience.quiet import steps_due
     from newsletter.audience.sunset import standing
     from newsletter.cli import show
-    from newsletter.reports.counting import cohorts
+    from newsletter.reports.cohorts import cohorts
     from newsletter.store.session import reading
 
     desk = open_desk()
