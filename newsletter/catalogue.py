@@ -322,6 +322,26 @@ class Pools(_Value):
     magazine: MagazinePool = MagazinePool()
 
 
+class Sunset(_Value):
+    """
+    What becomes of readers who show no sign of life: asked, then paused, then stopped; without it nothing does.
+
+    Asked is who got *editions* editions and opened or clicked nothing as a person for *days*. Without an answer
+    they are paused after *answer_days*, and stopped after *pause_days* more. Who stays is left alone for
+    *alone_days*. *paying*: also paying readers. *machine_opens*: of whom programs alone opened something nothing is
+    known (``unknown``: they are left alone), or they count as quiet. At most *most_a_day* are asked a day.
+    """
+
+    editions: int = Field(20, ge=1)
+    days: int = Field(90, ge=7)
+    answer_days: int = Field(14, ge=3)
+    pause_days: int = Field(30, ge=1, le=365)
+    alone_days: int = Field(180, ge=1)
+    paying: bool = False
+    machine_opens: Literal["unknown", "quiet"] = "unknown"
+    most_a_day: int = Field(500, ge=1)
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -338,6 +358,8 @@ class Publication(_Value):
     editors: tuple[Editor, ...] = ()
     operators: tuple[Editor, ...] = ()
     keep_events_days: int = Field(400, ge=30)
+    keep_pictures_days: int = Field(30, ge=7)
+    sunset: Sunset | None = None
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
@@ -489,6 +511,23 @@ class Section(_Value):
         return self
 
 
+class SubjectTest(_Value):
+    """
+    How several subjects are tried, each on a part of a sample; the rest gets the one that did best.
+
+    *subjects* stand beside the newsletter's own, as templates like that. *share* of the audience is the sample;
+    with fewer than *fewest* readers for each subject nothing is tried. *wait_minutes* count from when the sample
+    has gone. *by* is what people do with it. *early*: decide half-way if one is far ahead by then.
+    """
+
+    subjects: tuple[Line, ...] = Field((), max_length=4)
+    share: float = Field(0.1, gt=0, le=0.5)
+    wait_minutes: int = Field(60, ge=5, le=1_440)
+    by: Literal["opens", "clicks"] = "opens"
+    fewest: int = Field(200, ge=1)
+    early: bool = True
+
+
 class Newsletter(_Value):
     """
     One newsletter; the folder's name is its slug, which never changes and is never reused.
@@ -496,6 +535,7 @@ class Newsletter(_Value):
     *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
+    Who gets one with *sunset* = false is never asked, paused or stopped for showing no sign of life.
     *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
@@ -510,6 +550,7 @@ class Newsletter(_Value):
     audience: Segment = Segment()
     sender: Address | None = None
     subject: Line
+    subject_test: SubjectTest = SubjectTest()
     preheader: Line
     greeting: str = ""
     hello: bool = False
@@ -531,6 +572,7 @@ class Newsletter(_Value):
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
     magazine: bool = False
+    sunset: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()
@@ -540,6 +582,7 @@ class Newsletter(_Value):
     kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
     languages_preferred: tuple[str, ...] = ()
     full_text_bytes: int = Field(24_000, ge=1_000)
+    gives_way: tuple[Literal["text", "stories"], ...] = ("text", "stories")
     theme: Theme = Theme()
     sections: tuple[Section, ...] = Field(min_length=1)
     gates: Gates = Gates()
@@ -581,6 +624,15 @@ class Newsletter(_Value):
             raise ValueError(
                 f"approval_deadline_minutes = {self.approval_deadline_minutes} is not after the make-up, which is "
                 f"{self.lead_minutes} minutes before the slot (lead_minutes); editors need time between the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_can_be_tried(self) -> Newsletter:
+        if self.subject_test.subjects and self.local_time is not None:
+            raise ValueError(
+                'subject_test.subjects cannot be tried with deliver = "local …": where each reader gets it in '
+                "their own morning, nobody could wait for the others; keep one of the two"
             )
         return self
 
