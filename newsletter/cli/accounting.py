@@ -34,7 +34,7 @@ def status(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json
         show.batches(desk, accounts)
 
 
-def _edition(
+def edition_meant(
     desk: Desk, newsletter: Newsletter, *, now: datetime | None, day: date | None
 ) -> tuple[EditionRow | None, date]:
     """
@@ -66,7 +66,7 @@ def why(
     from newsletter.store.session import reading
 
     desk = open_desk()
-    edition, edition_date = _edition(desk, desk.catalogue[slug], now=now, day=day)
+    edition, edition_date = edition_meant(desk, desk.catalogue[slug], now=now, day=day)
     with reading(desk.engine) as session:
         verdict = ledger.why(session, edition, slug, find_subscriber(session, address))
     show.verdict(verdict, slug, edition_date, as_json=as_json)
@@ -79,7 +79,7 @@ def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -
     from newsletter.store.session import reading
 
     desk = open_desk()
-    edition, edition_date = _edition(desk, desk.catalogue[slug], now=now, day=day)
+    edition, edition_date = edition_meant(desk, desk.catalogue[slug], now=now, day=day)
     with reading(desk.engine) as session:
         books = ledger.audit_date(session, slug, edition_date) if edition else ()
     show.books([(row.revision, balance) for row, balance in books], slug, edition_date, as_json=as_json)
@@ -120,7 +120,7 @@ def resend(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) 
     desk = open_desk()
     newsletter = desk.catalogue[slug]
     desk.listen()
-    edition, edition_date = _edition(desk, newsletter, now=now, day=day)
+    edition, edition_date = edition_meant(desk, newsletter, now=now, day=day)
     if edition is None:
         raise desk.no_edition(newsletter, edition_date)
     with writing(desk.engine) as session:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from newsletter.cli import accounting, editing, operations, reporting
+from newsletter.cli import accounting, editing, engagement, operations, reporting, subjects
 from newsletter.cli.events import events_app
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import (
@@ -46,6 +46,8 @@ app.add_typer(db_app, name="db")
 editing.add_commands(app)
 accounting.add_commands(app)
 reporting.add_commands(app)
+subjects.add_commands(app)
+engagement.add_commands(app)
 operations.add_commands(app)
 
 

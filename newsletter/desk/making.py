@@ -389,7 +389,7 @@ def _waiting(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:
     return tuple(
         finding(
             "order-waits", newsletter.slug, where=order.url,
-            message=f"There is no such story for an order ({order.told}): not collected yet, too old, or mistyped.",
+            message=f"There is no such story for an order ({order.told}): not collected yet, or mistyped.",
         )
         for order in picks.waiting
     )  # fmt: skip

@@ -28,6 +28,7 @@ THEMES: dict[str, tuple[Code, ...]] = {
         Code("subject-missing", _E, "There is no subject.", "Set subject in newsletter.toml, or give one: newsletter words SLUG subject=…"),
         Code("subject-long", _W, "The subject is longer than any inbox shows.", "Shorten it; a phone shows about 40 characters, a desktop about 70."),
         Code("subject-repeat", _W, "The subject is the last edition's.", "Give another: newsletter words SLUG subject=…"),
+        Code("subjects-untried", _N, "Only the first subject goes out: where each reader gets it in their own morning, none can be tried on a sample.", "Give one subject, or deliver it at once."),
         Code("subject-shouts", _W, "The subject is written in capitals or ends in several marks; filters of junk mail count that.", "Write it as a sentence: newsletter words SLUG subject=…"),
         Code("preheader-missing", _E, "There is no preheader: inboxes show whatever the mail begins with.", "Set preheader in newsletter.toml, or give one: newsletter words SLUG preheader=…"),
         Code("preheader-long", _W, "The preheader is longer than any inbox shows.", "Shorten it; the first 90 characters count."),

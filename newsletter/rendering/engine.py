@@ -12,6 +12,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Renderer:
             TemplateError: names the template and the line at fault.
         """
         gated = for_variant(snapshot, variant)
-        context = self._context(gated, variant)
+        context = self._context(_without_subject(gated, self.catalogue), variant)
         environment = self._environment(snapshot.newsletter)
         source = render_template(environment, f"{body}.mjml.j2", context)
         try:
@@ -80,6 +81,7 @@ class Renderer:
         text = tidy(render_template(environment, f"{body}.txt.j2", spoken))
         return Rendered(
             variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
+            other_subjects=gated.other_subjects,
             faults=self._faults(snapshot.newsletter, context, body, source),
         )  # fmt: skip
 
@@ -218,15 +220,30 @@ class _MemoryBytecode(jinja2.BytecodeCache):
         self._kept[bucket.key] = bucket.bytecode_to_string()
 
 
+def _without_subject(gated: Snapshot, catalogue: Catalogue) -> Snapshot:
+    """
+    What templates see of an edition with several subjects: the newsletter's name and the date in their place.
+
+    So its bytes are the same whatever subject a reader gets, and the subject is all that is tried.
+    """
+    if not gated.other_subjects:
+        return gated
+    name = catalogue[gated.newsletter].name
+    return replace(gated, subject=f"{name}, {gated.date_line}", other_subjects=())
+
+
 def content_hash(renderings: Iterable[Rendered]) -> str:
     """
-    Return the SHA-256 (hex) over subject, preheader, HTML and text of each variant, tags unfilled.
+    Return the SHA-256 (hex) over subject(s), preheader, HTML and text of each variant, tags unfilled.
 
     The same hash is shown in preview, proof, approval, send and status.
     """
     digest = hashlib.sha256()
     for rendered in sorted(renderings, key=lambda one: one.variant):
-        for part in (rendered.variant, rendered.subject, rendered.preheader, rendered.html, rendered.text):
+        others = ("other subjects", *rendered.other_subjects) if rendered.other_subjects else ()
+        for part in (
+            rendered.variant, rendered.subject, rendered.preheader, rendered.html, rendered.text, *others,
+        ):  # fmt: skip
             encoded = part.encode()
             digest.update(len(encoded).to_bytes(8, "big"))
             digest.update(encoded)

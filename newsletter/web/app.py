@@ -44,6 +44,7 @@ from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
 from newsletter.web.presses import Presses
 from newsletter.web.rights import Rights
+from newsletter.web.staying import Staying
 from newsletter.web.view import Viewing
 from newsletter.web.webhook import Webhook
 
@@ -163,6 +164,7 @@ def _assemble(
         *Joining(door).routes(),
         *Entering(door).routes(),
         *Leaving(door).routes(),
+        *Staying(door).routes(),
         *Rights(door).routes(),
         *Preferences(door).routes(),
         *Viewing(door, view).routes(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from markupsafe import escape
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
@@ -17,8 +19,10 @@ from newsletter.audience.segments import variant_index, variants
 from newsletter.audience.tokens import TokenKind
 from newsletter.catalogue import class_of
 from newsletter.desk import Desk
+from newsletter.edition import Rendered, subject_of
 from newsletter.outbox.claim import Readers
 from newsletter.outbox.envelopes import recipients
+from newsletter.outbox.subjects import subject_drawn
 from newsletter.rendering.engine import fill
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
@@ -63,14 +67,25 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
         if seen is None:
             return None
         row, variant = seen
-        found = {one.variant: one for one in load_renderings(session, row.id or 0)}
+        renderings = load_renderings(session, row.id or 0)
+        subscriber_id = session.exec(select(Subscriber.id).where(Subscriber.reader == reader)).one() or 0
+        letter, _ = subject_drawn(session, row.id or 0, subscriber_id)
+    found = {one.variant: one for one in renderings}
     rendered = found.get(variant) or found.get(class_of(variant))
     if rendered is None:
         return None
     recipient = recipients(desk.sender.signer, desk.sender.base_url, row, Readers("", reader, ("",), ("",)))[
         0
     ]
-    return fill(rendered.html, recipient.values)
+    return fill(_titled(rendered, letter), recipient.values)
+
+
+def _titled(rendered: Rendered, letter: str) -> str:
+    """The page under the subject its reader got, where there were several: the mail itself holds none of them."""
+    if not rendered.other_subjects:
+        return rendered.html
+    title = f"<title>{escape(subject_of(rendered.subjects, letter))}</title>"
+    return re.sub(r"<title>.*?</title>", lambda _: title, rendered.html, count=1, flags=re.DOTALL)
 
 
 def seen_by(

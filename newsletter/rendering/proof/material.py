@@ -117,8 +117,15 @@ class Variant:
         """What a reader sees of each part, on one line."""
         one = self.rendered
         return (
-            ("subject", flat(one.subject)), ("preheader", flat(one.preheader)), ("html", self.visible), ("text", self.text),
+            ("subject", flat(" ".join(one.subjects))), ("preheader", flat(one.preheader)), ("html", self.visible),
+            ("text", self.text),
         )  # fmt: skip
+
+    @property
+    def inbox_lines(self) -> tuple[tuple[str, str], ...]:
+        """Part and words of what an inbox shows: every subject it may go out with, and the preheader."""
+        subjects = (("subject", subject) for subject in self.rendered.subjects)
+        return (*subjects, ("preheader", self.rendered.preheader))
 
     @cached_property
     def classes(self) -> frozenset[str]:
@@ -135,7 +142,7 @@ class Variant:
         """What a reader sees, in pieces as they are written: a page's text nodes, a text's paragraphs."""
         one = self.rendered
         return (
-            ("subject", one.subject), ("preheader", one.preheader), *(("html", text) for text in self.texts),
+            *(("subject", subject) for subject in one.subjects), ("preheader", one.preheader), *(("html", text) for text in self.texts),
             *(("text", text) for text in one.text.split("\n\n")),
         )  # fmt: skip
 

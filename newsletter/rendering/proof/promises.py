@@ -83,7 +83,7 @@ def _footer(one: Variant) -> Iterator[Finding]:
 def _without(one: Variant, kind: Offer | Advert | None, mark: str) -> Iterator[Finding]:
     """An offer or advert that these readers must not get: neither its words, nor its address, nor its block."""
     raw = (
-        ("subject", one.rendered.subject), ("preheader", one.rendered.preheader), ("html", one.rendered.html),
+        ("subject", " ".join(one.rendered.subjects)), ("preheader", one.rendered.preheader), ("html", one.rendered.html),
         ("text", one.rendered.text),
     )  # fmt: skip
     if kind is not None:

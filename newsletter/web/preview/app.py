@@ -263,7 +263,12 @@ class Preview:
             return PlainTextResponse(html, headers=FRESH)
         if kind == "json":
             sizes = {"bytes": rendered.size_bytes, "tracked": tracked_bytes(rendered)}
-            told = {"subject": rendered.subject, "preheader": rendered.preheader, **sizes}
+            told = {
+                "subject": rendered.subject,
+                "subjects": list(rendered.subjects),
+                "preheader": rendered.preheader,
+                **sizes,
+            }
             return JSONResponse(told, headers=FRESH)
         if kind == "headers":
             return PlainTextResponse(self._headers(newsletter, rendered, request), headers=FRESH)

@@ -8,8 +8,8 @@ import re
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0014"
+down_revision = "0013"
 
 _COLUMNS = ("translator", "paper")
 _OURS = re.compile(r"/media/([0-9a-f]{32})\.jpg")
