@@ -27,7 +27,7 @@ from newsletter.edition import Snapshot, for_variant
 from newsletter.feeds.collect import collect
 from newsletter.feeds.stored import load_articles
 from newsletter.makeup import make_snapshot
-from newsletter.picks import pick_articles
+from newsletter.picks import Newslist, pick_articles
 from newsletter.rendering.engine import BODY_HTML, BODY_TEXT, Renderer
 from newsletter.rendering.proof import proof
 from newsletter.settings import Settings
@@ -128,9 +128,10 @@ def making_up(catalogue: Catalogue) -> tuple[float, int]:
     def ours() -> None:
         nonlocal stories
         stories = 0
+        newslist = Newslist(articles, catalogue.publication)
         for newsletter in catalogue.newsletters:
             since = NOW - timedelta(hours=newsletter.window_hours)
-            picks = pick_articles(newsletter, catalogue.publication, articles, now=NOW, since=since)
+            picks = pick_articles(newsletter, newslist, now=NOW, since=since)
             if not picks.picked:
                 continue
             snapshot: Snapshot = make_snapshot(

@@ -41,7 +41,9 @@ class Item:
     empty unless the section is ``full`` and the source's rights allow it, and always empty in the
     free variant. *continues* says that the story goes on after the last paragraph. *position*
     counts from 1 within its section. *country_name* and *region_name* are in the newsletter's
-    language; *translated_from* is the name of the original language or empty.
+    language; *translated_from* is the name of the original language or empty, *paper* who published
+    it first, if not the source. *pool* says, in that language, that it is not of the day ("from the
+    archive").
     """
 
     position: int
@@ -63,12 +65,15 @@ class Item:
     topics: tuple[Topic, ...] = ()
     kind: Kind = Kind.NEWS
     translated_from: str = ""
+    translator: str = ""
+    paper: str = ""
     image: Image | None = None
     paragraphs: tuple[str, ...] = ()
     continues: bool = True
     reading_minutes: int = 0
     paywalled: bool = False
     rights: Rights = Rights.EXCERPT
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,11 @@ class SectionMade:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a rendering of this edition depends on besides templates and publication data."""
+    """
+    All that a rendering of this edition depends on besides templates and publication data.
+
+    *gave_way* says what was left out or shortened because the mail would have been too large, a sentence each.
+    """
 
     newsletter: str
     edition_date: date
@@ -118,6 +127,7 @@ class Snapshot:
     front_page: FrontPage | None = None
     gates: Gates = field(default_factory=Gates)
     magazine: bool = False
+    gave_way: tuple[str, ...] = ()
     other_subjects: tuple[str, ...] = ()
 
     @property

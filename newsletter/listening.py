@@ -19,10 +19,12 @@ from newsletter.outbox.reconcile import reconcile
 from newsletter.reports.cohorts import keep_week
 from newsletter.store.session import spoken
 from newsletter.store.telling import claim
+from newsletter.sunset import take_care
 
 RECONCILED_EVERY = timedelta(hours=1)
 LOOKED_EVERY = timedelta(minutes=5)
 COUNTED_EVERY = timedelta(days=1)
+CARED_EVERY = timedelta(days=1)
 _EVERY_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -30,8 +32,8 @@ log = structlog.get_logger()
 
 def keep_listening(desk: Desk) -> None:
     """
-    Once an hour bring the provider's lists and ours together, once a day count how alive readers are, every
-    five minutes look for alarms, on Mondays send the digest; whoever looks.
+    Once an hour bring the provider's lists and ours together, once a day count how alive readers are and look
+    after those without a sign of life, every five minutes look for alarms, on Mondays send the digest; whoever looks.
     """
     if claim(desk.engine, "reconcile", at=desk.clock(), lapses=RECONCILED_EVERY):
         try:
@@ -48,6 +50,9 @@ def keep_listening(desk: Desk) -> None:
     if claim(desk.engine, "cohorts", at=desk.clock(), lapses=COUNTED_EVERY):
         for newsletter in desk.catalogue.newsletters:
             keep_week(desk.engine, newsletter.slug, now=desk.clock())
+    has_sunset = desk.catalogue.publication.sunset is not None
+    if has_sunset and claim(desk.engine, "sunset", at=desk.clock(), lapses=CARED_EVERY):
+        take_care(desk)
     keep_watch(desk)
 
 

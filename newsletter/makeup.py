@@ -29,10 +29,15 @@ from newsletter.errors import CatalogueError
 from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from newsletter.wording import BLOCKS, LINES, FrontPage, Hello, Wording
+from newsletter.words import marked, words
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
 _SUBJECT = 140
+_POOLS = {
+    "earlier": marked("from earlier days"), "most-read": marked("most read"), "archive": marked("from the archive"),
+    "magazine": marked("a long read"),
+}  # fmt: skip
 # What CLDR calls our regions, by UN M49.
 _REGIONS = {
     Region.AFRICA: "002", Region.AMERICAS_NORTH: "021", Region.AMERICAS_LATIN: "419", Region.ASIA_EAST: "030",
@@ -75,7 +80,8 @@ def make_snapshot(
             heading=section.heading,
             intro=section.intro,
             items=tuple(
-                _item(pick, full=section.full, budget=budget, locale=locale) for pick in picks.of(section.id)
+                _item(pick, full=section.full, budget=budget, locale=locale, language=newsletter.language)
+                for pick in picks.of(section.id)
             ),
             words=section.words or "",
             classes=section.classes,
@@ -221,7 +227,7 @@ def _edited(item: Item, orders: Sequence[Order]) -> Item:
     return item
 
 
-def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
+def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale, language: str) -> Item:
     article = pick.article
     printable = article.rights is not Rights.EXCERPT
     paragraphs = _paragraphs(article.body) if printable else ()
@@ -247,12 +253,15 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
         topics=article.topics,
         kind=article.kind,
         translated_from=_language_name(article.translated_from, locale),
+        translator=neutralise(article.translator),
+        paper=neutralise(article.paper),
         image=_picture(article.image) if printable else None,
         paragraphs=shown,
         continues=len(shown) < len(paragraphs) or not paragraphs,
         reading_minutes=_minutes(article.body) if printable else 0,
         paywalled=article.paywalled,
         rights=article.rights,
+        pool=words(language.split("-")[0]).say(_POOLS[pick.pool]) if pick.pool else "",
     )
 
 
@@ -463,8 +472,9 @@ def _first_words(text: str, limit: int) -> str:
 
 
 def _minutes(body: str) -> int:
-    words = len(nh3.clean(body, tags=set()).split())
-    return 0 if words == 0 else max(1, round(words / _WORDS_A_MINUTE))
+    """How long a body takes to read; 0 where that is too short to be told."""
+    minutes = round(len(nh3.clean(body, tags=set()).split()) / _WORDS_A_MINUTE)
+    return minutes if minutes > 1 else 0
 
 
 def _flag(country: str) -> str:

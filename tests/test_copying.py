@@ -54,6 +54,7 @@ from newsletter.store.tables import (
     Subscriber,
     SubscriberTag,
     Subscription,
+    SunsetStep,
     Suppression,
     Told,
 )
@@ -157,6 +158,7 @@ def _fill(engine: Engine) -> None:
             Rendering(
                 edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b"", other_subjects=["Ü"]
             ),
+            SunsetStep(subscriber_id=1, step="stayed", at=NOW, quiet_since=NOW, reason="ü", until=NOW),
             SubjectTest(edition_id=1, sample=2, until=NOW, chosen="b", chosen_at=NOW, chosen_by="mia", reason="ü"),
             EditionStory(edition_id=1, url="https://a.example/1"),
             StoryLink(url="https://a.example/1", other="https://b.example/ü", together=False, actor="mia", given_at=NOW),

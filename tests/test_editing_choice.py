@@ -14,7 +14,8 @@ from newsletter.articles import Article, Kind, Region, Rights, Topic
 from newsletter.catalogue import Weights, read_weights
 from newsletter.errors import CatalogueError
 from newsletter.fitting import moved_on
-from newsletter.picks import Elsewhere, Ran, pick_articles
+from newsletter.liking import Liking
+from newsletter.picks import Elsewhere, Ran
 from newsletter.weighing import stories_of
 from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
 
@@ -152,19 +153,6 @@ def test_a_story_does_not_run_again_unless_it_has_moved_on() -> None:
     assert not moved_on(old, stories_of([old, same], PUBLICATION)["f"], before)
 
 
-def test_a_thin_day_looks_into_the_archive() -> None:
-    """Older stories fill a minimum where the newsletter allows it, never more than that."""
-    older = [an_article(n, source=f"s{n}", published_at=NOW - timedelta(hours=40 + n)) for n in range(4)]
-    newsletter = a_newsletter(
-        archive_hours=96, sections=[{"id": "b", "block": "briefs", "min": 2, "max": 4}], min_stories=1
-    )
-
-    picks = choose(older, newsletter, since=NOW - timedelta(hours=96))
-
-    assert len(picks.picked) == 2
-    assert all("from the archive, as the day is thin" in pick.reasons for pick in picks.picked)
-
-
 def test_a_lighter_place_minds_gravity() -> None:
     """There a parrot goes before a war that everybody reports."""
     war = of_story(
@@ -253,11 +241,12 @@ def test_no_story_twice_and_no_order_matters(articles: list[Article], seed: obje
 
 
 def test_engagement_lifts_what_readers_go_for() -> None:
-    """Where it is known what readers read, their topics gain, in words."""
-    article = replace(an_article(1), topics=(Topic.SCIENCE, Topic.POLITICS))
+    """Where it is known what readers read, its sort gains or loses, in words; how much is the publication's."""
+    article = replace(an_article(1), topics=(Topic.SCIENCE, Topic.POLITICS), source_name="The Herald")
+    liking = Liking({("topic", "science"): 2.0, ("source", "paper-1"): 0.5, ("region", "Africa"): 2.0})
 
-    picks = pick_articles(
-        a_newsletter(), PUBLICATION, [article], now=NOW, since=NOW - timedelta(hours=24), engagement={Topic.SCIENCE: 0.8}
-    )  # fmt: skip
+    reasons = choose([article], liking=liking).picked[0].reasons
 
-    assert "readers have gone for such stories (+0.8)" in picks.picked[0].reasons
+    assert "readers clicked science 2.0 times as often as usual (+0.5)" in reasons
+    assert "readers clicked The Herald 0.5 times as often as usual (-0.5)" in reasons
+    assert not any("Africa" in reason for reason in reasons)

@@ -291,6 +291,7 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("parts-differ", "text", STORY.url, text(STORY.url + "\n", "\n"), set()),
     ("parts-differ", "html", STORY.url, page(STORY.headline, "Something else"), set()),
     ("translation-credit", "html", "French", page("French", "old tongue"), set()),
+    ("translation-credit", "html", STORY.url, page("Jean-Luc Faure", "somebody"), set()),
     ("unsubscribe-missing", "html", "", page("[[nl:unsubscribe_url]]", "https://x.example.org/"), set()),
     ("unsubscribe-missing", "text", "", text("[[nl:unsubscribe_url]]", ""), set()),
     ("preferences-missing", "html", "", page("[[nl:preferences_url]]", "https://x.example.org/"), set()),

@@ -23,7 +23,7 @@ from newsletter.cli.reporting import sparkline
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.outbox import inbox
 from newsletter.reports.cohorts import cohorts, keep_week, weeks
-from newsletter.reports.counting import edition_numbers, story_clicks, totals
+from newsletter.reports.counting import edition_numbers, story_links, totals
 from newsletter.reports.keeping import prune_events
 from newsletter.reports.numbers import Cohort, Hour, Link, Tally
 from newsletter.reports.page import click_map, percent, report_page
@@ -131,11 +131,9 @@ def test_a_day_is_counted_as_by_hand(engine: Engine, keys: Keys) -> None:
     assert found.hours == (Hour(NOW, 1, 1), Hour(NOW + timedelta(hours=1), 1, 2))
     assert [(one.name, one.tally.opened, one.tally.opened_by_program) for one in found.clients] == [("web browser", 2, 1), ("other", 0, 1)]  # fmt: skip
     with reading(engine) as session:
-        assert story_clicks(session, since=NOW) == {
-            STORIES[0]: 2,
-            STORIES[2]: 1,
-            "https://mail.example/view/*": 1,
-        }
+        assert [(url, one.position, one.readers) for url, one in story_links(session, "daily", DAY).items()] == [
+            (STORIES[0], 1, 2), (STORIES[1], 2, 0), (STORIES[2], 3, 1),
+        ]  # fmt: skip
         assert [one.total for one in totals(session, "daily")] == [whole]
         assert totals(session, "daily", before=DAY - timedelta(days=1)) == []
         assert edition_numbers(session, "daily", DAY - timedelta(days=1)) is None

@@ -352,15 +352,15 @@ def serve_readers(*, host: str, port: int) -> None:
     from newsletter.desk import Desk
     from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
+    from newsletter.web.issues import Shelf
     from newsletter.web.server import serve
-    from newsletter.web.view import magazine_of, view_online
+    from newsletter.web.view import view_online
 
     desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
-        magazine=lambda reader, scope, kind: magazine_of(desk, reader, scope, kind, now=system_clock()),
-        renewed=desk.reload,
+        shelf=Shelf(desk, system_clock), renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
     threading.Thread(target=_watched, args=(desk,), name="watch", daemon=True).start()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from newsletter.cli import accounting, editing, operations, reporting, subjects
+from newsletter.cli import accounting, editing, engagement, operations, reporting, subjects
 from newsletter.cli.events import events_app
 from newsletter.cli.lists import subscribers_app
 from newsletter.cli.options import (
@@ -47,6 +47,7 @@ editing.add_commands(app)
 accounting.add_commands(app)
 reporting.add_commands(app)
 subjects.add_commands(app)
+engagement.add_commands(app)
 operations.add_commands(app)
 
 

@@ -198,9 +198,8 @@ def subscriber(document: dict[str, Any], *, as_json: bool) -> None:
         return
     table = a_table("field", "value")
     for name, value in document.items():
-        if name in ("subscriptions", "suppression"):
-            told = _subscription if name == "subscriptions" else _suppression
-            value = "\n".join(map(told, value)) or "none"
+        if name in _SHOWN:
+            value = "\n".join(map(_SHOWN[name], value)) or "none"
         elif isinstance(value, dict):
             value = "\n".join(f"{key}: {one}" for key, one in value.items()) or "none"
         elif isinstance(value, list):
@@ -221,6 +220,15 @@ def _suppression(one: Mapping[str, Any]) -> str:
     """What must not be sent to them, why and since when."""
     scope = "everything" if one["scope"] == "all" else one["scope"]
     return f"{scope}: {one['reason']} since {one['at']}{_in_brackets(one['source'])}"
+
+
+def _sunset(one: Mapping[str, Any]) -> str:
+    """What was done about them because they showed no sign of life."""
+    until = f", left alone until {one['until']}" if one["step"] == "stayed" and one["until"] else ""
+    return f"{one['step']} at {one['at']}{until}{_in_brackets(one['reason'])}"
+
+
+_SHOWN = {"subscriptions": _subscription, "suppression": _suppression, "sunset": _sunset}
 
 
 def _in_brackets(text: str) -> str:

@@ -25,12 +25,14 @@ from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.editors import EditorsMail
+from newsletter.feeds.pictures import prune_pictures
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender
 from newsletter.outbox.inbox import prune_inbox
 from newsletter.providers import Provider, make_other_way, make_provider
 from newsletter.rendering.engine import Renderer
 from newsletter.reports.keeping import prune_events
+from newsletter.reports.reads import count_reads
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.session import open_store
 from newsletter.store.telling import prune_told
@@ -128,7 +130,7 @@ class Installation:
     def tidy(self) -> None:
         """
         Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks, keys of
-        programs' requests.
+        programs' requests; count what was read before its events go.
 
         Safe at any time and from any number of processes; does nothing within an hour of the last time here.
         """
@@ -143,5 +145,9 @@ class Installation:
         sweep_links(self.engine, now=at)
         prune_told(self.engine, now=at)
         prune_inbox(self.engine, now=at)
+        count_reads(self.engine, now=at)
         prune_events(self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_events_days))
+        prune_pictures(
+            self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_pictures_days)
+        )
         index_missing(self.engine, self.catalogue)

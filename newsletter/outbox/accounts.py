@@ -10,6 +10,7 @@ from datetime import date, datetime
 from sqlalchemy import and_
 from sqlmodel import Session, col, func, select
 
+from newsletter.audience.sunset import Step, newest_step
 from newsletter.edition import EditionStatus, subject_of
 from newsletter.events import EventKind
 from newsletter.outbox.ids import unpack
@@ -339,7 +340,11 @@ def _why_not(session: Session, edition: EditionRow | None, slug: str, subscriber
     if edition is None or edition.frozen_at is None:
         return ""
     if subscriber.paused_until is not None and subscriber.paused_until > edition.frozen_at:
-        return f"Has paused all newsletters until {subscriber.paused_until:%Y-%m-%d at %H:%M} UTC."
+        until = f"{subscriber.paused_until:%Y-%m-%d at %H:%M} UTC"
+        step = newest_step(session, subscriber.id or 0)
+        if step is not None and step.step == Step.PAUSED:
+            return f"Paused by the sunset rule on {step.at:%Y-%m-%d} until {until}: {step.reason}."
+        return f"Has paused all newsletters until {until}."
     if subscription.since > edition.frozen_at:
         return f"Joined on {subscription.since:%Y-%m-%d at %H:%M} UTC, after the freeze."
     return "The newsletter's segment did not include this reader at the freeze (plan, language, country, tags or date)."

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import and_, case, distinct
 from sqlalchemy import select as columns
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func
 
 from newsletter.edition import Snapshot
 from newsletter.events import EventKind, link_of
@@ -113,14 +113,13 @@ def _sums(session: Session, slug: str, day: date) -> EditionNumbers:
     )  # fmt: skip
 
 
-def story_clicks(session: Session, *, since: datetime) -> dict[str, int]:
-    """How many people clicked each link since then, in whatever edition: what readers want more of."""
-    names = session.exec(select(Event.edition).where(col(Event.occurred_at) >= since).distinct()).all()
-    people: dict[str, set[str]] = defaultdict(set)
-    for one in clicks_of(session, [name for name in names if name]):
-        if one.is_person and one.at >= since:
-            people[one.link].add(one.reader)
-    return {link: len(readers) for link, readers in sorted(people.items())}
+def story_links(session: Session, slug: str, day: date) -> dict[str, Link]:
+    """The stories of a newsletter's edition of *day*, by the addresses they ran under, with who clicked them."""
+    rows = revisions(session, slug, day)
+    snapshots = [load_snapshot(row.snapshot) for row in rows if row.snapshot]
+    stories, _, _ = _links(clicks_of(session, [edition_ref(row) for row in rows]), snapshots)
+    ran = {link_of(item.url): item.url for snapshot in snapshots for item in snapshot.items}
+    return {ran[story.url]: replace(story, position=place) for place, story in enumerate(stories, start=1)}
 
 
 # --- clicks -------------------------------------------------------------------------------------

@@ -43,6 +43,6 @@ def difference(
     seen = share - other_share
     return (
         seen,
-        seen - sqrt((share - low) ** 2 + (other_high - other_share) ** 2),
-        seen + sqrt((high - share) ** 2 + (other_share - other_low) ** 2),
+        max(-1.0, seen - sqrt((share - low) ** 2 + (other_high - other_share) ** 2)),
+        min(1.0, seen + sqrt((high - share) ** 2 + (other_share - other_low) ** 2)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from newsletter.fitting import Ran
 from newsletter.store.tables import (
     ArchiveText,
     ArticleRow,
+    EditionPicture,
     EditionRow,
     EditionStory,
     Rendering,
@@ -26,6 +28,8 @@ from newsletter.store.tables import (
 )
 
 _SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
+
+_OURS = re.compile(r"/media/([0-9a-f]{32})\.jpg$")
 
 RAN = (EditionStatus.APPROVED, EditionStatus.SUBMITTING, EditionStatus.SUBMITTED, EditionStatus.PAUSED)
 """States in which an edition's stories count as run."""
@@ -155,6 +159,14 @@ def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict
     return told
 
 
+def _pictures(snapshot: Snapshot) -> set[str]:
+    """The hashes of all pictures of ours that an edition shows."""
+    addresses = [item.image.url for item in snapshot.items if item.image]
+    if snapshot.front_page:
+        addresses.append(snapshot.front_page.picture)
+    return {found[1] for address in addresses if (found := _OURS.search(address))}
+
+
 def write_content(
     session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]
 ) -> None:
@@ -165,6 +177,9 @@ def write_content(
     session.add(row)
     session.execute(delete(Rendering).where(col(Rendering.edition_id) == row.id))
     session.execute(delete(EditionStory).where(col(EditionStory.edition_id) == row.id))
+    session.execute(delete(EditionPicture).where(col(EditionPicture.edition_id) == row.id))
+    for picture in sorted(_pictures(snapshot)):
+        session.add(EditionPicture(picture=picture, edition_id=row.id))
     for one in renderings:
         session.add(
             Rendering(

@@ -94,6 +94,8 @@ class ArticleRow(SQLModel, table=True):
     kind: str = "news"
     categories: list[str] = _json(default_factory=list)
     translated_from: str = ""
+    translator: str = _text()
+    paper: str = _text()
     published_at: datetime = _instant(index=True)
     paywalled: bool = False
     rights: str = "excerpt"
@@ -201,6 +203,14 @@ class PictureSource(SQLModel, table=True):
     picture: str | None = Field(default=None, foreign_key="picture.hash")
     reason: str = _text()
     tried_at: datetime = _instant()
+
+
+class EditionPicture(SQLModel, table=True):
+    """That an edition shows a picture of ours, by its hash; without a reference, for a picture may come later."""
+
+    __tablename__ = "edition_picture"
+    picture: str = Field(primary_key=True)
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
 
 
 class EditionFile(SQLModel, table=True):
@@ -364,6 +374,23 @@ class Subscription(SQLModel, table=True):
     left_reason: str = _text()
 
 
+class SunsetStep(SQLModel, table=True):
+    """
+    What was done about a reader without a sign of life since *quiet_since*; the newest of theirs counts.
+
+    *step*: asking (the mail is about to go), asked, paused, stopped, or stayed (left alone until *until*).
+    """
+
+    __tablename__ = "sunset_step"
+    id: int | None = Field(default=None, primary_key=True)
+    subscriber_id: int = Field(foreign_key="subscriber.id", index=True)
+    step: str
+    at: datetime = _instant()
+    quiet_since: datetime = _instant()
+    reason: str = _text()
+    until: datetime | None = _instant(default=None, nullable=True)
+
+
 class Suppression(SQLModel, table=True):
     """An address that must not be mailed, by its keyed hash. *scope* is ``all`` or a slug."""
 
@@ -499,6 +526,18 @@ class CohortWeek(SQLModel, table=True):
     active_n: int = 0
     cooling_n: int = 0
     gone_n: int = 0
+
+
+class StoryRead(SQLModel, table=True):
+    """How many people clicked a story of a newsletter's date, as it was last counted; *place* in the edition from 1."""
+
+    __tablename__ = "story_read"
+    newsletter: str = Field(primary_key=True)
+    edition_date: date = Field(primary_key=True)
+    url: str = Field(sa_column=Column(Text, primary_key=True))
+    place: int
+    readers: int
+    counted_at: datetime = _instant()
 
 
 class Cancellation(SQLModel, table=True):

@@ -19,10 +19,14 @@ from newsletter.rendering.findings import Finding, Severity
 
 CLIP_BYTES = 102_400
 """Gmail cuts the HTML off at about 102 KB (FACTS §8)."""
+BUDGET_BYTES = CLIP_BYTES * 8 // 10
+"""What an edition is made up to hold, tracking and all: clients count differently, and a footer may grow."""
 TRACKED_BYTES = 300
 """What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
 PERSONAL = frozenset(PERSONAL_TAGS.values())
-MAGAZINE = frozenset(f"{PERSONAL_TAGS['view_url']}/magazine.{kind}" for kind in ("pdf", "epub"))
+MAGAZINE = frozenset(
+    f"{PERSONAL_TAGS['view_url']}/{path}" for path in ("magazine.pdf", "magazine.epub", "issues")
+)
 PERSONAL_LINKS = PERSONAL | MAGAZINE
 """The whole addresses in which a personal tag may stand."""
 
@@ -48,7 +52,8 @@ def words_of(item: Item) -> tuple[str, ...]:
     """All words a story's source wrote, as plain text."""
     image = (item.image.alt, item.image.caption, item.image.credit) if item.image else ()
     return (
-        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, *image,
+        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, item.translator, item.paper,
+        *image,
         *map(plain, item.paragraphs),
     )  # fmt: skip
 
@@ -172,6 +177,14 @@ def tracked_bytes(rendered: Rendered) -> int:
     """The size of the HTML of a variant once click tracking has lengthened every link that it may."""
     page = parsed(rendered.html)
     return _tracked(rendered, page.iter("a") if page is not None else ())
+
+
+def over_budget(rendered: Rendered) -> bool:
+    """Whether a variant, tracking and all, is larger than ``BUDGET_BYTES``."""
+    most = (
+        rendered.size_bytes + rendered.html.count('href="http') * TRACKED_BYTES
+    )  # no parsing where it is small
+    return most > BUDGET_BYTES and tracked_bytes(rendered) > BUDGET_BYTES
 
 
 def _tracked(rendered: Rendered, links: Iterable[Any]) -> int:

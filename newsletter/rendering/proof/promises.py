@@ -43,6 +43,8 @@ def check_edition(edition: Edition) -> Iterator[Finding]:
     """Rights, and where our own links lead."""
     if is_loopback(urlsplit(edition.base_url).hostname or ""):
         yield edition.find("base-url-loopback", where=edition.base_url)
+    for told in edition.snapshot.gave_way:
+        yield edition.find("gave-way", message=told)
     for item in edition.snapshot.items:
         if item.rights is not Rights.EXCERPT:
             continue

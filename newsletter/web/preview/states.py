@@ -33,6 +33,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
         "hash": shown.hash,
         "stories": shown.snapshot.stories if shown.snapshot else 0,
         "shortfalls": list(shown.picks.shortfalls) if shown.picks else [],
+        "filled": list(shown.picks.filled) if shown.picks else [],
         "fault": _fault(shown),
         "proofed": shown.is_proofed,
         "errors": severities.count("error"),
@@ -145,7 +146,7 @@ def _story(item: Item, pick: Pick | None) -> dict[str, Any]:
     image = item.image
     return {
         "url": item.url, "headline": item.headline, "standfirst": item.standfirst, "kicker": item.kicker,
-        "byline": item.byline, "image_url": image.url if image else "", "image_alt": image.alt if image else "",
+        "byline": item.byline, "translator": item.translator, "paper": item.paper, "image_url": image.url if image else "", "image_alt": image.alt if image else "",
         "image_caption": image.caption if image else "", "image_credit": image.credit if image else "",
         "source": item.source_name, "language": item.language, "direction": item.direction, "rights": item.rights,
         "score": pick.score if pick else None, "reasons": list(pick.reasons) if pick else [],

@@ -44,7 +44,7 @@ function show(told) {
   version = told.version;
   if (before && same(before, told)) return; // nothing is replaced under a hand for nothing
   const [words, kind] = verdictOf(told);
-  $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
+  $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.filled.length ? `. Thin day: ${told.filled.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
   $("verdict").className = kind;
   $("facts").textContent = `${told.date} · ${told.status === "none" ? "not made yet" : told.status} · hash ${told.hash.slice(0, 16)}`;
   $("facts").title = told.hash;
@@ -589,6 +589,7 @@ function hold() {
 
 const EDITED = [
   ["headline", "Headline"], ["standfirst", "Standfirst"], ["kicker", "Kicker"], ["byline", "Byline"],
+  ["translator", "Translator"], ["paper", "First published by"],
   ["image_url", "Picture’s address"], ["image_alt", "What the picture shows (alt)"], ["image_caption", "Caption"], ["image_credit", "Credit"],
 ];
 
