@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,6 +122,12 @@ def _beginnings() -> dict[str, int]:
     return longest
 
 
+@lru_cache(maxsize=65_536)
+def _longest_from(word: str) -> int:
+    """How many words the longest name that *word* may open has; 0: it opens none."""
+    return _beginnings().get(_bare(word), 0)
+
+
 @cache
 def _unspaced_names() -> tuple[tuple[str, str], ...]:
     """Names in scripts that put no spaces between words, longest first."""
@@ -157,12 +163,12 @@ def _places_in(text: str) -> dict[str, float]:
     """Countries and regions that *text* names, in order of appearance, each with the most its names prove."""
     if not text:
         return {}
-    names, beginnings = _weighed_names(), _beginnings()
+    names = _weighed_names()
     found: dict[str, float] = {}
     words = _WORD.findall(text)
     at = 0
     while at < len(words):
-        for length in range(min(beginnings.get(_bare(words[at]), 0), len(words) - at), 0, -1):
+        for length in range(min(_longest_from(words[at]), len(words) - at), 0, -1):
             phrase = " ".join(words[at : at + length])
             place = names.get(phrase) or names.get(_bare(phrase))
             if place and not (length == 1 and _bare(phrase) in _AMBIGUOUS and not _after_in(words, at)):

@@ -70,8 +70,8 @@ class Grouping:
             self._group.append(len(self._all))
             self._members[len(self._all)] = [len(self._all)]
             self._all.append(traits)
-            self._corpus.add(traits)
             self._used.update(traits.handles)
+        self._corpus.add(self._all[one] for one in new)
         self._hearts.clear()
         self._bind()
         self._join([pair for one in new for pair in self._candidates(one)])
@@ -172,9 +172,8 @@ class Grouping:
             heart, whole = self._heart(many, self._all[one].language)
             if whole:
                 said = sum(weight for word, weight in heart.items() if word in self._all[one].words)
-                most = min(
-                    whole, self._corpus.substance(self._all[one])
-                )  # a headline alone cannot say it all
+                rarities = self._corpus.rarities(self._all[one])
+                most = min(whole, sum(rarities[word] for word in self._all[one].words))  # a headline alone cannot say it all
                 total += said / (most or 1.0) - _HEART_USUAL
         return total / len(self._members[few])
 
@@ -188,7 +187,8 @@ class Grouping:
             if len(tellings) >= _ESTABLISHED:
                 said = Counter(word for one in tellings for word in one.words)
                 agreed = [word for word, times in said.items() if 2 * times >= len(tellings)]
-                heart = self._corpus.rarities(agreed, "", tellings[0], 1)
+                rarities = self._corpus.rarities(tellings[0])
+                heart = {word: rarities[word] for word in agreed}
             self._hearts[key] = (heart, sum(heart.values()))
         return self._hearts[key]
 
