@@ -25,7 +25,7 @@ SAME, OTHER = 5.0, -5.0
 """The most that a single comparison may say."""
 
 _LIKE_THE_LANGUAGE = 60.0  # tellings of a source that its language's counts are worth beside its own
-_FEW_NAMES = 4.0  # rarity below which the names, or the other words, of a telling are too few for a share
+_FEW_NAMES = 8.0  # rarity below which the names, or the other words, of a telling are too few for a share
 _USUAL = 8.0  # rarity of a word used once in a day of all papers
 _MOST_RARITY = 8.0
 _A_PICTURE_OF_ITS_OWN = 4  # tellings with one picture; more have a placeholder
@@ -41,15 +41,17 @@ class Evidence(NamedTuple):
     headline_names: float  # rarity of the names that both headlines have
     cosine: float
     matters: float  # share of matters
+    other_matters: float  # 1 if both have matters, and none is shared
     rare_countries: float  # rarity of the countries both name
     countries: float  # share of countries
     days: float  # between them
+    unshared: float  # rarity of the countries in one headline that the other never names, the greater of both
     elsewhere: float  # 1 if both headlines name countries, and neither's are named by the other at all
 
 
 _WEIGHTS = Evidence(
     contained=1.3, names=1.3, both=2.2, headlines=1.9, headline_names=1.8, cosine=1.9,
-    matters=1.6, rare_countries=0.4, countries=2.0, days=-0.4, elsewhere=-0.8,
+    matters=1.6, other_matters=-0.5, rare_countries=0.4, countries=2.0, days=-0.4, unshared=-0.1, elsewhere=-0.8,
 )  # fmt: skip
 _ONE_LANGUAGE = -7.0
 
@@ -104,12 +106,16 @@ class Corpus:
         return self._rarities[group]
 
     def _rarity(self, group: tuple[str, ...], word: str) -> float:
-        return -math.log(self._share(group[:1], word))
+        return self._scaled(group, self._share(group, word))
 
     def _source_rarity(self, group: tuple[str, ...], word: str) -> float:
         usual = self._share(group[:1], word)
         here = self._words[group][word] + _LIKE_THE_LANGUAGE * usual
-        return -math.log(max(usual, here / (self._seen[group] + _LIKE_THE_LANGUAGE)))
+        return self._scaled(group, max(usual, here / (self._seen[group] + _LIKE_THE_LANGUAGE)))
+
+    def _scaled(self, group: tuple[str, ...], share: float) -> float:
+        """The rarity of what a *share* has, as much for a word used once in few tellings as in many."""
+        return _USUAL * math.log(share) / math.log(0.5 / (self._seen[group[:1]] + 1))
 
     def _share(self, group: tuple[str, ...], word: str) -> float:
         return (self._words[group][word] + 0.5) / (self._seen[group] + 1)
@@ -159,9 +165,11 @@ class Corpus:
             headline_names=in_headlines / _USUAL,
             cosine=product / (a.length * b.length),
             matters=self._matters(one, other),
+            other_matters=float(bool(one.matters and other.matters) and one.matters.isdisjoint(other.matters)),
             rare_countries=self._rare_countries(one, other),
             countries=_share(one.countries, other.countries),
             days=abs(one.at - other.at),
+            unshared=max(self._unshared(one, other), self._unshared(other, one)),
             elsewhere=float(_elsewhere(one, other)),
         )
 
@@ -169,11 +177,7 @@ class Corpus:
         """How sure we are across languages."""
         few, many = self._rooted(one), self._rooted(other)
         roots = sum(few[root] * many[root] for root in few.keys() & many.keys())
-        unshared = sum(
-            self._headline_rarity(country)
-            for a, b in ((one, other), (other, one))
-            for country in a.headline_countries - b.countries
-        )
+        unshared = self._unshared(one, other) + self._unshared(other, one)
         return (
             _ACROSS
             + _ROOTS * roots
@@ -185,8 +189,12 @@ class Corpus:
             + _ELSEWHERE * _elsewhere(one, other)
         )
 
-    def _headline_rarity(self, country: str) -> float:
-        return max(0.0, math.log((self.size + 1) / (self._headline_countries[country] + 0.5)))
+    def _unshared(self, one: Traits, other: Traits) -> float:
+        """Rarity of the countries in the headline of *one* that *other* never names."""
+        return sum(
+            max(0.0, math.log((self.size + 1) / (self._headline_countries[country] + 0.5)))
+            for country in one.headline_countries - other.countries
+        )
 
     def _matters(self, one: Traits, other: Traits) -> float:
         shared = sum(self._rare("!", matter) for matter in one.matters & other.matters)
