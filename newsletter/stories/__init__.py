@@ -20,11 +20,11 @@ from newsletter.stories.likeness import OTHER, Corpus
 from newsletter.stories.traits import Traits, traits_of
 
 _RECENT = 12  # how many tellings back a handle leads
-_LEAST_EVIDENCE = 1.1  # rarity that makes a candidate, in that of a handle used once
-_MOST_CANDIDATES = 10
+_LEAST_EVIDENCE = 1.3  # rarity that makes a candidate, in that of a handle used once
+_MOST_CANDIDATES = 6
 _NEAREST = 3
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
-_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.58
+_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.4
 _TOO_COMMON = 0.1
 
 

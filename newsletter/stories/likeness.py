@@ -50,10 +50,10 @@ class Evidence(NamedTuple):
 
 
 _WEIGHTS = Evidence(
-    contained=1.3, names=1.3, both=2.2, headlines=1.9, headline_names=1.8, cosine=1.9,
-    matters=1.6, other_matters=-0.5, rare_countries=0.4, countries=2.0, days=-0.4, unshared=-0.1, elsewhere=-0.8,
+    contained=2.1, names=2.0, both=2.5, headlines=2.3, headline_names=2.0, cosine=2.1, matters=1.2, other_matters=-0.7,
+    rare_countries=0.4, countries=2.0, days=-0.3, unshared=-0.2, elsewhere=-0.6,
 )  # fmt: skip
-_ONE_LANGUAGE = -7.0
+_ONE_LANGUAGE = -7.2
 
 # Across languages: cosine of the roots, shared matters, shared rare countries, all countries alike, days between
 # them, and the rarity of countries in one headline that the other never names.
@@ -68,15 +68,21 @@ class Corpus:
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._words: dict[tuple[str, ...], Counter[str]] = {}
-        self._others: Counter[str] = Counter()
+        self._roots: Counter[str] = Counter()
+        self._matters: Counter[str] = Counter()
+        self._countries: Counter[str] = Counter()
         self._headline_countries: Counter[str] = Counter()
         self._pictures: Counter[str] = Counter()
         self._forget()
 
     def _forget(self) -> None:
         self._rarities: dict[tuple[str, ...], dict[str, float]] = {}
+        self._rare_roots = Looked(partial(self._rare, self._roots))
+        self._rare_matters = Looked(partial(self._rare, self._matters))
+        self._rare_countries = Looked(partial(self._rare, self._countries))
+        self._rare_in_headlines = Looked(partial(self._rare, self._headline_countries))
         self._weighed: dict[tuple[str, bool], _Weighed] = {}
-        self._roots: dict[str, dict[str, float]] = {}
+        self._rooted: dict[str, dict[str, float]] = {}
 
     def add(self, tellings: Iterable[Traits]) -> None:
         """Count *tellings*."""
@@ -86,9 +92,9 @@ class Corpus:
                 self._seen[group] += 1
                 self._words.setdefault(group, Counter()).update(traits.words.keys())
             self._seen[()] += 1
-            self._others.update(map("~".__add__, traits.roots))
-            self._others.update(map("!".__add__, traits.matters))
-            self._others.update(map("@".__add__, traits.countries))
+            self._roots.update(traits.roots.keys())
+            self._matters.update(traits.matters)
+            self._countries.update(traits.countries)
             self._headline_countries.update(traits.headline_countries)
             if traits.picture:
                 self._pictures[traits.picture] += 1
@@ -120,9 +126,9 @@ class Corpus:
     def _share(self, group: tuple[str, ...], word: str) -> float:
         return (self._words[group][word] + 0.5) / (self._seen[group] + 1)
 
-    def _rare(self, mark: str, thing: str) -> float:
-        """How much a root (``~``), a matter (``!``) or a country (``@``) proves among all tellings."""
-        return max(0.0, math.log((self.size + 1) / (self._others[mark + thing] + 0.5)))
+    def _rare(self, counts: Counter[str], thing: str) -> float:
+        """How much a root, a matter or a country proves among all tellings."""
+        return max(0.0, math.log((self.size + 1) / (counts[thing] + 0.5)))
 
     def points(self, one: Traits, other: Traits) -> float:
         """How sure we are that both tell the same story, from ``OTHER`` to ``SAME``."""
@@ -142,16 +148,16 @@ class Corpus:
         rarities = self.rarities(one, in_source=in_source)
         a, b = self._weigh(one, in_source), self._weigh(other, in_source)
         shared = names = in_headlines = said_of_one = said_of_other = product = 0.0
-        for word in one.words.keys() & other.words.keys():
-            rarity = rarities[word]
-            where, there = one.words[word], other.words[word]
+        words, others, some_names, other_names = one.words, other.words, one.names, other.names
+        for word in words.keys() & others.keys():
+            rarity, where, there = rarities[word], words[word], others[word]
             shared += rarity
             product += rarity * rarity * where * there
             if where == HEADLINE:
                 said_of_one += rarity
             if there == HEADLINE:
                 said_of_other += rarity
-            if word in one.names or word in other.names:
+            if word in some_names or word in other_names:
                 names += rarity
                 if where == there == HEADLINE:
                     in_headlines += rarity
@@ -164,9 +170,9 @@ class Corpus:
             headlines=min(said_of_one / a.headline, said_of_other / b.headline),
             headline_names=in_headlines / _USUAL,
             cosine=product / (a.length * b.length),
-            matters=self._matters(one, other),
+            matters=self._shared_matters(one, other),
             other_matters=float(bool(one.matters and other.matters) and one.matters.isdisjoint(other.matters)),
-            rare_countries=self._rare_countries(one, other),
+            rare_countries=self._shared_countries(one, other),
             countries=_share(one.countries, other.countries),
             days=abs(one.at - other.at),
             unshared=max(self._unshared(one, other), self._unshared(other, one)),
@@ -175,14 +181,14 @@ class Corpus:
 
     def _across(self, one: Traits, other: Traits) -> float:
         """How sure we are across languages."""
-        few, many = self._rooted(one), self._rooted(other)
+        few, many = self._roots_of(one), self._roots_of(other)
         roots = sum(few[root] * many[root] for root in few.keys() & many.keys())
         unshared = self._unshared(one, other) + self._unshared(other, one)
         return (
             _ACROSS
             + _ROOTS * roots
-            + _MATTERS * self._matters(one, other)
-            + _RARE_COUNTRIES * self._rare_countries(one, other)
+            + _MATTERS * self._shared_matters(one, other)
+            + _RARE_COUNTRIES * self._shared_countries(one, other)
             + _COUNTRIES * _share(one.countries, other.countries)
             + _DAY * abs(one.at - other.at)
             + _UNSHARED * unshared
@@ -191,17 +197,14 @@ class Corpus:
 
     def _unshared(self, one: Traits, other: Traits) -> float:
         """Rarity of the countries in the headline of *one* that *other* never names."""
-        return sum(
-            max(0.0, math.log((self.size + 1) / (self._headline_countries[country] + 0.5)))
-            for country in one.headline_countries - other.countries
-        )
+        return sum(self._rare_in_headlines[country] for country in one.headline_countries - other.countries)
 
-    def _matters(self, one: Traits, other: Traits) -> float:
-        shared = sum(self._rare("!", matter) for matter in one.matters & other.matters)
-        return shared and shared / sum(self._rare("!", matter) for matter in one.matters | other.matters)
+    def _shared_matters(self, one: Traits, other: Traits) -> float:
+        shared = sum(self._rare_matters[matter] for matter in one.matters & other.matters)
+        return shared and shared / sum(self._rare_matters[matter] for matter in one.matters | other.matters)
 
-    def _rare_countries(self, one: Traits, other: Traits) -> float:
-        return min(_MOST_RARITY, sum(self._rare("@", country) for country in one.countries & other.countries))
+    def _shared_countries(self, one: Traits, other: Traits) -> float:
+        return min(_MOST_RARITY, sum(self._rare_countries[country] for country in one.countries & other.countries))
 
     def _weigh(self, traits: Traits, in_source: bool) -> _Weighed:
         key = (traits.url, in_source)
@@ -216,13 +219,13 @@ class Corpus:
             )
         return self._weighed[key]
 
-    def _rooted(self, traits: Traits) -> dict[str, float]:
+    def _roots_of(self, traits: Traits) -> dict[str, float]:
         """The roots of a telling with their weights, to length 1."""
-        if traits.url not in self._roots:
-            roots = {root: weight * self._rare("~", root) for root, weight in traits.roots.items()}
+        if traits.url not in self._rooted:
+            roots = {root: weight * self._rare_roots[root] for root, weight in traits.roots.items()}
             length = math.sqrt(sum(weight * weight for weight in roots.values())) or 1.0
-            self._roots[traits.url] = {root: weight / length for root, weight in roots.items()}
-        return self._roots[traits.url]
+            self._rooted[traits.url] = {root: weight / length for root, weight in roots.items()}
+        return self._rooted[traits.url]
 
 
 class _Weighed(NamedTuple):
