@@ -130,8 +130,9 @@ class Lexicon:
             if looked is None:
                 continue
             first, alone, phrases = looked
+            following = _key(words[at + 1]) if phrases and at + 1 < len(words) else ""
             for rest, by_beginning, thing in phrases:
-                if self._follows(words, at + 1, rest, by_beginning):
+                if following.startswith(rest[0]) and self._follows(words, at + 1, rest, by_beginning):
                     things.setdefault(thing, set()).add(" ".join((first, *rest)))
                     taken = max(taken, at + 1 + len(rest))
             if alone and at >= taken:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from newsletter.about import matters_in
 from newsletter.about.lexicon import UNSPACED, Looked, folded, words_of
@@ -36,8 +35,7 @@ def root(word: str) -> str:
     return word[:1] + _VOWELS.sub("", word[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """
     One telling, ready to be compared.
 
@@ -62,58 +60,55 @@ class Traits:
 
 def traits_of(article: Article) -> Traits:
     """Read *article* once for all comparisons: its headline, and the beginning of what stands below it."""
-    words: dict[str, float] = {}
-    names: set[str] = set()
+    head, text = _read(article.headline), _read(article.standfirst)
+    words = dict.fromkeys([word.stem for word in text], STANDFIRST)
+    words.update(dict.fromkeys([word.stem for word in head], HEADLINE))
     roots: dict[str, float] = {}
-    sounds: dict[str, None] = {}
-    for text, weight in ((article.headline, HEADLINE), (article.standfirst, STANDFIRST)):
-        opening = weight == HEADLINE
-        for stem, sound, is_name in map(_READ.__getitem__, words_of(text)[:_TEXT_WORDS]):
-            if not stem:
-                continue
-            if stem not in words:
-                words[stem] = weight
-            if is_name:
-                if not opening:
-                    names.add(stem)
-                if sound:
-                    sounds[sound] = None
-                    if roots.get(sound, 0.0) < weight * _NAME:
-                        roots[sound] = weight * _NAME
-            elif sound and sound not in roots:
-                roots[sound] = weight
-            opening = False
-        if UNSPACED.search(text):
-            for pair in _pairs(text):
-                words.setdefault(pair, weight)
+    for some, weight in ((text, STANDFIRST), (head, HEADLINE)):
+        roots.update(dict.fromkeys([word.root for word in some], weight))
+        roots.update(dict.fromkeys([word.root for word in some if word.capital], weight * _NAME))
+    roots.pop("", None)
     matters = matters_in(article.headline) | matters_in(article.standfirst)
     named = frozenset(countries_in(article.headline))
     countries = named.union(article.countries)
     handles = [
-        *(word for word, weight in words.items() if weight == HEADLINE),
-        *map("=".__add__, sounds),
-        *(f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)),
+        *[word for word, weight in words.items() if weight == HEADLINE],
+        *dict.fromkeys([f"={word.root}" for word in (*head, *text) if word.capital and word.root]),
+        *[f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)],
     ]
     return Traits(
         url=article.url, language=article.language.split("-")[0], source=article.source,
-        at=article.published_at.timestamp() / 86_400,
-        words=words, names=frozenset(names), roots=roots, matters=matters, countries=countries,
-        headline_countries=named, picture=article.image.url if article.image else "", handles=tuple(handles),
+        at=article.published_at.timestamp() / 86_400, words=words,
+        names=frozenset([word.stem for word in (*head[1:], *text) if word.capital]), roots=roots,
+        matters=matters, countries=countries, headline_countries=named,
+        picture=article.image.url if article.image else "", handles=tuple(handles),
     )  # fmt: skip
 
 
-def _read(word: str) -> tuple[str, str, bool]:
-    """A word's stem ('' if it says nothing), the root of what may be a name, and whether it is written like one."""
+class _Word(NamedTuple):
+    """What a word says: its stem ('' nothing), the root of what may be a name, whether it has a capital."""
+
+    stem: str
+    root: str
+    capital: bool
+
+
+def _read(text: str) -> list[_Word]:
+    read = [word for word in map(_READ.__getitem__, words_of(text)[:_TEXT_WORDS]) if word.stem]
+    return read + [_Word(pair, "", False) for pair in _pairs(text)] if UNSPACED.search(text) else read
+
+
+def _look_at(word: str) -> _Word:
     plain = folded(word)
-    if UNSPACED.search(word) or (len(plain) < _SHORTEST_WORD and not plain.isdigit()):
-        return "", "", False
     if plain.isdigit():
-        return f"#{plain}", "", False
+        return _Word(f"#{plain}", "", False)
+    if UNSPACED.search(word) or len(plain) < _SHORTEST_WORD:
+        return _Word("", "", False)
     sound = root(plain) if len(plain) > _SHORTEST_WORD else ""
-    return plain[:_STEM], sound if len(sound) >= _SHORTEST_ROOT else "", word[0].isupper()
+    return _Word(plain[:_STEM], sound if len(sound) >= _SHORTEST_ROOT else "", word[0].isupper())
 
 
-_READ = Looked(_read)
+_READ = Looked(_look_at)
 
 
 def _pairs(text: str) -> list[str]:
