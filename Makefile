@@ -10,7 +10,7 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser test-magazine check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview gallery clean
+.PHONY: help run test test-shared test-browser test-magazine test-mails check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview gallery clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test      the tests, on SQLite and, where one runs, PostgreSQL"
 	@echo "make test-browser   the readers' journey in Chromium, where one is installed"
 	@echo "make test-magazine  the magazine's PDF and EPUB, checked by epubcheck"
+	@echo "make test-mails     every mail of the samples, by html-validate and SpamAssassin"
 	@echo "make check     format, lint, types, imports"
 	@echo "make cover     coverage, to read for holes"
 	@echo "make bench     the measured ratios (make bench-delivery: a million readers; bench-events: a million events; bench-web: the pages under load; bench-preview: a save until it is seen; bench-picks: stories and picks on real days; bench-kill: a hundred kills)"
@@ -66,6 +67,16 @@ test-browser: $(VENV)/.dev
 test-magazine: $(VENV)/.dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]"
 	@$(BIN)/python -m pytest -q -p no:xdist tests/magazine
+
+.node/.made: tests/mails/package.json
+	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
+	@mkdir -p .node && cp tests/mails/package.json .node/
+	@npm install --prefix .node --silent --no-package-lock --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+test-mails: $(VENV)/.dev .node/.made
+	@command -v spamassassin >/dev/null || { echo "SpamAssassin is needed: apt-get install spamassassin"; exit 1; }
+	@$(BIN)/python -m pytest -q -p no:xdist tests/mails
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py

@@ -23,6 +23,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from newsletter.catalogue import Newsletter, Publication, load_catalogue
 from newsletter.desk import Desk
 from newsletter.errors import NewsletterError
+from newsletter.listening import Watch
 from newsletter.outbox.ledger import is_dead, this_owner
 from newsletter.rota import Collecting, attend, begin, carry_on, coming, next_wake
 from newsletter.settings import load_settings
@@ -53,6 +54,7 @@ class Daily:
         self.desk = desk
         self.owner = this_owner()
         self.collecting = Collecting()
+        self.watch = Watch(desk)
         self.scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": {"type": "threadpool", "max_workers": 16}},
@@ -145,6 +147,7 @@ class Daily:
 
     def _every_minute(self) -> None:
         self._read_again()
+        self.watch.look()
         try:
             with spoken():
                 carry_on(self.desk)

@@ -41,7 +41,8 @@ from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.envelopes import envelope_of
 from newsletter.outbox.freeze import freeze
 from newsletter.providers import Recipients
-from newsletter.providers.sendgrid import SendGrid, encode
+from newsletter.providers.sendgrid import SendGrid
+from newsletter.providers.sendgrid_payload import encode
 from newsletter.rendering.engine import Renderer
 from newsletter.settings import Keys
 from newsletter.store.session import open_store, reading, writing

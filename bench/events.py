@@ -1,8 +1,10 @@
 """
 A million events of one edition: ours, from the request to what follows, against bare orjson + executemany.
 
-``python -m bench.events [--events N] [--rounds N]``: both sides are whole processes that write into a fresh,
-migrated SQLite file with the same readers, one transaction a request; rounds alternate; medians are printed.
+``python -m bench.events [--events N] [--rounds N] [--alone]``: both sides are whole processes that write into a
+fresh, migrated SQLite file with the same readers, one transaction a request; rounds alternate; medians are printed.
+Meanwhile (but with ``--alone``) another process sends editions from that very file, as many commits a second as a
+send at full speed makes: four batches in flight to a sink that takes a fifth of a second.
 A fifth of the events comes twice, half of that under another id, one in a hundred is rubbish, all are shuffled.
 The bare side parses, takes nine values and inserts; it hashes no address, takes none out of the rest, changes
 no reader, suppresses nobody and writes no inbox. Then the numbers are compared with a plain count.
@@ -14,6 +16,7 @@ import argparse
 import json
 import random
 import resource
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -32,13 +36,15 @@ ROOT = Path(__file__).resolve().parents[1]
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 EDITION = "today.2026-11-20.1"
 A_REQUEST = 1000
+A_BATCH, DELAY_MS = 100, 200
+"""Of the send meanwhile: small batches, so that it lasts, and twenty commits a second."""
 KEY = b"a suppression key of this bench"
 PERSON = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 BARE = """
 import sqlite3, sys, orjson
 INSERT = "INSERT OR IGNORE INTO event (event_id,address_hash,kind,edition,batch,reader,occurred_at,received_at,link,client,is_machine,raw) VALUES (?,?,?,?,?,?,?,?,?,'',0,?)"
-connection = sqlite3.connect(sys.argv[2], isolation_level=None)
+connection = sqlite3.connect(sys.argv[2], isolation_level=None, timeout=60)
 connection.execute("PRAGMA journal_mode=WAL"); connection.execute("PRAGMA synchronous=FULL")
 now = "2026-11-20 04:00:00.000000"
 with open(sys.argv[1], "rb") as file:
@@ -101,7 +107,7 @@ def fill(database: str, readers: int) -> None:
     from newsletter.audience.addresses import address_hash
     from newsletter.store.bulk import insert_rows
     from newsletter.store.session import open_store, writing
-    from newsletter.store.tables import Subscriber
+    from newsletter.store.tables import Subscriber, Subscription
 
     engine = open_store(f"sqlite:///{database}")
     names = (
@@ -115,6 +121,12 @@ def fill(database: str, readers: int) -> None:
             for one in range(1, readers + 1)
         ]  # fmt: skip
         insert_rows(session.connection(), Subscriber.__table__, names, rows)  # type: ignore[attr-defined]
+        connection = session.connection()
+        subscribed = [(one, "today", "active", NOW, "", "", "") for one in range(1, readers + 1)]
+        insert_rows(
+            connection, Subscription.__table__,  # type: ignore[attr-defined]
+            ("subscriber_id", "newsletter", "state", "since", "consent_source", "consent_words", "left_reason"), subscribed,
+        )  # fmt: skip
         session.execute(text("INSERT INTO edition (id, newsletter, edition_date, revision, status, reason, findings, template_hash, content_hash, link_scope, made_at, approved_by, audience, despite) VALUES (1, 'today', '2026-11-20', 1, 'submitted', '', '[]', '', '', '', '2026-11-20 04:00:00.000000', '', 0, '[]')"))  # fmt: skip
     engine.dispose()
 
@@ -139,6 +151,64 @@ def take(path: str, database: str) -> None:
     done = time.perf_counter()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(json.dumps({"intake": taken - begun, "processing": done - taken, "grown_mb": grown}))
+
+
+def send(database: str, sink: str) -> None:
+    """In a process of its own, until it is killed: one edition after another to all readers."""
+    from bench.delivery import an_edition, one_drain
+    from newsletter.catalogue import load_catalogue
+    from newsletter.outbox.freeze import freeze
+    from newsletter.store.session import open_store
+
+    url, catalogue = f"sqlite:///{database}", load_catalogue(ROOT / "templates")
+    while True:
+        engine = open_store(url)
+        edition = an_edition(engine, catalogue)
+        freeze(
+            engine, catalogue["today"], catalogue.publication, edition, now=NOW, at=NOW, batch_size=A_BATCH
+        )
+        engine.dispose()
+        one_drain(url, sink, edition)
+
+
+@contextmanager
+def sending(database: Path, sink: str) -> Iterator[list[int]]:
+    """Editions go out from *database* meanwhile; afterwards the list holds how many readers were submitted."""
+    submitted: list[int] = []
+    if not sink:
+        yield submitted
+        return
+    command = [sys.executable, "-m", "bench.events", "--send", str(database), sink]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        _wait_for(database, process)
+        yield submitted
+        assert process.poll() is None, "the send did not go on"
+    finally:
+        process.kill()
+        process.communicate()
+    submitted.append(_submitted(database))
+
+
+def _wait_for(database: Path, process: subprocess.Popen[str]) -> None:
+    """Until the first batch is settled."""
+    assert process.stdin is not None
+    process.stdin.write("go\n" * 100)
+    process.stdin.flush()
+    while not _submitted(database):
+        assert process.poll() is None, "the send did not begin"
+        time.sleep(0.2)
+
+
+def _submitted(database: Path) -> int:
+    connection = sqlite3.connect(database, timeout=60)
+    try:
+        (number,) = connection.execute(
+            "SELECT coalesce(sum(n), 0) FROM batch WHERE state = 'submitted'"
+        ).fetchone()
+    finally:
+        connection.close()
+    return int(number)
 
 
 def count(database: str) -> tuple[dict[str, int], float]:
@@ -167,31 +237,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--take", nargs=2, metavar=("REQUESTS", "DATABASE"), help=argparse.SUPPRESS)
+    parser.add_argument("--send", nargs=2, metavar=("DATABASE", "SINK"), help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help="without a send meanwhile")
     given = parser.parse_args(arguments)
     if given.take:
         take(*given.take)
         return 0
+    if given.send:
+        send(*given.send)
+    from bench.delivery import a_sink
+
     ours: list[dict[str, float]] = []
     bare: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="newsletter-events-") as folder:
+    mailed: list[float] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="newsletter-events-") as folder,
+        nullcontext("") if given.alone else a_sink(DELAY_MS) as sink,
+    ):
         requests, empty = Path(folder) / "requests.jsonl", Path(folder) / "empty.db"
         expected = write_requests(requests, given.events)
         fill(str(empty), given.events // 3 + 1)
-        for _ in range(given.rounds):
+        for turn in range(given.rounds):
             database = Path(folder) / "bare.db"
             database.write_bytes(empty.read_bytes())
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-c", BARE, str(requests), str(database)], check=True)
-            bare.append(time.perf_counter() - begun)
+            with sending(database, sink):
+                begun = time.perf_counter()
+                subprocess.run([sys.executable, "-c", BARE, str(requests), str(database)], check=True)
+                bare.append(time.perf_counter() - begun)
             _remove(database)
             database = Path(folder) / "ours.db"
             _remove(database)
             database.write_bytes(empty.read_bytes())
-            told = subprocess.run(
-                [sys.executable, "-m", "bench.events", "--take", str(requests), str(database)],
-                check=True, capture_output=True, text=True, cwd=ROOT,
-            )  # fmt: skip
+            begun = time.perf_counter()
+            with sending(database, sink) as submitted:
+                told = subprocess.run(
+                    [sys.executable, "-m", "bench.events", "--take", str(requests), str(database)],
+                    check=True, capture_output=True, text=True, cwd=ROOT,
+                )  # fmt: skip
             ours.append(json.loads(told.stdout))
+            mailed += [number / (time.perf_counter() - begun) for number in submitted]
+            spent = ours[-1]["intake"] + ours[-1]["processing"]
+            print(f"round {turn + 1}: bare {bare[-1]:.1f} s, ours {spent:.1f} s", flush=True)
         counted, seconds = count(str(Path(folder) / "ours.db"))
     intake = statistics.median(one["intake"] for one in ours)
     processing = statistics.median(one["processing"] for one in ours)
@@ -213,6 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table.add_row("ours: both", f"{whole:.1f}", f"{given.events / whole:,.0f}", f"{plain / whole:.2f}", grown)
     table.add_row("ours: every number of the edition", f"{seconds:.1f}", "", "", "")
     Console().print(table)
+    if mailed:
+        print(f"sent meanwhile: {statistics.median(mailed):,.0f} readers/s")
     same = all(counted[kind] == expected.get(kind, 0) for kind in counted)
     print(f"numbers equal to the plain count: {'yes' if same else f'NO: {counted} instead of {expected}'}")
     return 0 if same else 1

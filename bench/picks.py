@@ -19,7 +19,7 @@ from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, 
 from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
-from newsletter.picks import pick_articles
+from newsletter.picks import Newslist, pick_articles
 from newsletter.stories import Grouping, group
 from tests.builders import ROOT
 
@@ -213,9 +213,10 @@ def speed(sizes: Sequence[int] = (2_000, 10_000, 50_000)) -> None:
         told = [replace(one, story=stories[one.url]) for one in articles[:size]]
 
         def nine(told: list[Article] = told) -> None:
+            newslist = Newslist(told, catalogue.publication)
             for newsletter in catalogue.newsletters:
                 since = now - timedelta(hours=newsletter.window_hours)
-                pick_articles(newsletter, catalogue.publication, told, now=now, since=since)
+                pick_articles(newsletter, newslist, now=now, since=since)
 
         picked, _ = _timed(nine)
         following, _ = _timed(

@@ -20,11 +20,11 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from newsletter.catalogue import Catalogue, Newsletter
-from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered
-from newsletter.store.editions import load_renderings
+from newsletter.edition import EditionStatus, Rendered, subject_of
+from newsletter.store.editions import load_renderings, plain_line, with_chosen_subject
 from newsletter.store.searching import Found, search
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import ArchiveText, EditionRow, Rendering
+from newsletter.store.tables import ArchiveText, EditionRow, Rendering, SubjectTest
 
 PAGE = 30
 SHOWN = (EditionStatus.SUBMITTING, EditionStatus.SUBMITTED, EditionStatus.PAUSED)
@@ -82,10 +82,12 @@ def _listing(slugs: Sequence[str]) -> Any:
         columns(
             col(EditionRow.newsletter), col(EditionRow.edition_date), col(Rendering.subject),
             col(Rendering.preheader), col(EditionRow.frozen_at), col(EditionRow.made_at),
+            col(Rendering.other_subjects), col(SubjectTest.chosen),
         )
         .join(
             Rendering, (col(Rendering.edition_id) == col(EditionRow.id)) & (col(Rendering.variant) == "free")
         )
+        .join(SubjectTest, col(SubjectTest.edition_id) == col(EditionRow.id), isouter=True)
         .where(col(EditionRow.newsletter).in_(slugs), is_shown())
         .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.newsletter))
     )  # fmt: skip
@@ -94,7 +96,12 @@ def _listing(slugs: Sequence[str]) -> Any:
 def _read(engine: Engine, query: Any) -> tuple[Listed, ...]:
     with engine.connect() as connection:
         rows = connection.execute(query).all()
-    return tuple(Listed(row[0], row[1], _plain(row[2]), _plain(row[3]), row[4] or row[5]) for row in rows)
+    return tuple(
+        Listed(
+            slug, day, plain_line(subject_of((subject, *others), chosen or "")), plain_line(preheader), frozen_at or made_at
+        )
+        for slug, day, subject, preheader, frozen_at, made_at, others, chosen in rows
+    )  # fmt: skip
 
 
 def published(
@@ -141,7 +148,8 @@ def shown(engine: Engine, slug: str, day: date) -> Shown | None:
         ).first()
         if row is None:
             return None
-        free = [one for one in load_renderings(session, row.id or 0) if one.variant == "free"]
+        renderings = with_chosen_subject(session, row.id or 0, load_renderings(session, row.id or 0))
+        free = [one for one in renderings if one.variant == "free"]
         if not free:
             return None
         days = columns(col(EditionRow.edition_date)).where(col(EditionRow.newsletter) == slug, is_shown())
@@ -194,22 +202,15 @@ def index_missing(engine: Engine, catalogue: Catalogue, *, at_once: int = 50) ->
 def _index(session: Session, row: EditionRow, language: str) -> None:
     connection = session.connection()
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
-    for one in load_renderings(session, row.id or 0):
+    for one in with_chosen_subject(session, row.id or 0, load_renderings(session, row.id or 0)):
         if one.variant == "free":
             text = insert(ArchiveText).values(
                 edition_id=row.id or 0, newsletter=row.newsletter, edition_date=row.edition_date,
-                language=language, title=_plain(one.subject), words=_words(one.text),
+                language=language, title=plain_line(one.subject), words=_words(one.text),
             )  # fmt: skip
             connection.execute(text.on_conflict_do_nothing(index_elements=["edition_id"]))
 
 
-def _plain(line: str) -> str:
-    """A line without personal tags."""
-    for tag in PERSONAL_TAGS.values():
-        line = line.replace(tag, "")
-    return " ".join(line.split())
-
-
 def _words(text: str) -> str:
     """The words of a text part: no links, no rules, one space between."""
-    return " ".join(re.sub(r"https?://\S+|\[\d+\]|[-=_*]{3,}", " ", _plain(text)).split())
+    return " ".join(re.sub(r"https?://\S+|\[\d+\]|[-=_*]{3,}", " ", plain_line(text)).split())

@@ -100,7 +100,8 @@ class Article:
 
     *url* is canonical (``canonical_url``); text fields are plain text, decoded once; *body* is
     sanitised HTML and empty for excerpt sources; *language* is BCP 47 or ``und``; *countries* are
-    ISO 3166-1 alpha-2, the most likely first; *categories* are kept as the source wrote them.
+    ISO 3166-1 alpha-2, the most likely first; *categories* are kept as the source wrote them. *paper* is
+    who published it first, where that is somebody else than the source.
     """
 
     url: str
@@ -122,6 +123,8 @@ class Article:
     kind: Kind = Kind.NEWS
     categories: tuple[str, ...] = ()
     translated_from: str = ""
+    translator: str = ""
+    paper: str = ""
     paywalled: bool = False
     rights: Rights = Rights.EXCERPT
     flags: tuple[Flag, ...] = ()
@@ -216,7 +219,7 @@ def fingerprint(article: Article) -> str:
         article.headline, article.kicker, article.standfirst, article.byline, article.dateline, article.body,
         article.language, article.translated_from, article.rights, article.kind,
         "|".join(article.countries), article.region, "|".join(article.topics), "|".join(article.categories),
-        str(article.paywalled),
+        str(article.paywalled), *((article.translator, article.paper) if article.translator or article.paper else ()),
         "" if image is None else f"{image.url}|{image.alt}|{image.caption}|{image.credit}|{image.width}x{image.height}",
     )  # fmt: skip
     return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

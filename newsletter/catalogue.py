@@ -283,6 +283,65 @@ class Weights(_Value):
     sources: dict[str, float] = {}
 
 
+PoolName = Literal["earlier", "most-read", "archive", "magazine"]
+
+
+class EarlierPool(_Value):
+    """What sources brought before a newsletter looks back, up to *days* ago."""
+
+    days: float = Field(10, gt=0, le=60)
+
+
+class MostReadPool(_Value):
+    """What at least *readers* people clicked in any of our newsletters of the last *days*."""
+
+    days: float = Field(10, gt=0, le=400)
+    readers: int = Field(5, ge=1)
+
+
+class ArchivePool(_Value):
+    """What our newsletters ran well *after_days* to *days* ago."""
+
+    days: float = Field(400, gt=0, le=4_000)
+    after_days: float = Field(21, ge=0)
+
+
+class MagazinePool(_Value):
+    """Pieces of ours, or licensed to us in full, of at least *words* words, of the last *days*: they keep."""
+
+    days: float = Field(180, gt=0, le=4_000)
+    words: int = Field(800, ge=100)
+
+
+class Pools(_Value):
+    """What sections may fall back on (their ``fallback``) when a day is thin; ``[pools]`` of ``publication.toml``."""
+
+    earlier: EarlierPool = EarlierPool()
+    most_read: MostReadPool = Field(MostReadPool(), alias="most-read")
+    archive: ArchivePool = ArchivePool()
+    magazine: MagazinePool = MagazinePool()
+
+
+class Sunset(_Value):
+    """
+    What becomes of readers who show no sign of life: asked, then paused, then stopped; without it nothing does.
+
+    Asked is who got *editions* editions and opened or clicked nothing as a person for *days*. Without an answer
+    they are paused after *answer_days*, and stopped after *pause_days* more. Who stays is left alone for
+    *alone_days*. *paying*: also paying readers. *machine_opens*: of whom programs alone opened something nothing is
+    known (``unknown``: they are left alone), or they count as quiet. At most *most_a_day* are asked a day.
+    """
+
+    editions: int = Field(20, ge=1)
+    days: int = Field(90, ge=7)
+    answer_days: int = Field(14, ge=3)
+    pause_days: int = Field(30, ge=1, le=365)
+    alone_days: int = Field(180, ge=1)
+    paying: bool = False
+    machine_opens: Literal["unknown", "quiet"] = "unknown"
+    most_a_day: int = Field(500, ge=1)
+
+
 class Publication(_Value):
     """The publisher: everything the newsletters share."""
 
@@ -299,11 +358,14 @@ class Publication(_Value):
     editors: tuple[Editor, ...] = ()
     operators: tuple[Editor, ...] = ()
     keep_events_days: int = Field(400, ge=30)
+    keep_pictures_days: int = Field(30, ge=7)
+    sunset: Sunset | None = None
     feeds: tuple[Source, ...] = ()
     plans: tuple[Plan, ...] = Field(min_length=1)
     topics: tuple[TopicRule, ...] = ()
     kinds: tuple[KindRule, ...] = ()
     weights: Weights = Weights()
+    pools: Pools = Pools()
     families: dict[str, tuple[str, ...]] = {}
     offer: Offer | None = None
     reminders: tuple[Reminder, ...] = ()
@@ -406,6 +468,7 @@ class Section(_Value):
 
     With *words* it is filled from what an editor wrote (``words/<date>/<slug>.md``), and left out without.
     In a *light* section it counts nothing how grave a story is and how many papers carry it.
+    *fallback* are the pools it draws on, in that order, for what it lacks of *min*, or the edition of its stories.
     *classes* (``for = ["paying"]``) are those who get it.
     """
 
@@ -432,17 +495,37 @@ class Section(_Value):
     per_topic: int | None = Field(None, ge=1)
     light: bool = False
     full: bool = False
+    fallback: tuple[PoolName, ...] = ()
     classes: tuple[PlanClass, ...] = Field(CLASSES, alias="for", min_length=1)
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> Section:
-        if self.words and (self.min or self.max):
-            raise ValueError("a section of words holds no stories; leave min and max out")
+        if self.words and (self.min or self.max or self.fallback):
+            raise ValueError("a section of words holds no stories; leave min, max and fallback out")
         if not self.words and not self.max:
             raise ValueError("max is missing: the most stories the section may hold")
         if self.min > self.max:
             raise ValueError("min is greater than max")
+        if len(set(self.fallback)) != len(self.fallback):
+            raise ValueError("a pool stands in fallback twice; each is asked once, in that order")
         return self
+
+
+class SubjectTest(_Value):
+    """
+    How several subjects are tried, each on a part of a sample; the rest gets the one that did best.
+
+    *subjects* stand beside the newsletter's own, as templates like that. *share* of the audience is the sample;
+    with fewer than *fewest* readers for each subject nothing is tried. *wait_minutes* count from when the sample
+    has gone. *by* is what people do with it. *early*: decide half-way if one is far ahead by then.
+    """
+
+    subjects: tuple[Line, ...] = Field((), max_length=4)
+    share: float = Field(0.1, gt=0, le=0.5)
+    wait_minutes: int = Field(60, ge=5, le=1_440)
+    by: Literal["opens", "clicks"] = "opens"
+    fewest: int = Field(200, ge=1)
+    early: bool = True
 
 
 class Newsletter(_Value):
@@ -452,7 +535,7 @@ class Newsletter(_Value):
     *lead_minutes* before its slot an edition is looked at or, with approval required, made up for its
     *editors* (None: the publication's). *approval_deadline_minutes* counts from the slot, before it when
     negative; what nobody has approved by then is treated as *unapproved* says.
-    On a thin day it looks back *archive_hours* for what its sections lack; 0: no further than *window_hours*.
+    Who gets one with *sunset* = false is never asked, paused or stopped for showing no sign of life.
     *updated* stands above a story that ran before and has moved on, where it has no kicker of its own.
     """
 
@@ -467,6 +550,7 @@ class Newsletter(_Value):
     audience: Segment = Segment()
     sender: Address | None = None
     subject: Line
+    subject_test: SubjectTest = SubjectTest()
     preheader: Line
     greeting: str = ""
     hello: bool = False
@@ -476,7 +560,6 @@ class Newsletter(_Value):
     window_hours: float = Field(gt=0)
     min_stories: int = Field(ge=1)
     thin_day: Literal["hold", "skip", "send"] = "hold"
-    archive_hours: float = Field(0.0, ge=0)
     updated: Line = "Updated"
     approval: _Approval = "auto"
     editors: tuple[Editor, ...] | None = None
@@ -489,6 +572,7 @@ class Newsletter(_Value):
     reminders: tuple[Slug, ...] = ()
     archive: bool = True
     magazine: bool = False
+    sunset: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
     deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
     pace: Ceilings = Ceilings()
@@ -498,6 +582,7 @@ class Newsletter(_Value):
     kinds_never: tuple[Kind, ...] = (Kind.PROMO, Kind.SPORT_RESULT)
     languages_preferred: tuple[str, ...] = ()
     full_text_bytes: int = Field(24_000, ge=1_000)
+    gives_way: tuple[Literal["text", "stories"], ...] = ("text", "stories")
     theme: Theme = Theme()
     sections: tuple[Section, ...] = Field(min_length=1)
     gates: Gates = Gates()
@@ -539,6 +624,15 @@ class Newsletter(_Value):
             raise ValueError(
                 f"approval_deadline_minutes = {self.approval_deadline_minutes} is not after the make-up, which is "
                 f"{self.lead_minutes} minutes before the slot (lead_minutes); editors need time between the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_can_be_tried(self) -> Newsletter:
+        if self.subject_test.subjects and self.local_time is not None:
+            raise ValueError(
+                'subject_test.subjects cannot be tried with deliver = "local …": where each reader gets it in '
+                "their own morning, nobody could wait for the others; keep one of the two"
             )
         return self
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import IntegrityError
 
 from newsletter.catalogue import Newsletter
-from newsletter.edition import EditionStatus
+from newsletter.edition import EditionStatus, Rendered, Snapshot
 from newsletter.errors import ProofFailed, StateError
 from newsletter.makeup import corrected
 from newsletter.outbox.correct import check_landed, have_wrong, take_over
 from newsletter.outbox.doubt import call_back_wrong
 from newsletter.outbox.pace import largest_batch
-from newsletter.picks import Picks
-from newsletter.store.editions import write_content
+from newsletter.picks import Order, Picks
+from newsletter.store.editions import with_chosen_subject, write_content
 from newsletter.store.orders import load_orders
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow
@@ -56,8 +56,9 @@ def make_correction(
     if before is None:
         raise StateError(f"The {newsletter.noun} of {day} holds nothing that could be corrected.")
     wording = desk.wording(newsletter, day)
+    known, told = _as_known(desk, wrong, before, had, orders)
     snapshot = corrected(
-        before, orders, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
+        known, told, revision=wrong.revision + 1, prefix=newsletter.correction, wording=wording
     )
     snapshot = desk.with_pictures(snapshot)
     if subject:
@@ -77,9 +78,9 @@ def make_correction(
             f"The correction of the {newsletter.noun} has errors in its proof: {' '.join(errors[:3])}"
         )
     # Compared without the mark of the correction, which is in every variant.
-    mended = desk.renderer.render_all(
-        desk.with_pictures(corrected(before, orders, revision=wrong.revision, prefix="", wording=wording))
-    )
+    mended_one = corrected(before, orders, revision=wrong.revision, prefix="", wording=wording)
+    mended_one = replace(desk.with_pictures(mended_one), other_subjects=before.other_subjects)
+    mended = desk.renderer.render_all(mended_one)
     same = {one.variant: one for one in had}
     changed = [one.variant for one in mended if same.get(one.variant) != one]
     if not (changed or subject or went_before):
@@ -100,6 +101,25 @@ def make_correction(
             f"Somebody else corrects the {newsletter.noun} of {day} at this moment; "
             f"see newsletter status {newsletter.slug} before you correct it again."
         ) from error
+
+
+def _as_known(
+    desk: Desk, wrong: EditionRow, before: Snapshot, had: Sequence[Rendered], orders: Sequence[Order]
+) -> tuple[Snapshot, Sequence[Order]]:
+    """
+    The wrong edition with the one subject it is known by, and what corrects it: nothing is tried with a correction.
+
+    The order that gave the first of several subjects is none to put that in the place of the chosen one.
+    """
+    if not before.other_subjects:
+        return before, orders
+    with reading(desk.engine) as session:
+        known = with_chosen_subject(session, wrong.id or 0, had)[0].subject
+    told = [
+        replace(order, fields={name: text for name, text in order.fields.items() if (name, text) != ("subject", before.subject)})
+        for order in orders
+    ]  # fmt: skip
+    return replace(before, subject=known, other_subjects=()), told
 
 
 def _store(

@@ -41,7 +41,9 @@ class Item:
     empty unless the section is ``full`` and the source's rights allow it, and always empty in the
     free variant. *continues* says that the story goes on after the last paragraph. *position*
     counts from 1 within its section. *country_name* and *region_name* are in the newsletter's
-    language; *translated_from* is the name of the original language or empty.
+    language; *translated_from* is the name of the original language or empty, *paper* who published
+    it first, if not the source. *pool* says, in that language, that it is not of the day ("from the
+    archive").
     """
 
     position: int
@@ -63,12 +65,15 @@ class Item:
     topics: tuple[Topic, ...] = ()
     kind: Kind = Kind.NEWS
     translated_from: str = ""
+    translator: str = ""
+    paper: str = ""
     image: Image | None = None
     paragraphs: tuple[str, ...] = ()
     continues: bool = True
     reading_minutes: int = 0
     paywalled: bool = False
     rights: Rights = Rights.EXCERPT
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,11 @@ class SectionMade:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a rendering of this edition depends on besides templates and publication data."""
+    """
+    All that a rendering of this edition depends on besides templates and publication data.
+
+    *gave_way* says what was left out or shortened because the mail would have been too large, a sentence each.
+    """
 
     newsletter: str
     edition_date: date
@@ -118,6 +127,13 @@ class Snapshot:
     front_page: FrontPage | None = None
     gates: Gates = field(default_factory=Gates)
     magazine: bool = False
+    gave_way: tuple[str, ...] = ()
+    other_subjects: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Every subject it may go out with; several are tried on a sample."""
+        return (self.subject, *self.other_subjects)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -180,6 +196,7 @@ class Rendered:
     """
     One variant, final but for the personal tags (``PERSONAL_TAGS``), which are still unfilled.
 
+    With *other_subjects* some readers get one of those instead of *subject*; nothing else differs between them.
     *faults* were seen while it was made; they are told in the proof, and are no part of its bytes.
     """
 
@@ -188,12 +205,27 @@ class Rendered:
     preheader: str
     html: str
     text: str
+    other_subjects: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = field(default=(), compare=False)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Every subject it may go out with."""
+        return (self.subject, *self.other_subjects)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the HTML part, as Gmail counts them for its clip."""
         return len(self.html.encode())
+
+
+SUBJECT_LETTERS = "abcde"
+"""What the subjects of an edition are called, in their order; there are at most so many."""
+
+
+def subject_of(subjects: Sequence[str], letter: str) -> str:
+    """The subject a letter stands for; without a letter the first."""
+    return subjects[SUBJECT_LETTERS.index(letter)] if letter else subjects[0]
 
 
 PERSONAL_TAGS = {
@@ -229,7 +261,7 @@ def compare(
     then, had = before if before else (None, ())
     items = {item.url: item.headline for item in snapshot.items}
     old = {item.url: item.headline for item in then.items} if then else {}
-    lines = [(name, getattr(then, name, ""), getattr(snapshot, name)) for name in COMPARED]
+    lines = [(name, _line(then, name), _line(snapshot, name)) for name in COMPARED]
     sizes = {one.variant: one.size_bytes for one in had}
     return Difference(
         edition_date=snapshot.edition_date,
@@ -240,6 +272,13 @@ def compare(
         words=tuple((name, was, is_now) for name, was, is_now in lines if was != is_now),
         sizes=tuple((one.variant, sizes.get(one.variant, 0), one.size_bytes) for one in renderings),
     )
+
+
+def _line(snapshot: Snapshot | None, name: str) -> str:
+    """A line as it is compared: all subjects are one."""
+    if name == "subject" and snapshot is not None:
+        return " / ".join(snapshot.subjects)
+    return getattr(snapshot, name, "")
 
 
 COMPARED = ("subject", "preheader", "greeting", "intro", "sign_off")

@@ -67,7 +67,7 @@ class ProviderEvent:
 
 
 _LONGEST_LINK = 2000
-_OURS = re.compile(r"/(u|view|preferences|confirm|login|desk)/[A-Za-z0-9_-]{20,}")
+_OURS = re.compile(r"/(u|view|preferences|confirm|login|desk|stay)/[A-Za-z0-9_-]{20,}")
 _TRACKING = re.compile(r"utm_\w+|fbclid|gclid|mc_[ce]id|_hs\w+", re.IGNORECASE)
 
 

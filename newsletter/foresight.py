@@ -66,6 +66,9 @@ def _of_make_up(desk: Desk, newsletter: Newsletter, day: date, *, now: datetime)
             "send": "It goes out thin, by its own rule, unless stories come or are pinned.",
         }[newsletter.thin_day]
         found.append(Trouble("thin", "a thin day", f"{'; '.join(made.picks.shortfalls)}. {then}"))
+    if made.picks.filled:
+        says = f"{'. '.join(made.picks.filled)}, by its own rule. It is as full as it must be; look at it, or pin stories."
+        found.append(Trouble("filled", "a thin day, filled", says))
     errors = list(dict.fromkeys(one.message for one in made.findings if one.severity == "error"))
     if errors:
         found.append(

@@ -29,10 +29,15 @@ from newsletter.errors import CatalogueError
 from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from newsletter.wording import BLOCKS, LINES, FrontPage, Hello, Wording
+from newsletter.words import marked, words
 
 EXCERPT_WORDS = 60
 _WORDS_A_MINUTE = 220
 _SUBJECT = 140
+_POOLS = {
+    "earlier": marked("from earlier days"), "most-read": marked("most read"), "archive": marked("from the archive"),
+    "magazine": marked("a long read"),
+}  # fmt: skip
 # What CLDR calls our regions, by UN M49.
 _REGIONS = {
     Region.AFRICA: "002", Region.AMERICAS_NORTH: "021", Region.AMERICAS_LATIN: "419", Region.ASIA_EAST: "030",
@@ -75,7 +80,8 @@ def make_snapshot(
             heading=section.heading,
             intro=section.intro,
             items=tuple(
-                _item(pick, full=section.full, budget=budget, locale=locale) for pick in picks.of(section.id)
+                _item(pick, full=section.full, budget=budget, locale=locale, language=newsletter.language)
+                for pick in picks.of(section.id)
             ),
             words=section.words or "",
             classes=section.classes,
@@ -92,11 +98,13 @@ def make_snapshot(
             next((item.standfirst for item in _for_all(newsletter, sections)), "") or newsletter.tagline
         )
     used = {section.words for section in sections}
+    subject, *others = _subjects(words)
     return Snapshot(
         newsletter=newsletter.slug,
         edition_date=edition_date,
         revision=revision,
-        subject=shortened(" ".join(words["subject"].split()), 200),
+        subject=subject,
+        other_subjects=tuple(others),
         preheader=shortened(" ".join(words["preheader"].split()), 240),
         date_line=date_line,
         language=newsletter.language,
@@ -119,6 +127,15 @@ def make_snapshot(
         gates=newsletter.gates,
         magazine=newsletter.magazine,
     )
+
+
+def _subjects(words: Mapping[str, str]) -> tuple[str, ...]:
+    """The subjects in their order, each once; the first may be empty, which the proof says."""
+    first, *others = (
+        shortened(" ".join(words[name].split()), 200)
+        for name in ("subject", *(name for name in words if name.startswith("subject.")))
+    )
+    return tuple(dict.fromkeys((first, *filter(None, others))))
 
 
 def _written(wording: Wording, orders: Sequence[Order]) -> Wording:
@@ -151,6 +168,7 @@ def corrected(
     A corrected headline is also corrected where the subject or preheader quotes it. *prefix* goes
     before the subject. *wording* is the words file as it is now: what it says of a block or line that the
     edition holds counts, what it does not say any more stays; subject and preheader change by orders only.
+    Nothing is tried with a correction: it has one subject.
     """
     subject, preheader = snapshot.subject, snapshot.preheader
     dropped = {order.url for order in orders if order.verb == "drop"}
@@ -179,6 +197,7 @@ def corrected(
     return replace(
         snapshot, revision=revision, sections=tuple(sections), preheader=given.get("preheader", preheader),
         subject=shortened(subject if subject.startswith(prefix) else f"{prefix}{subject}", 200),
+        other_subjects=(),
         greeting=greeting, hello=snapshot.hello if greeting == snapshot.greeting else None,
         intro=given.get("intro", written.intro),
         sign_off=given.get("sign_off", written.sign_off),
@@ -208,7 +227,7 @@ def _edited(item: Item, orders: Sequence[Order]) -> Item:
     return item
 
 
-def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
+def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale, language: str) -> Item:
     article = pick.article
     printable = article.rights is not Rights.EXCERPT
     paragraphs = _paragraphs(article.body) if printable else ()
@@ -234,12 +253,15 @@ def _item(pick: Pick, *, full: bool, budget: _Budget, locale: Locale) -> Item:
         topics=article.topics,
         kind=article.kind,
         translated_from=_language_name(article.translated_from, locale),
+        translator=neutralise(article.translator),
+        paper=neutralise(article.paper),
         image=_picture(article.image) if printable else None,
         paragraphs=shown,
         continues=len(shown) < len(paragraphs) or not paragraphs,
         reading_minutes=_minutes(article.body) if printable else 0,
         paywalled=article.paywalled,
         rights=article.rights,
+        pool=words(language.split("-")[0]).say(_POOLS[pick.pool]) if pick.pool else "",
     )
 
 
@@ -345,19 +367,22 @@ def _words(
         "date": date_line,
         "newsletter": newsletter,
     }
-    words: dict[str, str] = {}
-    for name in LINES:
-        if getattr(written, name):
-            words[name] = getattr(written, name)
-            continue
+    words = {name: getattr(written, name) for name in LINES if getattr(written, name)}
+    templates = {name: getattr(newsletter, name) for name in LINES if name not in words}
+    words |= {f"subject.{letter}": subject for letter, subject in sorted(written.subjects.items())}
+    if not (written.subject or written.subjects):  # who writes a subject writes what is tried beside it, too
+        others = newsletter.subject_test.subjects
+        templates |= {f"subject.{letter}": one for letter, one in zip("bcde", others, strict=False)}
+    for name, template in templates.items():
         try:
-            words[name] = _WORDS.from_string(getattr(newsletter, name)).render(context).strip()
+            words[name] = _WORDS.from_string(template).render(context).strip()
         except Exception as error:  # it is a program of an editor's: it may raise anything
+            field = "subject_test.subjects" if name.startswith("subject.") else name
             raise CatalogueError(
-                f"{newsletter.slug}/newsletter.toml: {name}: {error}. There is lead, headlines, bits, stories, "
+                f"{newsletter.slug}/newsletter.toml: {field}: {error}. There is lead, headlines, bits, stories, "
                 "countries, sources, weekday and date.",
                 file=f"{newsletter.slug}/newsletter.toml",
-                field=name,
+                field=field,
             ) from error
     return words
 
@@ -447,8 +472,9 @@ def _first_words(text: str, limit: int) -> str:
 
 
 def _minutes(body: str) -> int:
-    words = len(nh3.clean(body, tags=set()).split())
-    return 0 if words == 0 else max(1, round(words / _WORDS_A_MINUTE))
+    """How long a body takes to read; 0 where that is too short to be told."""
+    minutes = round(len(nh3.clean(body, tags=set()).split()) / _WORDS_A_MINUTE)
+    return minutes if minutes > 1 else 0
 
 
 def _flag(country: str) -> str:

@@ -52,6 +52,7 @@ class Kind(StrEnum):
     ADDRESS_KNOWN = "address-known"  # link; to the subscriber of an address somebody else wants to move to
     ADDRESS_TOLD = "address-told"  # new: the masked address; goes to the old one
     WELCOME = "welcome"  # newsletters
+    STILL = "still"  # link, newsletters: do they still want them?
 
 
 _TO_STRANGERS = frozenset((Kind.CONFIRM, Kind.KNOWN, Kind.ADDRESS, Kind.ADDRESS_KNOWN))
@@ -172,8 +173,8 @@ class Notices:
         )  # fmt: skip
 
     def _leaving(self, kind: Kind, reader: str, values: Mapping[str, Any]) -> str:
-        """The one-click link of a welcome: of its newsletter, or of all if there are several."""
-        if kind != Kind.WELCOME:
+        """The one-click link of a mail about newsletters: of the one, or of all if there are several."""
+        if kind not in (Kind.WELCOME, Kind.STILL):
             return ""
         slugs = tuple(values.get("newsletters", ()))
         slug = slugs[0] if len(slugs) == 1 else ""

@@ -38,7 +38,7 @@ class Order:
         return f"{self.verb} by {self.actor or 'an editor'}" + (f": {self.reason}" if self.reason else "")
 
 
-TEXTS = ("headline", "standfirst", "kicker", "byline")
+TEXTS = ("headline", "standfirst", "kicker", "byline", "translator", "paper")
 PICTURE = ("image_url", "image_alt", "image_caption", "image_credit")
 EDITABLE = (*TEXTS, *PICTURE)
 """What an ``edit`` may change of a story."""

@@ -11,13 +11,11 @@ missed, and said aloud.
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.desk import Account, Desk
@@ -25,13 +23,12 @@ from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError
 from newsletter.foresight import foresee, tell_owed
 from newsletter.listening import keep_listening
-from newsletter.store.session import reading, writing
-from newsletter.store.tables import Installation
+from newsletter.store.rota import keep_from
+from newsletter.store.session import writing
 from newsletter.store.telling import claim, owe
-from newsletter.times import Due, due_dates, iso, parse_instant
+from newsletter.times import Due, due_dates, iso
 
 LOOK_BACK = timedelta(days=14)
-_SINCE = "rota-since"
 _WAITING = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)
 
 log = structlog.get_logger()
@@ -76,19 +73,7 @@ def _clock_change(day: date, zone: str) -> str:
 def begin(desk: Desk) -> None:
     """Keep a rota for every newsletter from now on, or go on with the one that is kept."""
     for newsletter in desk.catalogue.newsletters:
-        _since(desk, newsletter)
-
-
-def _since(desk: Desk, newsletter: Newsletter) -> datetime:
-    """Since when a rota of *newsletter* is kept here; the first look begins it, and nothing before is owed."""
-    name = f"{_SINCE} {newsletter.slug}"
-    with reading(desk.engine) as session:
-        if (row := session.get(Installation, name)) is not None:
-            return parse_instant(row.value)
-    with suppress(IntegrityError), writing(desk.engine) as session:  # another process may begin it first
-        session.add(Installation(name=name, value=iso(desk.clock()) or ""))
-    with reading(desk.engine) as session:
-        return parse_instant(session.get_one(Installation, name).value)
+        keep_from(desk.engine, newsletter.slug, at=desk.clock())
 
 
 def next_wake(newsletter: Newsletter, publication: Publication, *, after: datetime) -> datetime:
@@ -119,7 +104,7 @@ def attend(desk: Desk, newsletter: Newsletter, *, collecting: Collecting) -> tup
     editors who did not; record what is too late.
     """
     at = desk.clock()
-    start = max(_since(desk, newsletter), at - LOOK_BACK)
+    start = max(keep_from(desk.engine, newsletter.slug, at=at), at - LOOK_BACK)
     zone = newsletter.zone(desk.catalogue.publication)
     accounts: list[Account] = []
     for due in due_dates(

@@ -24,11 +24,14 @@ class Settings(BaseSettings):
     )
 
     database_url: str = Field("sqlite:///subscribers.db", alias="DATABASE_URL")
-    provider: Literal["maildir", "sendgrid"] = Field("maildir", alias="NEWSLETTER_PROVIDER")
+    provider: Literal["maildir", "sendgrid", "smtp"] = Field("maildir", alias="NEWSLETTER_PROVIDER")
     sendgrid_api_key: SecretStr = Field(SecretStr(""), alias="SENDGRID_API_KEY")
     sendgrid_host: str = Field("https://api.sendgrid.com", alias="SENDGRID_HOST")
     sendgrid_webhook_public_key: str = Field("", alias="SENDGRID_WEBHOOK_PUBLIC_KEY")
     sendgrid_sandbox: bool = Field(False, alias="SENDGRID_SANDBOX")
+    smtp_url: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_SMTP_URL")
+    smtp_return_path: str = Field("", alias="NEWSLETTER_SMTP_RETURN_PATH")
+    alarm_smtp_url: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_ALARM_SMTP_URL")
     base_url: str = Field("http://127.0.0.1:8000", alias="NEWSLETTER_BASE_URL")
     secret_key: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_SECRET_KEY")
     suppression_key: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_SUPPRESSION_KEY")
@@ -172,7 +175,7 @@ def load_keys(settings: Settings) -> Keys:
             if not value
         ]
         raise SettingsError(
-            f"{' and '.join(missing)} must be set for PostgreSQL or SendGrid, the same on every machine; "
+            f"{' and '.join(missing)} must be set for PostgreSQL or a provider that sends, the same on every machine; "
             "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     made = _keys_file(keys_path(settings))

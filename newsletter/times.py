@@ -7,10 +7,12 @@ slot of a newsletter is its local date, not an instant: clocks that change neith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -85,3 +87,19 @@ def iso(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def zone_data(paths: Sequence[str] = TZPATH) -> str:
+    """Which release of the zone data counts (``2025b``): the system's in *paths*, else that of ``tzdata``; '' unknown."""
+    for folder in map(Path, paths):
+        if (folder / "UTC").exists():
+            for name, mark in (("tzdata.zi", "# version "), ("+VERSION", "")):
+                if (folder / name).exists():
+                    with (folder / name).open(encoding="ascii", errors="replace") as file:
+                        return file.readline().strip().removeprefix(mark)
+            return ""
+    try:
+        release = version("tzdata").split(".")  # 2025.2: the second letter
+    except PackageNotFoundError:
+        return ""
+    return f"{release[0]}{chr(ord('a') + int(release[1]) - 1)}"

@@ -2,7 +2,8 @@
 How much a story matters and how well an article tells it: points in words, which an editor can add up.
 
 A story's points are shared by all its tellings (how many independent papers carry it, how grave it is); a
-telling's are its own (how fresh it is, whose it is, whether it has a picture).
+telling's are its own (whose it is, whether it has a picture); how fresh it is, and whether its language and
+subject suit, depends on the newsletter.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from newsletter.about import gravest, matters_in
-from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
+from newsletter.articles import Article, Flag, Kind, Rights, headline_key
 from newsletter.catalogue import Newsletter, Publication, Weights
-
-Points = list[tuple[str, float]]
+from newsletter.liking import Liking, Points
 
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
@@ -37,7 +37,6 @@ class Story:
     tellings: tuple[Article, ...]
     papers: tuple[str, ...]
     countries: tuple[str, ...]
-    matters: frozenset[str]
 
 
 def stories_of(articles: Iterable[Article], publication: Publication) -> dict[str, Story]:
@@ -53,7 +52,6 @@ def stories_of(articles: Iterable[Article], publication: Publication) -> dict[st
             tellings=tuple(tellings),
             papers=tuple(sorted({family_of(one, families) for one in tellings})),
             countries=tuple(sorted({homes[one.source] for one in tellings if one.source in homes})),
-            matters=frozenset(matter for one in tellings for matter in matters_in(one.headline)),
         )
         for story, tellings in told.items()
     }
@@ -80,31 +78,18 @@ def story_points(story: Story, weights: Weights) -> Points:
         points.append((f"{papers} papers carry it", weights.coverage * math.log2(papers)))
     if len(story.countries) > 1:
         points.append((f"in {len(story.countries)} countries", 0.4 * math.log2(len(story.countries))))
-    matter, gravity = gravest(story.matters)
+    matter, gravity = gravest({matter for one in story.tellings for matter in matters_in(one.headline)})
     if gravity and weights.gravity:
         points.append((f"a matter of {matter.replace('-', ' ')}", gravity * weights.gravity))
     return points
 
 
-def telling_points(
-    article: Article,
-    story: Story,
-    newsletter: Newsletter,
-    publication: Publication,
-    weights: Weights,
-    *,
-    now: datetime,
-    engagement: Mapping[Topic, float],
-) -> Points:
-    """What this article weighs as the one that tells *story* to the readers of *newsletter*."""
-    age_hours = max(0.0, (now - article.published_at) / timedelta(hours=1))
-    points: Points = [(_age(age_hours), _fresh(article, newsletter, weights, age_hours))]
-    source = next((one.weight for one in publication.feeds if one.id == article.source), 1.0)
-    source *= weights.sources.get(article.source, 1.0)
-    name = article.source_name or article.source
+def telling_points(article: Article, story: Story, weights: Weights, *, source_weight: float) -> Points:
+    """What this article weighs as the one that tells *story*, whoever reads it."""
+    points: Points = []
     topic = article.topics[0] if article.topics else None
     priorities = (
-        (name, source),
+        (article.source_name or article.source, source_weight * weights.sources.get(article.source, 1.0)),
         (str(article.region), weights.regions.get(article.region, 1.0)),
         (str(topic), weights.topics.get(topic, 1.0) if topic else 1.0),
     )
@@ -113,8 +98,6 @@ def telling_points(
     ]
     if article.rights is not Rights.EXCERPT:
         points.append(("ours to print in full" if article.body else "ours", weights.ours))
-    if article.language.split("-")[0] in newsletter.languages_preferred:
-        points.append((f"in {article.language}", weights.language))
     if article.standfirst:
         points.append(("has a standfirst", 0.5))
     if article.image is not None:
@@ -135,9 +118,19 @@ def telling_points(
         points.append(("undated: counted from when it was first seen", -0.5))
     if len(story.tellings) > 2:
         points.append(("tells its heart", _typical(article, story)))
-    liked = max((engagement.get(one, 0.0) for one in article.topics), default=0.0)
-    if liked and weights.engagement:
-        points.append(("readers have gone for such stories", weights.engagement * liked))
+    return points
+
+
+def reader_points(
+    article: Article, newsletter: Newsletter, weights: Weights, *, now: datetime, liking: Liking
+) -> Points:
+    """What *article* weighs for the readers of *newsletter*: how fresh it is to them, and whether it is their sort."""
+    age_hours = max(0.0, (now - article.published_at) / timedelta(hours=1))
+    points: Points = [(_age(age_hours), _fresh(article, newsletter, weights, age_hours))]
+    if article.language.split("-")[0] in newsletter.languages_preferred:
+        points.append((f"in {article.language}", weights.language))
+    if weights.engagement:
+        points += liking.points(article, weights.engagement)
     return points
 
 

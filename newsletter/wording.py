@@ -132,6 +132,7 @@ class Wording(_Value):
     """All that is written for one edition; empty is not written."""
 
     subject: str = ""
+    subjects: dict[Literal["b", "c", "d", "e"], str] = {}
     preheader: str = ""
     greeting: str = ""
     intro: str = ""
@@ -157,7 +158,7 @@ class Wording(_Value):
         """
         These words with an editor's changes, by dotted names: ``greeting``, ``quote.who``, ``quiz.1.question``.
 
-        ``quiz.N.options`` has an option a line. A block whose fields are all emptied is left out.
+        ``subject.b`` to ``subject.e`` are tried beside ``subject``. ``quiz.N.options`` has an option a line. A block whose fields are all emptied is left out.
 
         Raises:
             WordingError: a field that does not exist, or a block that lacks one; names it.
@@ -185,6 +186,8 @@ def _put(data: dict[str, Any], name: str, value: str) -> None:
             field: tuple(value.splitlines()) if field == "options" else value,
         }
         data["quiz"] = questions
+    elif head == "subject" and rest:
+        data["subjects"] = {**(data.get("subjects") or {}), rest: value}
     elif rest:
         data[head] = {**(data.get(head) or {}), rest: value}
     elif head in (*LINES, "letter"):
@@ -255,8 +258,10 @@ def check_inbox_lines(fields: Mapping[str, Any], *, where: str) -> None:
     Raises:
         WordingError: names *where* and the field.
     """
-    for name in ("subject", "preheader"):
-        if _BREAK.search(str(fields.get(name, "")).strip()):
+    subjects = fields.get("subjects", {})
+    lines = {**fields, **{f"subject.{letter}": one for letter, one in subjects.items()}}
+    for name in ("subject", *(f"subject.{letter}" for letter in "bcde"), "preheader"):
+        if _BREAK.search(str(lines.get(name, "")).strip()):
             raise WordingError(
                 f"{where}: {name}: it holds a line break or another control character; write it on one line.",
                 file=where, field=name,

@@ -25,11 +25,14 @@ settings.load_profile("newsletter")
 
 
 collect_ignore = [
-    folder
-    for folder, library in (("browser", "playwright"), ("magazine", "weasyprint"))
-    if not find_spec(library)
+    *(
+        folder
+        for folder, library in (("browser", "playwright"), ("magazine", "weasyprint"))
+        if not find_spec(library)
+    ),
+    *(() if (Path(__file__).parents[1] / ".node" / ".made").is_file() else ("mails",)),
 ]
-"""Tests that need the extra of their folder's name: make test-browser, make test-magazine."""
+"""Tests that need what their make target installs: make test-browser, make test-magazine, make test-mails."""
 
 
 def _postgres() -> str:

@@ -77,11 +77,13 @@ LONGEST_RUN = 90.0
 ROUNDS_OF_WORK = 8
 
 
-def standin_of(*, seed: int, with_faults: bool = False, delay_seconds: float = 0.02) -> StandIn:
+def standin_of(
+    *, seed: int, with_faults: bool = False, delay_seconds: float = 0.02, keep_requests: bool = False
+) -> StandIn:
     """A stand-in that takes a little time for a request, and with faults refuses one address in 500."""
     return StandIn(
         faults=FAULTS if with_faults else None, seed=seed, stall_seconds=STALL_SECONDS,
-        delay_seconds=delay_seconds, keep_requests=False, bad_addresses=is_bad if with_faults else None,
+        delay_seconds=delay_seconds, keep_requests=keep_requests, bad_addresses=is_bad if with_faults else None,
     )  # fmt: skip
 
 
@@ -153,8 +155,8 @@ def fill(engine: Engine, number: int) -> None:
         )
 
 
-def an_edition(engine: Engine) -> int:
-    """An approved edition with two variants of a usual size; returns its id."""
+def an_edition(engine: Engine, subjects: Sequence[str] = ()) -> int:
+    """An approved edition with two variants of a usual size, and *subjects* if any are given; returns its id."""
     with writing(engine) as session:
         row = EditionRow(
             newsletter=NEWSLETTER.slug, edition_date=date(2026, 11, 20), status="approved",
@@ -165,8 +167,8 @@ def an_edition(engine: Engine) -> int:
         for variant in ("free", "paying"):
             story = f"<p>A story for {variant} readers, <a href='[[nl:unsubscribe_url]]'>leave</a>.</p>"
             session.add(
-                Rendering(edition_id=row.id or 0, variant=variant, subject=f"For {variant} readers",
-                          html=zlib.compress((story * 250).encode()), text=zlib.compress(b"A story."))
+                Rendering(edition_id=row.id or 0, variant=variant, subject=[*subjects, f"For {variant} readers"][0],
+                          other_subjects=list(subjects[1:]), html=zlib.compress((story * 250).encode()), text=zlib.compress(b"A story."))
             )  # fmt: skip
         return row.id or 0
 
@@ -181,6 +183,8 @@ class Field:
     batch_size: int = 50
     in_flight: int = 4
     timeout_seconds: float = 30.0
+    subjects: tuple[str, ...] = ()
+    ahead: timedelta = timedelta()
     heard: set[str] = field(default_factory=set)
     engine: Engine = field(init=False)
     edition_id: int = field(init=False)
@@ -188,7 +192,7 @@ class Field:
     def __post_init__(self) -> None:
         self.engine = open_store(self.url, migrate=False)
         fill(self.engine, self.readers)
-        self.edition_id = an_edition(self.engine)
+        self.edition_id = an_edition(self.engine, self.subjects)
 
     def freeze(self) -> None:
         """Freeze the edition here, so that the workers only drain."""
@@ -203,6 +207,7 @@ class Field:
         given = {
             "--database": self.url, "--sink": self.standin.url, "--edition": self.edition_id,
             "--in-flight": self.in_flight, "--batch-size": self.batch_size, "--timeout": self.timeout_seconds,
+            "--ahead": self.ahead.total_seconds(),
         }  # fmt: skip
         return Worker([*(str(part) for pair in given.items() for part in pair), *options])
 
@@ -216,7 +221,7 @@ class Field:
         """Drain in this process, which is not killed."""
         sender = sender_of(
             self.engine, self.standin.url, in_flight=self.in_flight, batch_size=self.batch_size,
-            timeout_seconds=self.timeout_seconds,
+            timeout_seconds=self.timeout_seconds, ahead=self.ahead,
         )  # fmt: skip
         drain(sender, [Mailing(NEWSLETTER, PUBLICATION, self.edition_id)])
 
@@ -332,6 +337,8 @@ class Field:
         problems: list[str] = []
         resent = 0
         for number in range(ROUNDS_OF_WORK):
+            if self.subjects:  # by then the time of the test is over, or has at least begun
+                self.ahead += timedelta(hours=2)
             if number or not workers:
                 self.send_here()
             else:
@@ -517,6 +524,7 @@ def run_once(
     timeout_seconds: float = 30.0,
     hear_early: bool = False,
     restart_here: bool = False,
+    subjects: tuple[str, ...] = (),
     after_freeze: Callable[[Field], None] | None = None,
     after_kill: Callable[[Field], None] | None = None,
 ) -> Outcome:
@@ -525,11 +533,12 @@ def run_once(
 
     In the first round at least one worker dies, in each of the *rounds* after it every one may, anywhere.
     *hear_early*: events come while the batches they are about still are in flight, and never again.
-    *restart_here*: the next start is of this process and not of *workers* new ones, which is quicker.
+    *restart_here*: the next start is of this process and not of *workers* new ones, which is quicker. *subjects* are
+    tried on a sample, and the rest goes with one of them once time has passed.
     Everything that is drawn comes from *seed*.
     """
     dice = random.Random(f"{seed} {step} {workers} {rounds}")
-    place = Field(database_url, standin, readers, batch_size, in_flight, timeout_seconds)
+    place = Field(database_url, standin, readers, batch_size, in_flight, timeout_seconds, subjects)
     problems: list[str] = []
     kills = uncertain = 0
     if step != DURING_FREEZE:

@@ -32,6 +32,8 @@ from newsletter.outbox import claim as claiming
 from newsletter.outbox import drain as draining
 from newsletter.outbox import freeze as freezing
 from newsletter.providers.sendgrid import SendGrid
+from newsletter.providers.smtp import Smtp
+from newsletter.providers.smtp_line import relay_of
 from newsletter.providers.wire import Wire
 from newsletter.settings import Keys
 from newsletter.store.session import open_store
@@ -49,6 +51,7 @@ STEPS = (
 """The steps of a batch, in their order."""
 
 DURING_FREEZE = "during-freeze"
+DURING_CHOICE = "during-choice"
 RANDOM = "random"
 
 KEYS = Keys(
@@ -67,6 +70,7 @@ NEWSLETTER = Newsletter.model_validate(
     {
         "slug": "daily", "name": "Daily", "subject": "s", "preheader": "p", "window_hours": 24, "min_stories": 1,
         "schedule": {"days": ["mon"], "at": "06:30"}, "sections": [{"id": "a", "block": "briefs", "max": 3}],
+        "subject_test": {"share": 0.4, "fewest": 1},
     }
 )  # fmt: skip
 
@@ -155,6 +159,10 @@ def install(step: str, trigger: Trigger) -> None:
             # Each class is sorted, and then all batches are in the transaction; it is not committed.
             writer.add = _after(writer.add, lambda _result, _args: trigger.reach())
             writer.close = _after(writer.close, lambda _result, _args: trigger.reach())
+        case "during-choice":
+            # It is written, in a transaction that is not committed.
+            claims: Any = claiming
+            claims.choose = _after(claims.choose, lambda chosen, _args: trigger.reach() if chosen else None)
         case _:
             raise ValueError(f"there is no step {step!r}")
 
@@ -237,14 +245,24 @@ def _kill_later(seconds: float) -> None:
 
 
 def sender_of(
-    engine: Engine, sink: str, *, in_flight: int, batch_size: int, timeout_seconds: float
+    engine: Engine,
+    sink: str,
+    *,
+    in_flight: int,
+    batch_size: int,
+    timeout_seconds: float,
+    ahead: timedelta = timedelta(),
 ) -> draining.Sender:
-    """A sender to the stand-in at *sink*, with small batches and short waits."""
-    provider = SendGrid("SG.killed", host=sink, timeout_seconds=timeout_seconds, jitter=lambda: 0.0)
+    """A sender to the stand-in at *sink* (or to a relay at ``smtp://…``), with small batches, short waits and a clock that is *ahead*."""
+    provider: SendGrid | Smtp
+    if sink.startswith("smtp"):
+        provider = Smtp(relay_of(sink, named="--sink"), timeout_seconds=timeout_seconds)
+    else:
+        provider = SendGrid("SG.killed", host=sink, timeout_seconds=timeout_seconds, jitter=lambda: 0.0)
     provider.max_recipients = batch_size
     return draining.Sender(
         engine=engine, provider=provider, signer=Signer(KEYS), base_url="https://mail.theparallel.example",
-        in_flight=in_flight, clock=system_clock,
+        in_flight=in_flight, clock=lambda: system_clock() + ahead,
     )  # fmt: skip
 
 
@@ -252,7 +270,8 @@ def send(given: argparse.Namespace) -> None:
     """Do what the command line says."""
     engine = open_store(given.database, migrate=False)
     sender = sender_of(
-        engine, given.sink, in_flight=given.in_flight, batch_size=given.batch_size, timeout_seconds=given.timeout
+        engine, given.sink, in_flight=given.in_flight, batch_size=given.batch_size, timeout_seconds=given.timeout,
+        ahead=timedelta(seconds=given.ahead),
     )  # fmt: skip
     if given.lease:
         shorten_lease(given.lease)
@@ -287,12 +306,13 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds of each step on the network")
     parser.add_argument("--freeze", action="store_true", help="freeze the edition first, if nobody has")
-    parser.add_argument("--kill", choices=(*STEPS, DURING_FREEZE, RANDOM), help="where to die")
+    parser.add_argument("--kill", choices=(*STEPS, DURING_FREEZE, DURING_CHOICE, RANDOM), help="where to die")
     parser.add_argument("--stop", choices=STEPS, help="where to stop (SIGSTOP)")
     parser.add_argument("--nth", type=int, default=1, help="at which time the step is reached")
     parser.add_argument(
         "--after", type=float, default=0.0, help="random: seconds from the start of the drain"
     )
+    parser.add_argument("--ahead", type=float, default=0.0, help="seconds the clock is ahead")
     parser.add_argument("--lease", type=float, default=0.0, help="seconds a claim is believed")
     parser.add_argument("--read-only-after", type=int, default=0, help="writing transactions that succeed")
     parser.add_argument("--largest-file", type=int, default=0, help="bytes a file may have")

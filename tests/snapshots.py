@@ -65,6 +65,8 @@ def an_item(position: int, *, full: bool = False, **fields: object) -> Item:
         "topics": (Topic.SOCIETY,),
         "kind": Kind.NEWS,
         "translated_from": ("Spanish", "", "French")[position % 3],
+        "translator": ("Ann Osei", "", "Jean-Luc Faure")[position % 3],
+        "paper": ("El Cauce", "", "")[position % 3],
         "image": Image(
             url=f"https://media.theparallel.example/{picture}.jpg", alt="Boats at first light",
             caption="Boats wait for the tide outside the old terminal.", credit="Kofi Brandt / The Parallel",

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 from sqlmodel import select
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
@@ -19,10 +20,11 @@ from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.digest import send_digest
 from newsletter.events import EventKind
-from newsletter.listening import keep_listening
+from newsletter.listening import Watch, keep_listening
 from newsletter.outbox import inbox
 from newsletter.outbox.ids import pack
 from newsletter.settings import Settings, load_settings
+from newsletter.store.rota import keep_from
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import (
     ArticleRow,
@@ -35,6 +37,7 @@ from newsletter.store.tables import (
     SourceState,
 )
 from tests.builders import a_site
+from tests.relay import Relay
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)  # a Monday
 DAY = date(2026, 11, 23)
@@ -225,6 +228,16 @@ def _stale(desk: Desk) -> None:
     _source(desk, read_days=0, came_days=8, failures=0)
 
 
+def _overdue(desk: Desk) -> None:
+    keep_from(desk.engine, "today", at=NOW - timedelta(hours=6))  # due at 05:30 UTC, and nobody has looked
+
+
+def _standstill(desk: Desk) -> None:
+    with writing(desk.engine) as session:
+        session.get_one(EditionRow, 1).status = "submitting"
+        session.add(Batch(edition_id=1, seq=2, variant="free", ids=pack([2000]), lo_id=2000, hi_id=2000, n=1, state="pending", changed_at=NOW - timedelta(hours=1)))  # fmt: skip
+
+
 def _backlog(desk: Desk) -> None:
     inbox.append(desk.engine, b"[]", at=NOW - timedelta(minutes=11))
 
@@ -243,6 +256,7 @@ def _clock(desk: Desk) -> None:
     ("happen", "expected"),
     [
         (_bounces, "bounces"), (_uncertain, "uncertain"), (_silent, "silent"), (_missed, "missed"), (_late, "late"),
+        (_overdue, "late"), (_standstill, "standstill"),
         (_dead, "dead"), (_stale, "stale"), (_backlog, "backlog"), (_aside, "aside"), (_clock, "clock"),
     ],
 )  # fmt: skip
@@ -257,6 +271,68 @@ def test_whatever_is_amiss_is_told_with_what_to_do(
     assert alarm.key.split()[0] == expected
     assert alarm.says.rstrip(":").endswith(".") or expected == "dead"
     assert len(alarm.do) > 20
+
+
+def test_a_slot_that_was_late_is_told_once(desk: Desk) -> None:
+    """While nobody looks at it, and not once more when it was made after all."""
+    _overdue(desk)
+    assert raise_alarms(desk) == 1
+
+    with writing(desk.engine) as session:
+        session.add(Slot(newsletter="today", local_date=DAY, due_at=NOW - timedelta(hours=4), state="made", recorded_at=NOW))  # fmt: skip
+
+    assert (keys(desk), raise_alarms(desk)) == ([f"late today {DAY}"], 0)
+
+
+@pytest.mark.parametrize("wait", ["not_before", "release_at"])
+def test_what_waits_for_its_time_does_not_stand_still(desk: Desk, wait: str) -> None:
+    """The provider asked to wait, or the next wave is for later."""
+    _standstill(desk)
+    with writing(desk.engine) as session:
+        setattr(session.exec(select(Batch).where(Batch.seq == 2)).one(), wait, NOW + timedelta(hours=1))
+
+    assert keys(desk) == []
+
+
+def test_what_the_provider_does_not_take_goes_another_way(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SMTP, once; and to the log in any case."""
+    heard(desk, EventKind.COMPLAINED, 1)
+    blocked = tmp_path / "site" / "a file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("NEWSLETTER_SYSTEM_OUTBOX", str(blocked / "x"))
+    with Relay() as relay, capture_logs() as logs:
+        monkeypatch.setenv("NEWSLETTER_ALARM_SMTP_URL", relay.url)
+        away = Desk(desk.engine, desk.catalogue, load_settings(), desk.keys, clock=lambda: NOW)
+        assert (raise_alarms(away), raise_alarms(away)) == (1, 0)
+
+    assert sorted(relay.readers) == ["desk@news.theparallel.example", "operations@news.theparallel.example"]
+    assert b"Subject: Alarm: complaints, today" in relay.taken[0][1]
+    assert [(one["event"], one.get("way")) for one in logs if one["event"].startswith(("alarm", "editors"))] == [
+        ("alarm.raised", None), ("editors.not_told", "maildir"), ("editors.told", "smtp"),
+    ]  # fmt: skip
+
+
+def test_a_database_that_is_away_is_told_once_until_it_is_back(desk: Desk) -> None:
+    """Nobody can be asked what was told, so each process says it once for each time."""
+    path = Path(desk.settings.database_url.removeprefix("sqlite:///"))
+    gone = desk.engine.url.set(database=str(path.with_name("no folder") / "x.db"))
+    away = Desk(create_engine(gone), desk.catalogue, desk.settings, desk.keys, clock=lambda: NOW)
+    watch = Watch(away)
+
+    with capture_logs() as logs:
+        watch.look()
+        watch.look()
+        away.engine = desk.engine
+        watch.look()
+        away.engine = create_engine(gone)
+        watch.look()
+
+    assert [one["what"] for one in logs if one["event"] == "alarm.raised"] == [
+        "database 2026-11-23 09:30"
+    ] * 2
+    assert told(desk) == [("operations@news.theparallel.example", "Alarm: the database is away")] * 2
 
 
 def test_a_full_disk_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

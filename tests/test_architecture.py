@@ -15,24 +15,29 @@ PACKAGE = ROOT / "newsletter"
 # Rooms from the top of the house to the ground. A room may import from its own level or below.
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"scheduler", "cli", "web"}),
-    frozenset({"rota", "worker", "foresight", "listening", "alarms", "digest", "backups"}),
+    frozenset({"rota", "worker", "foresight", "listening", "alarms", "digest", "backups", "sunset"}),
     frozenset({"desk", "correction", "notices", "editors"}),
     frozenset({"archive", "approval", "newsroom"}),
     frozenset({"outbox"}),
     frozenset({"feeds", "rendering", "audience", "providers", "reports", "wakeups"}),
     frozenset({"store"}),
-    frozenset({"makeup"}),
+    frozenset({"makeup", "slimming"}),
     frozenset({"picks"}),
+    frozenset({"choice"}),
+    frozenset({"newslist"}),
     frozenset({"fitting"}),
-    frozenset({"edition", "stories", "orders", "weighing"}),
+    frozenset({"edition", "stories", "orders", "weighing", "pools"}),
     frozenset({"about", "standing"}),
-    frozenset({"catalogue"}),
+    frozenset({"catalogue", "liking"}),
     frozenset({"articles", "events", "theme", "tokens", "wording", "words"}),
     frozenset({"times", "settings", "errors"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
-PURE = ("articles", "picks", "fitting", "weighing", "orders", "edition", "events", "makeup", "tokens")
+PURE = (
+    "articles", "picks", "choice", "newslist", "fitting", "weighing", "pools", "liking", "orders", "edition", "events", "makeup", "slimming",
+    "tokens",
+)  # fmt: skip
 
 
 def _files() -> list[Path]:

@@ -26,6 +26,7 @@ from newsletter.store.tables import (
     Attempts,
     Batch,
     Cancellation,
+    CohortWeek,
     Counted,
     Decision,
     EditionFile,
@@ -49,9 +50,11 @@ from newsletter.store.tables import (
     Slot,
     SourceState,
     StoryLink,
+    SubjectTest,
     Subscriber,
     SubscriberTag,
     Subscription,
+    SunsetStep,
     Suppression,
     Told,
 )
@@ -141,6 +144,7 @@ def _fill(engine: Engine) -> None:
             Suppression(address_hash="h3", scope="all", reason="erased", suppressed_at=NOW),
             Event(event_id="e1", address_hash="h1", occurred_at=NOW, received_at=NOW, raw=hard),
             Counted(newsletter="daily", edition_date=DAY, numbers={"total": {"opened": 1}}, counted_at=NOW),
+            CohortWeek(newsletter="daily", week=DAY, new_n=1, gone_n=4),
             Inbox(received_at=NOW, body=zlib.compress(b"[]"), error="ValueError"),
             *(Pace(key=key, minute=29_000_000, n=3) for key in ("b", "B", "a_", "a", "é", "Z", "a b", "😀")),
             Lease(name="scheduler", owner="host:1", heartbeat_at=NOW - timedelta(hours=1)),
@@ -151,7 +155,11 @@ def _fill(engine: Engine) -> None:
         (
             _edition(2, corrects_id=9, snapshot={"b": 1, "a": 2}, findings=[{"x": 1}]),
             _edition(3, corrects_id=2),
-            Rendering(edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b""),
+            Rendering(
+                edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b"", other_subjects=["Ü"]
+            ),
+            SunsetStep(subscriber_id=1, step="stayed", at=NOW, quiet_since=NOW, reason="ü", until=NOW),
+            SubjectTest(edition_id=1, sample=2, until=NOW, chosen="b", chosen_at=NOW, chosen_by="mia", reason="ü"),
             EditionStory(edition_id=1, url="https://a.example/1"),
             StoryLink(url="https://a.example/1", other="https://b.example/ü", together=False, actor="mia", given_at=NOW),
             ArchiveText(edition_id=1, newsletter="daily", edition_date=DAY, title="Ünïcode", words="words"),

@@ -171,7 +171,7 @@ def test_the_magazines_links_are_for_paying_readers() -> None:
 
     paid, free = (RENDERER.render(snapshot, variant) for variant in ("paying", "free"))
 
-    for kind in ("pdf", "epub"):
-        link = f"[[nl:view_url]]/magazine.{kind}"
+    for path in ("magazine.pdf", "magazine.epub", "issues"):
+        link = f"[[nl:view_url]]/{path}"
         assert f'href="{link}"' in paid.html and link in paid.text
         assert link not in free.html + free.text

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import namedtuple
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, create_engine
 from typer.testing import CliRunner
 
 from newsletter.cli.main import app
+from newsletter.store.health import health, of_database
+from newsletter.store.session import open_store, writing
+from newsletter.store.tables import Batch, EditionRow
+from newsletter.times import zone_data
 from tests.builders import a_site
 
 
@@ -37,3 +45,184 @@ def test_it_looks_at_what_the_readers_pages_need(tmp_path: Path, monkeypatch: py
 
     assert (bare["proxies"], bare["privacy"], bare["quieter"]) == ("warning", "warning", "warning")
     assert "proxies" not in behind
+
+
+RIGHT = {
+    "NEWSLETTER_PROVIDER": "sendgrid", "SENDGRID_API_KEY": "SG.key", "SENDGRID_WEBHOOK_PUBLIC_KEY": "KEY=",
+    "NEWSLETTER_BASE_URL": "https://mail.paper.example", "NEWSLETTER_SECRET_KEY": "a secret key of this test",
+    "NEWSLETTER_SUPPRESSION_KEY": "a suppression key of this", "NEWSLETTER_TRUSTED_PROXIES": "10.0.0.0/8",
+    "NEWSLETTER_ALARM_SMTP_URL": "smtp://u:p@relay.example",
+}  # fmt: skip
+
+
+@pytest.fixture
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation that is fit to send; its folder."""
+    site = a_site(tmp_path / "site")
+    monkeypatch.chdir(site)
+    for name, value in RIGHT.items():
+        monkeypatch.setenv(name, value)
+    rewrite(site, "publication.toml", ".example", ".test")
+    rewrite(site, "publication.toml", 'url = "samples/', 'url = "https://www.paper.test/')
+    added = CliRunner().invoke(
+        app, ["subscribers", "add", "ann@example.org", "--newsletters", "today", "--consent", "By phone"]
+    )
+    assert added.exit_code == 0, added.output
+    return site
+
+
+def rewrite(site: Path, name: str, old: str, new: str) -> None:
+    """Change a file of the templates."""
+    file = site / "templates" / name
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_fit_installation_has_no_findings(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look is right; and the exit code says so."""
+    told = examined(monkeypatch)
+
+    assert {name: severity for name, severity in told.items() if severity in ("warning", "error")} == {}
+    assert {
+        "base-url", "keys", "provider", "alarms", "templates", "zone-data", "database", "database-version",
+        "database-log", "database-locks", "clock", "subscribers", "disk",
+    } <= told.keys()  # fmt: skip
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "severity"),
+    [
+        ({"NEWSLETTER_BASE_URL": "http://127.0.0.1:8000"}, "base-url", "error"),
+        ({"NEWSLETTER_SECRET_KEY": "short"}, "keys", "error"),
+        ({"SENDGRID_API_KEY": "sk-x"}, "provider", "error"),
+        ({"SENDGRID_API_KEY": ""}, "provider", "error"),
+        ({"NEWSLETTER_PROVIDER": "smtp", "NEWSLETTER_SMTP_URL": "relay"}, "provider", "error"),
+        ({"NEWSLETTER_ALARM_SMTP_URL": ""}, "alarms", "note"),
+        ({"NEWSLETTER_ALARM_SMTP_URL": "http://x"}, "alarms", "error"),
+        ({"DATABASE_URL": "sqlite:///no/such/folder/x.db"}, "database", "error"),
+        ({"DATABASE_URL": "sqlite:///fresh.db"}, "subscribers", "error"),
+        ({"NEWSLETTER_SUPPRESSION_KEY": "another key than before"}, "database", "error"),
+        ({"NEWSLETTER_PROVIDER": "pigeon"}, "settings", "error"),
+    ],
+)
+def test_each_wrong_setting_is_found(
+    fit: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], name: str, severity: str
+) -> None:
+    """One thing wrong at a time."""
+    assert examined(monkeypatch, **environment)[name] == severity
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "name", "severity"),
+    [
+        ("publication.toml", ".test", ".example", "sender", "error"),
+        ("publication.toml", 'url = "https://www.paper.test/', 'url = "samples/', "feeds", "warning"),
+        ("publication.toml", "editors =", "# editors =", "editors", "warning"),
+        ("today/newsletter.toml", 'at = "06:30"', 'at = "02:30"', "schedule", "warning"),
+        ("today/newsletter.toml", "subject =", "subjects =", "templates", "error"),
+    ],
+)
+def test_each_wrong_file_is_found(
+    fit: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str, name: str, severity: str
+) -> None:
+    """One thing wrong at a time."""
+    rewrite(fit, file, old, new)
+
+    assert examined(monkeypatch)[name] == severity
+
+
+def test_a_full_disk_is_found(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than half a gigabyte."""
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(499_000_000))
+
+    assert examined(monkeypatch)["disk"] == "error"
+
+
+def looked(engine: Engine, *, off: timedelta = timedelta()) -> dict[str, str]:
+    """The severity of each look at a database, by a clock that is *off*."""
+    return {name: severity for name, severity, _ in health(engine, at=datetime.now(UTC) + off)}
+
+
+def test_a_healthy_database_is_said_to_be(engine: Engine) -> None:
+    """Version, log and clock, on both; on PostgreSQL others may hold locks of their own."""
+    told = looked(engine)
+
+    assert (told["database-version"], told["database-log"], told["clock"]) == ("ok", "ok", "ok")
+    assert told["database-locks"] == "ok" or engine.dialect.name == "postgresql"
+
+
+def test_a_clock_that_is_off_is_found(engine: Engine) -> None:
+    """Of PostgreSQL by asking it, of a SQLite file by what was written in our future."""
+    now = datetime.now(UTC)
+    with writing(engine) as session:
+        session.add(
+            EditionRow(id=1, newsletter="daily", edition_date=date(2026, 11, 20), status="draft", made_at=now)
+        )
+        session.flush()
+        session.add(
+            Batch(edition_id=1, seq=1, variant="free", ids=b"", lo_id=0, hi_id=0, n=0, changed_at=now)
+        )
+
+    assert looked(engine, off=-timedelta(minutes=3))["clock"] == "error"
+
+
+def test_somebody_who_holds_the_database_is_found(engine: Engine) -> None:
+    """A writer that does not end on SQLite, a lock that is waited for on PostgreSQL."""
+    is_sqlite = engine.dialect.name == "sqlite"
+    with engine.connect() as holder:
+        holder.exec_driver_sql("ROLLBACK" if is_sqlite else "SELECT 1")
+        holder.exec_driver_sql(
+            "BEGIN IMMEDIATE" if is_sqlite else "LOCK TABLE batch IN ACCESS EXCLUSIVE MODE"
+        )
+        if is_sqlite:
+            told = looked(engine)
+        else:
+            waiter = threading.Thread(target=_wait_for_the_lock, args=(engine,))
+            waiter.start()
+            told = {}
+            while told.get("database-locks") != "warning":  # until the other one waits
+                told = {name: severity for name, severity, _ in of_database(engine)}
+        holder.rollback()
+    if not is_sqlite:
+        waiter.join()
+
+    assert told["database-locks"] == "warning"
+
+
+def _wait_for_the_lock(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLE batch IN ACCESS SHARE MODE")
+
+
+def test_a_database_that_forgets_is_found(engine: Engine) -> None:
+    """One in memory only, one that does not flush its commits."""
+    if engine.dialect.name == "sqlite":
+        careless = open_store("sqlite://")
+    else:
+        options = f"{engine.url.query['options']} -csynchronous_commit=off"
+        careless = create_engine(engine.url.update_query_dict({"options": options}))
+
+    told = {name: severity for name, severity, _ in of_database(careless)}
+    careless.dispose()
+
+    assert told["database-log"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"UTC": "", "tzdata.zi": "# version 2019c\nR d 1916"}, "2019c"),
+        ({"UTC": "", "+VERSION": "2025b\n"}, "2025b"),
+        ({"UTC": ""}, ""),
+    ],
+)
+def test_the_zone_data_says_how_old_it_is(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    """The system's goes before the package's."""
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    assert zone_data([str(tmp_path)]) == expected
+    assert zone_data([str(tmp_path / "none")])[:2] == "20"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import dns.flags
@@ -13,10 +17,16 @@ import dns.rcode
 import dns.rrset
 import pytest
 from dns.resolver import Resolver
+from sqlalchemy import Engine
 
-from newsletter.cli.dns_checks import dns_checks
+from newsletter.audience.addresses import address_hash
+from newsletter.cli.dns_checks import dns_checks, record_checks
+from newsletter.cli.page_checks import page_checks
+from newsletter.cli.store_checks import drift_check
 from newsletter.providers.sendgrid import SendGrid
-from newsletter.providers.sendgrid_account import account_checks
+from newsletter.settings import Keys
+from newsletter.store.session import writing
+from newsletter.store.tables import Suppression
 from tests.standin import StandIn
 
 DOMAIN = "news.paper.example"
@@ -104,6 +114,8 @@ SPF, DKIM, DMARC, HOST = RIGHT
         (SPF, [], "spf", "warning"),
         (SPF, ['"v=spf1 a -all"', '"v=spf1 mx -all"'], "spf", "error"),
         (SPF, ['"v=spf1 include:sendgrid.net +all"'], "spf", "error"),
+        (SPF, [f'"v=spf1 {" ".join(f"a:h{n}.paper.example" for n in range(11))} -all"'], "spf", "error"),
+        (SPF, ['"v=spf1 include:news.paper.example -all"'], "spf", "error"),
         (DKIM, [], "dkim", "error"),
         (DKIM, ['"v=DKIM1; p="'], "dkim", "error"),
         (DMARC, [], "dmarc", "error"),
@@ -135,6 +147,123 @@ def test_a_server_that_is_silent_is_no_finding(server: NameServer) -> None:
     assert (check.name, check.severity) == ("dns", "warning")
 
 
+def test_what_is_known_without_asking(server: NameServer) -> None:
+    """Pages at a bare address have one; a relay's selector is known to nobody here."""
+    told = dns_checks(resolver_of(server), domain=DOMAIN, selectors=(), base_host="192.0.2.7")
+
+    assert {check.name: check.severity for check in told} == {
+        "spf": "ok", "dkim": "note", "dmarc": "ok", "pages": "ok",
+    }  # fmt: skip
+
+
+ASKED = {
+    "dns": {
+        "mail_cname": {"type": "cname", "host": "em7.news.paper.example", "data": "u7.wl.sendgrid.net"},
+        "dkim1": {"type": "cname", "host": "s1._domainkey.news.paper.example", "data": "s1.domainkey.u7.wl.sendgrid.net"},
+    }
+}  # fmt: skip
+BRANDED = {"dns": {"domain_cname": {"type": "cname", "host": "url7.paper.example", "data": "sendgrid.net"}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, {"sender-records": "ok", "links-records": "ok"}),
+        ({"em7.news.paper.example": []}, {"sender-records": "error", "links-records": "ok"}),
+        ({"em7.news.paper.example": ["elsewhere.example."]}, {"sender-records": "error", "links-records": "ok"}),
+        ({"url7.paper.example": []}, {"sender-records": "ok", "links-records": "warning"}),
+        ({"url7.paper.example": ["SendGrid.NET."]}, {"sender-records": "ok", "links-records": "ok"}),
+    ],
+)  # fmt: skip
+def test_what_the_provider_asks_for_is_looked_up(
+    server: NameServer, changed: dict[str, list[str]], expected: dict[str, str]
+) -> None:
+    """Its records of the sender and of branded links, by DNS and not by its own word."""
+    for one in (*ASKED["dns"].values(), *BRANDED["dns"].values()):
+        server.records[one["host"], "CNAME"] = changed.get(one["host"], [f"{one['data']}."])
+    with StandIn() as standin:
+        standin.account = {
+            "/v3/whitelabel/domains": [{"domain": "news.paper.example", **ASKED}, {"domain": "other.example", **ASKED}],
+            "/v3/whitelabel/links": [{"domain": "paper.example", **BRANDED}],
+        }  # fmt: skip
+        records = list(SendGrid("SG.x", host=standin.url, timeout_seconds=5).records(DOMAIN))
+
+    told = record_checks(resolver_of(server), records)
+
+    assert {check.name: check.severity for check in told} == expected
+
+
+def test_an_account_that_cannot_be_asked_asks_for_nothing() -> None:
+    """What is said of that is said elsewhere."""
+    assert list(SendGrid("SG.x", host="http://127.0.0.1:9", timeout_seconds=1).records(DOMAIN)) == []
+
+
+@contextmanager
+def pages(status: int, *, hours: int = 0) -> Iterator[str]:
+    """Pages that answer with *status*, by a clock that is *hours* off; their address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "https://elsewhere.example/healthz")
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(int(time.time()) + hours * 3600)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "hours", "expected"),
+    [
+        (200, 0, {"reached": "ok"}),
+        (301, 0, {"reached": "error"}),
+        (502, 0, {"reached": "error"}),
+        (200, 1, {"reached": "ok", "pages-clock": "warning"}),
+    ],
+)
+def test_the_pages_are_asked(status: int, hours: int, expected: dict[str, str]) -> None:
+    """As a reader's mailbox would ask: no redirect, and by a clock like ours."""
+    with pages(status, hours=hours) as url:
+        told = list(page_checks(url, now=datetime.now(UTC)))
+
+    assert {check.name: check.severity for check in told} == expected
+
+
+def test_pages_that_are_not_there_are_said() -> None:
+    """Nobody listens."""
+    (check,) = page_checks("http://127.0.0.1:9", now=datetime.now(UTC))
+
+    assert (check.name, check.severity) == ("reached", "error")
+
+
+@pytest.mark.parametrize(
+    ("barred", "expected"),
+    [([], "ok"), (["r1@example.com"], "ok"), (["r1@example.com", "r2@example.com"], "warning")],
+)
+def test_lists_that_drift_apart_are_said(
+    engine: Engine, keys: Keys, barred: list[str], expected: str
+) -> None:
+    """Who is barred at the provider and mailed from here."""
+    hashed = address_hash(keys.suppression, "r1@example.com")
+    with writing(engine) as session:
+        session.add(
+            Suppression(address_hash=hashed, scope="all", reason="bounced", suppressed_at=datetime.now(UTC))
+        )
+    with StandIn() as standin:
+        standin.suppressions["bounces"] = dict.fromkeys(barred, time.time())
+        check = drift_check(engine, SendGrid("SG.x", host=standin.url, timeout_seconds=5), keys)
+
+    assert (check.name, check.severity) == ("suppressions", expected)
+
+
 HOOK = {
     "url": "https://mail.paper.example/webhooks/sendgrid", "enabled": True, "public_key": "KEY=",
     **dict.fromkeys(("processed", "dropped", "delivered", "deferred", "bounce", "open", "click", "spam_report", "unsubscribe"), True),
@@ -152,11 +281,11 @@ def asked(**changed: Any) -> dict[str, str]:
     """The severities that are not ok, of an account with something *changed* (last part of the path to document)."""
     with StandIn() as standin:
         standin.account = {path: changed.get(path.rpartition("/")[2], told) for path, told in ACCOUNT.items()}
-        provider = SendGrid("SG.x", host=standin.url, timeout_seconds=5)
-        told = account_checks(
-            provider, domain=DOMAIN, webhook_url="https://mail.paper.example/webhooks/sendgrid", public_keys="OTHER=, KEY=",
+        provider = SendGrid(
+            "SG.x", host=standin.url, timeout_seconds=5, base_url="https://mail.paper.example",
+            webhook_public_key="OTHER=, KEY=",
         )  # fmt: skip
-        return {name: severity for name, severity, _ in told if severity != "ok"}
+        return {name: severity for name, severity, _ in provider.look(DOMAIN) if severity != "ok"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from newsletter.articles import Article, Kind, Region, Rights, Topic
 from newsletter.catalogue import Weights, read_weights
 from newsletter.errors import CatalogueError
 from newsletter.fitting import moved_on
-from newsletter.picks import Elsewhere, Ran, pick_articles
+from newsletter.liking import Liking
+from newsletter.picks import Elsewhere, Newslist, Ran, pick_articles
 from newsletter.weighing import stories_of
 from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
 
@@ -95,6 +96,34 @@ def test_an_edition_spreads_over_the_world() -> None:
     assert any("from Europe already (-" in reason for pick in picks.picked for reason in pick.reasons)
 
 
+def test_two_looks_at_one_affair_do_not_stand_together() -> None:
+    """What is between the same countries and on the same topic as a pick gives way to something else, and it is said."""
+    talks = [an_article(n, countries=("IR", "US"), region=Region.MIDDLE_EAST, source=f"t{n}") for n in (1, 2)]
+    other = an_article(9, source="o", published_at=NOW - timedelta(hours=9), topics=(Topic.CULTURE,))
+    newsletter = a_newsletter(sections=[{"id": "briefs", "block": "briefs", "min": 1, "max": 2}])
+
+    picks = choose([*talks, other], newsletter)
+
+    assert other.url in {pick.article.url for pick in picks.picked}
+    (left,) = picks.dropped
+    assert "1 between the same countries already (-1.0)" in left.points
+
+
+def test_what_lost_says_with_how_many_points() -> None:
+    """The points of a drop add up to those it was outranked at, beside what the edition has at its end."""
+    newsletter = a_newsletter(
+        sections=[{"id": "briefs", "block": "briefs", "min": 1, "max": 2}], min_stories=1
+    )
+
+    picks = choose([an_article(n, source=f"s{n}", countries=("FR",)) for n in range(5)], newsletter)
+
+    for drop in picks.dropped:
+        assert drop.reasons == (f"briefs: outranked at {drop.score:.1f} points",)
+        added = sum(float(one.rpartition("(")[2].rstrip(")")) for one in drop.points if one.endswith(")"))
+        assert abs(added - drop.score) <= 0.05 * len(drop.points)
+        assert "2 from FR already (-1.2)" in drop.points
+
+
 def test_a_topic_has_its_cap() -> None:
     """No section holds more of one main topic than it may."""
     newsletter = a_newsletter(sections=[{"id": "b", "block": "briefs", "min": 1, "max": 5, "per_topic": 2}])
@@ -150,19 +179,6 @@ def test_a_story_does_not_run_again_unless_it_has_moved_on() -> None:
     assert picks.picked[0].article.kicker == "Updated"
     assert "nothing says that it has moved on" in reasons_of(picks, same.url)
     assert not moved_on(old, stories_of([old, same], PUBLICATION)["f"], before)
-
-
-def test_a_thin_day_looks_into_the_archive() -> None:
-    """Older stories fill a minimum where the newsletter allows it, never more than that."""
-    older = [an_article(n, source=f"s{n}", published_at=NOW - timedelta(hours=40 + n)) for n in range(4)]
-    newsletter = a_newsletter(
-        archive_hours=96, sections=[{"id": "b", "block": "briefs", "min": 2, "max": 4}], min_stories=1
-    )
-
-    picks = choose(older, newsletter, since=NOW - timedelta(hours=96))
-
-    assert len(picks.picked) == 2
-    assert all("from the archive, as the day is thin" in pick.reasons for pick in picks.picked)
 
 
 def test_a_lighter_place_minds_gravity() -> None:
@@ -253,11 +269,35 @@ def test_no_story_twice_and_no_order_matters(articles: list[Article], seed: obje
 
 
 def test_engagement_lifts_what_readers_go_for() -> None:
-    """Where it is known what readers read, their topics gain, in words."""
-    article = replace(an_article(1), topics=(Topic.SCIENCE, Topic.POLITICS))
+    """Where it is known what readers read, its sort gains or loses, in words; how much is the publication's."""
+    article = replace(an_article(1), topics=(Topic.SCIENCE, Topic.POLITICS), source_name="The Herald")
+    liking = Liking({("topic", "science"): 2.0, ("source", "paper-1"): 0.5, ("region", "Africa"): 2.0})
+
+    reasons = choose([article], liking=liking).picked[0].reasons
+
+    assert "readers clicked science 2.0 times as often as usual (+0.5)" in reasons
+    assert "readers clicked The Herald 0.5 times as often as usual (-0.5)" in reasons
+    assert not any("Africa" in reason for reason in reasons)
+
+
+@given(articles=stories_strategy, weight=st.sampled_from([0.0, 1.0, 5.0]))
+@settings(max_examples=40)
+def test_nothing_better_is_left(articles: list[Article], weight: float) -> None:
+    """A search ends early, and yet no article that was outranked had more points than the weakest that runs."""
+    newsletter = a_newsletter(
+        sections=[
+            {"id": "lead", "block": "lead", "topics": ["politics"], "min": 1, "max": 1, "full": True},
+            {"id": "light", "block": "briefs", "light": True, "topics": ["culture", "politics"], "max": 3},
+        ]
+    )  # fmt: skip
+    publication = PUBLICATION.model_copy(update={"weights": Weights(repetition=weight, main_topic=3.0)})
 
     picks = pick_articles(
-        a_newsletter(), PUBLICATION, [article], now=NOW, since=NOW - timedelta(hours=24), engagement={Topic.SCIENCE: 0.8}
-    )  # fmt: skip
+        newsletter, Newslist(articles, publication), now=NOW, since=NOW - timedelta(hours=24)
+    )
 
-    assert "readers have gone for such stories (+0.8)" in picks.picked[0].reasons
+    for drop in picks.dropped:
+        for section, _, why in (reason.partition(": outranked at ") for reason in drop.reasons):
+            if why:
+                weakest = min(pick.score for pick in picks.of(section))
+                assert float(why.removesuffix(" points")) <= weakest + 0.06

@@ -188,6 +188,7 @@ def test_an_own_source_keeps_body_picture_and_dateline(engine: Engine, tmp_path:
         '<media:content url="https://paper.example/p.jpg" medium="image" width="1200" height="750"/>'
         "<media:description>A river</media:description><media:credit>Ana</media:credit>"
         '<category domain="country">AR</category><category domain="translated-from">es</category><category>Politics</category>'
+        '<category domain="translator">Noor Castellanos</category><source url="https://sur.example/rss">La Gaceta del Sur</source>'
     )
 
     _, (article,) = collect_one(engine, tmp_path, rss(item(extra=extra)), rights="own")
@@ -201,8 +202,24 @@ def test_an_own_source_keeps_body_picture_and_dateline(engine: Engine, tmp_path:
         Region.AMERICAS_LATIN,
         "es",
     )
+    assert (article.translator, article.paper) == ("Noor Castellanos", "La Gaceta del Sur")
     assert article.topics == (Topic.POLITICS, Topic.ENVIRONMENT)
     assert article.categories == ("Politics",)
+
+
+def test_a_json_feed_may_say_who_translated(engine: Engine, tmp_path: Path) -> None:
+    """By an extension of ours; a paper that is the source itself is not named twice."""
+    made = {"from": "pt", "by": "Inês Barroso", "paper": "Diário do Cais"}
+    entries = [
+        {"url": f"https://paper.example/{n}", "title": f"The river rises again ({n})", "_translation": {**made, **more}}
+        for n, more in enumerate(({}, {"paper": "the PAPER"}))
+    ]  # fmt: skip
+    feed = {"version": "https://jsonfeed.org/version/1.1", "title": "The Paper", "items": entries}
+
+    _, articles = collect_one(engine, tmp_path, json.dumps(feed), name="feed.json")
+
+    told = [(one.translated_from, one.translator, one.paper) for one in articles]
+    assert told == [("pt", "Inês Barroso", "Diário do Cais"), ("pt", "Inês Barroso", "")]
 
 
 @pytest.mark.parametrize(

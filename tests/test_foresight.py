@@ -50,6 +50,25 @@ def test_a_thin_day_is_told_once(opens: Opens) -> None:
     assert desk.find(today, DAY) is None
 
 
+def test_what_a_pool_filled_is_told(opens: Opens) -> None:
+    """An edition that is full only by its fallback goes, and its editors know before."""
+    desk = opens(approval="auto")
+    today = desk.catalogue["today"]
+    seven = next(one for one in today.sections if one.id == "seven")
+    short = seven.model_copy(update={"min": 3, "max_age_hours": 3.0, "fallback": ("earlier",)})
+    changed = today.model_copy(
+        update={
+            "window_hours": 6.0, "min_stories": 1,
+            "sections": tuple(short if one.id == "seven" else one.model_copy(update={"min": 0}) for one in today.sections),
+        }
+    )  # fmt: skip
+
+    found = troubles(desk, changed, DAY, now=MAKE_UP)
+
+    assert [one.what for one in found] == ["filled"]
+    assert "Seven things to know has" in found[0].says and "from earlier days" in found[0].says
+
+
 def test_what_is_new_is_told_and_what_is_mended_is_not(opens: Opens) -> None:
     """A source that dies later is told in a further mail; once all is well there is silence."""
     desk = opens(approval="auto", editors=(MIA,))

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sqlalchemy import Engine
 from newsletter.audience.leaving import leave
 from newsletter.audience.subscribers import forget
 from newsletter.outbox.ledger import BatchState
+from newsletter.outbox.subjects import Draw
 from newsletter.times import system_clock
 from tests.kills import (
     SHORT_TIMEOUT,
@@ -29,7 +31,7 @@ from tests.kills import (
     run_once,
     standin_of,
 )
-from tests.sending import DURING_FREEZE, KEYS, NEWSLETTER, RANDOM, STEPS
+from tests.sending import DURING_CHOICE, DURING_FREEZE, KEYS, NEWSLETTER, RANDOM, STEPS
 from tests.standin import Taken
 
 SEED = 20261125
@@ -83,6 +85,48 @@ def test_a_sender_is_killed_at_a_step(url: str, step: str) -> None:
     assert outcome.problems == ()
     assert outcome.kills >= 1
     assert outcome.submitted == 1500
+
+
+def subjects_taken(place: Field) -> dict[str, set[str]]:
+    """With which subjects each reader was taken."""
+    subject_of = {
+        body["personalizations"][0]["custom_args"]["nl_batch"]: body["subject"]
+        for body in place.standin.requests
+    }
+    found: dict[str, set[str]] = {}
+    for one in place.taken():
+        found.setdefault(one.reader, set()).add(subject_of[one.batch])
+    return found
+
+
+@pytest.mark.parametrize("step", [DURING_FREEZE, "after-claim", "after-body", "after-commit", DURING_CHOICE])
+def test_a_sender_is_killed_while_subjects_are_tried(url: str, step: str) -> None:
+    """Before, at and after the choice: each reader gets it once, with the subject they drew or the one that was chosen."""
+    with standin_of(seed=SEED, keep_requests=True) as standin:
+        place = Field(url, standin, 600, subjects=("A", "B"))
+        killed = [] if step == DURING_CHOICE else ["--kill", step, "--nth", "2"]
+        ends = place.work([place.worker("--freeze", *killed)])
+        place.work([place.worker("--freeze")])
+        before = place.balance()
+        place.ahead = timedelta(hours=2)
+        if step != DURING_FREEZE:
+            ends += place.work([place.worker("--kill", step, "--nth", "1" if step == DURING_CHOICE else "2")])
+        finished(place)
+
+        drawn = {
+            reader_of(reader): letter.upper()
+            for letter, some in Draw(b"daily.2026-11-20.1", "ab", 0.4).sort(range(1, 601))
+            for reader in some
+        }
+        expected = {reader: {subject or "A"} for reader, subject in drawn.items()}
+        taken_with = subjects_taken(place)
+        place.engine.dispose()
+
+    assert [end.was_killed for end in ends if end.was_killed] == [True] * (
+        1 if step in (DURING_FREEZE, DURING_CHOICE) else 2
+    )
+    assert before.pending == sum(subject == "" for subject in drawn.values())
+    assert taken_with == expected
 
 
 @pytest.mark.parametrize("number", range(2))

@@ -9,10 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from lxml import html
 from sqlalchemy import Engine
 from sqlmodel import col, update
+from typer.testing import CliRunner
 
 from newsletter.catalogue import load_catalogue
+from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.errors import OrderConflict, StateError, WordingError
 from newsletter.feeds.stored import find_article
@@ -197,6 +200,30 @@ def test_an_edit_stands_when_its_source_changes_and_the_change_is_told(desk: Des
     (finding,) = [one for one in made.findings if one.code == "source-changed"]
     assert (finding.severity, finding.where) == ("note", lead)
     assert "Theirs, but better" in finding.message and was.headline in finding.message
+
+
+def test_an_editor_names_the_translator_and_the_paper(desk: Desk) -> None:
+    """By a command; both parts of every variant say so."""
+    today, (lead, *_) = desk.catalogue["today"], places(desk, "lead")
+    said = [
+        "edit",
+        "today",
+        lead,
+        "--translator",
+        "Ann Osei",
+        "--paper",
+        "El Cauce",
+        "--now",
+        NOW.isoformat(),
+    ]
+    done = CliRunner().invoke(app, said)
+
+    assert done.exit_code == 0, done.output
+    for rendered in desk.make(today, DAY, now=NOW).renderings:
+        page = " ".join(html.document_fromstring(rendered.html).text_content().split())
+        text = " ".join(rendered.text.split())
+        assert "El Cauce/The Parallel" in page and "El Cauce/The Parallel" in text, rendered.variant
+        assert "by Ann Osei" in page and "by Ann Osei" in text, rendered.variant
 
 
 def test_orders_survive_a_restart_and_a_new_make_up(desk: Desk) -> None:

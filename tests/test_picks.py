@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic
 from newsletter.catalogue import Newsletter, Publication
-from newsletter.picks import Order, Picks, pick_articles
+from newsletter.picks import Newslist, Order, Picks, pick_articles
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 
@@ -64,7 +64,7 @@ def an_article(number: int, **fields: object) -> Article:
 def choose(articles: list[Article], newsletter: Newsletter | None = None, **options: object) -> Picks:
     """Pick with a window of a day."""
     given_options: dict[str, object] = {"now": NOW, "since": NOW - timedelta(hours=24), **options}
-    return pick_articles(newsletter or a_newsletter(), PUBLICATION, articles, **given_options)  # type: ignore[arg-type]
+    return pick_articles(newsletter or a_newsletter(), Newslist(articles, PUBLICATION), **given_options)  # type: ignore[arg-type]
 
 
 def reasons_of(picks: Picks, url: str) -> str:
@@ -131,10 +131,12 @@ def test_pins_are_always_in_and_drops_never(articles: list[Article], number: int
     chosen = articles[number % len(articles)].url
 
     pinned = choose(articles, orders=[Order("pin", chosen, section="briefs", actor="mia")])
+    every = choose(articles, orders=[Order("pin", one.url, section="briefs") for one in articles])
     dropped = choose(articles, orders=[Order("drop", chosen, actor="mia", reason="stale")])
 
     assert pinned.of("briefs")[0].article.url == chosen
     assert pinned.of("briefs")[0].pinned
+    assert [pick.article.url for pick in every.picked] == [article.url for article in articles]
     assert chosen not in {pick.article.url for pick in dropped.picked}
     assert reasons_of(dropped, chosen) == "drop by mia: stale"
 

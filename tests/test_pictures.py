@@ -12,12 +12,14 @@ from threading import Thread
 import pytest
 from PIL import Image
 from sqlalchemy import Engine
+from sqlmodel import select
 
 from newsletter.errors import SourceError
-from newsletter.feeds.pictures import MOST_BYTES, WIDEST, keep_pictures, prepare
+from newsletter.feeds.pictures import MOST_BYTES, WIDEST, keep_pictures, prepare, prune_pictures
 from newsletter.settings import Settings
 from newsletter.store.pictures import picture_bytes
-from newsletter.store.session import reading
+from newsletter.store.session import reading, writing
+from newsletter.store.tables import EditionPicture, EditionRow, Picture, PictureSource
 from newsletter.web.media import Media
 from tests.builders import ROOT, ask
 
@@ -114,6 +116,36 @@ def test_a_picture_is_asked_for_once_and_a_lost_one_again_later(
     ) == 32
     assert first[wanted[1]].hash == "" and "404" in first[wanted[1]].reason
     assert sorted(asked) == ["/gone.png", "/gone.png", "/there.png"]
+
+
+def test_old_pictures_go_but_what_was_sent_stays(engine: Engine) -> None:
+    """After its days a picture goes that no sent edition shows and nothing wanted; it may come back."""
+    folder = ROOT / "samples" / "pictures"
+    addresses = [
+        f"https://media.theparallel.example/{name}.jpg" for name in ("dam", "choir", "glacier", "reef")
+    ]
+    kept = keep_pictures(engine, addresses, folder=folder, settings=SETTINGS, at=AT)
+    sent, draft, wanted, _ = [kept[one].hash for one in addresses]
+    keep_pictures(engine, ["https://127.0.0.1/gone.jpg"], folder=None, settings=SETTINGS, at=AT)
+    keep_pictures(engine, addresses[2:3], folder=folder, settings=SETTINGS, at=AT + timedelta(days=20))
+    with writing(engine) as session:
+        for number, (picture, frozen_at) in enumerate(((sent, AT), (draft, None)), 1):
+            day = AT.date() + timedelta(days=number)
+            session.add(
+                EditionRow(id=number, newsletter="today", edition_date=day, made_at=AT, frozen_at=frozen_at)
+            )
+            session.flush()
+            session.add(EditionPicture(picture=picture, edition_id=number))
+
+    early = prune_pictures(engine, now=AT + timedelta(days=29), keep=timedelta(days=30))
+    late = prune_pictures(engine, now=AT + timedelta(days=31), keep=timedelta(days=30))
+
+    with reading(engine) as session:
+        assert (early, late) == (0, 2)
+        assert set(session.exec(select(Picture.hash))) == {sent, wanted}
+        assert {one.url for one in session.exec(select(PictureSource))} == {addresses[0], addresses[2]}
+    again = keep_pictures(engine, addresses, folder=folder, settings=SETTINGS, at=AT + timedelta(days=32))
+    assert again.keys() == set(addresses) and all(one.hash for one in again.values())
 
 
 def test_private_addresses_are_not_asked(engine: Engine, site: tuple[str, list[str]]) -> None:

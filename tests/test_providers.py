@@ -28,7 +28,8 @@ from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import ProviderError, SettingsError
 from newsletter.providers import Accepted, Envelope, Outcome, Recipients, Refused, Uncertain, make_provider
 from newsletter.providers.maildir import Maildir
-from newsletter.providers.sendgrid import SendGrid, encode, payload
+from newsletter.providers.sendgrid import SendGrid
+from newsletter.providers.sendgrid_payload import encode, payload
 from newsletter.settings import Keys, Settings
 from tests.standin import Action, StandIn, Taken, faults
 from tests.test_message import LEAVE, a_reader, an_envelope

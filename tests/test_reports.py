@@ -22,7 +22,8 @@ from newsletter.cli.main import app
 from newsletter.cli.reporting import sparkline
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.outbox import inbox
-from newsletter.reports.counting import cohorts, edition_numbers, story_clicks, totals
+from newsletter.reports.cohorts import cohorts, keep_week, weeks
+from newsletter.reports.counting import edition_numbers, story_links, totals
 from newsletter.reports.keeping import prune_events
 from newsletter.reports.numbers import Cohort, Hour, Link, Tally
 from newsletter.reports.page import click_map, percent, report_page
@@ -130,11 +131,9 @@ def test_a_day_is_counted_as_by_hand(engine: Engine, keys: Keys) -> None:
     assert found.hours == (Hour(NOW, 1, 1), Hour(NOW + timedelta(hours=1), 1, 2))
     assert [(one.name, one.tally.opened, one.tally.opened_by_program) for one in found.clients] == [("web browser", 2, 1), ("other", 0, 1)]  # fmt: skip
     with reading(engine) as session:
-        assert story_clicks(session, since=NOW) == {
-            STORIES[0]: 2,
-            STORIES[2]: 1,
-            "https://mail.example/view/*": 1,
-        }
+        assert [(url, one.position, one.readers) for url, one in story_links(session, "daily", DAY).items()] == [
+            (STORIES[0], 1, 2), (STORIES[1], 2, 0), (STORIES[2], 3, 1),
+        ]  # fmt: skip
         assert [one.total for one in totals(session, "daily")] == [whole]
         assert totals(session, "daily", before=DAY - timedelta(days=1)) == []
         assert edition_numbers(session, "daily", DAY - timedelta(days=1)) is None
@@ -223,6 +222,31 @@ def test_readers_are_new_active_cooling_or_gone(engine: Engine, keys: Keys) -> N
     assert found == [Cohort("2026-01", active=1, cooling=1, gone=2), Cohort("2026-11", new=2)]
 
 
+def test_weeks_are_kept_as_they_were(engine: Engine, keys: Keys) -> None:
+    """By their Mondays; the last look of a week counts, and what changes later changes no week before."""
+    readers(engine, keys, 4)
+    with writing(engine) as session:
+        for index, seen in enumerate([5, 28, 60], start=1):
+            session.get_one(Subscriber, index).engaged_at = NOW - timedelta(days=seen)
+        for index in (1, 2, 3):
+            session.get_one(Subscription, (index, "daily")).since = NOW - timedelta(days=200)
+    friday = NOW
+
+    keep_week(engine, "daily", now=friday - timedelta(days=3))
+    keep_week(engine, "daily", now=friday)
+    keep_week(engine, "daily", now=friday + timedelta(days=7))
+    keep_week(engine, "other", now=friday)
+    with reading(engine) as session:
+        found = weeks(session, "daily", now=friday + timedelta(days=30))
+        last = weeks(session, "daily", now=friday + timedelta(days=30), last=1)
+
+    assert found == [
+        Cohort("2026-11-16", new=1, active=2, cooling=1),
+        Cohort("2026-11-23", new=1, active=1, cooling=2),
+    ]
+    assert last == found[1:]
+
+
 def test_the_page_holds_charts_tables_and_the_clicks(engine: Engine, keys: Keys) -> None:
     """Self-contained, without script; the same numbers are the same bytes."""
     a_day(engine, keys)
@@ -230,7 +254,7 @@ def test_the_page_holds_charts_tables_and_the_clicks(engine: Engine, keys: Keys)
         found = edition_numbers(session, "daily", DAY, name="Daily & <Co>")
         assert found is not None
         mail = f'<html><head></head><body><a href="{STORIES[0]}">War</a><img src="https://x.example/p.png"></body></html>'
-        made = [report_page(found, history=totals(session, "daily") * 2, cohorts=cohorts(session, "daily", now=NOW), html=mail) for _ in (1, 2)]  # fmt: skip
+        made = [report_page(found, history=totals(session, "daily") * 2, cohorts=cohorts(session, "daily", now=NOW), weeks=[Cohort("2026-11-16", 1, 2, 3, 4), Cohort("2026-11-23", 2, 2, 3, 4)], html=mail) for _ in (1, 2)]  # fmt: skip
 
     assert made[0] == made[1]
     page = markup.document_fromstring(made[0])
@@ -306,6 +330,7 @@ def test_the_command_tells_in_four_ways(site: Path) -> None:
         1,
         1,
     )
+    assert document["cohorts"] == [] and document["weeks"] == []
     rows = list(csv.DictReader(io.StringIO(report("today", "--csv"))))
     assert [(row["of"], row["clicked"]) for row in rows if row["of"] in ("all", "story")] == [("all", "1"), ("story", "1"), ("story", "0"), ("story", "0")]  # fmt: skip
     report("today", "--html", "report.html")
@@ -317,3 +342,27 @@ def test_the_command_tells_in_four_ways(site: Path) -> None:
         .exception.args[0]
         .startswith("Nothing of weekend went out")
     )  # type: ignore[union-attr]
+
+
+def test_two_editions_stand_side_by_side(site: Path) -> None:
+    """Numbers, shares and their difference in points; a date without an edition is a sentence."""
+    from newsletter.settings import load_settings
+    from newsletter.store.session import open_store
+
+    engine = open_store(load_settings().database_url)
+    with writing(engine) as session:
+        session.add(EditionRow(id=9, newsletter="today", edition_date=date(2026, 11, 19), status="submitted", made_at=NOW, frozen_at=NOW, audience=4))  # fmt: skip
+        session.flush()
+        session.add(Batch(edition_id=9, seq=1, variant="free", ids=b"", lo_id=1, hi_id=4, n=4, state="submitted", changed_at=NOW))  # fmt: skip
+    engine.dispose()
+
+    told = CliRunner().invoke(app, ["report", "today", "--beside", "2026-11-19"])
+    document = json.loads(
+        CliRunner().invoke(app, ["report", "today", "--beside", "2026-11-19", "--json"]).stdout
+    )
+    missing = CliRunner().invoke(app, ["report", "today", "--beside", "2026-11-18"])
+
+    (opened,) = [line.split() for line in told.stdout.splitlines() if line.strip().startswith("opened")]
+    assert opened == ["opened", "1", "50.0", "%", "0", "0.0", "%", "+50.0"]
+    assert (document["beside"]["date"], document["beside"]["total"]["submitted"]) == ("2026-11-19", 4)
+    assert "on 2026-11-18" in str(missing.exception)

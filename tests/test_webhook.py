@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from newsletter.outbox.inbox import process
-from newsletter.providers.sendgrid_events import verify
+from newsletter.providers.sendgrid_events import SIGNATURE_HEADER, TIMESTAMP_HEADER, verify
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import reading
 from newsletter.store.tables import Event
@@ -71,6 +71,37 @@ def test_what_is_signed_is_stored(engine: Engine, keys: Keys) -> None:
     assert body.endswith(b"]\r\n")
     assert (first.status_code, first.content, again.status_code) == (204, b"", 204)
     assert stored(engine, keys) == ["delivered", "processed"]
+
+
+VENDORS_KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6"
+    "wEA3F+g=="
+)
+VENDORS_HEADERS = {
+    SIGNATURE_HEADER: "MEUCIGHQVtGj+Y3LkG9fLcxf3qfI10QysgDWmMOVmxG0u6ZUAiEAyBiXDWzM+uOe5W0JuG+luQAbPIqHh89M15TluLtEZtM=",
+    TIMESTAMP_HEADER: "1600112502",
+}
+VENDORS_BODY = (
+    b'[{"email":"hello@world.com","event":"dropped","reason":"Bounced Address",'
+    b'"sg_event_id":"ZHJvcC0xMDk5NDkxOS1MUnpYbF9OSFN0T0doUTRrb2ZTbV9BLTA",'
+    b'"sg_message_id":"LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0",'
+    b'"smtp-id":"<LRzXl_NHStOGhQ4kofSm_A@ismtpd0039p1iad1.sendgrid.net>","timestamp":1600112492}]\r\n'
+)
+"""A request SendGrid really signed, as published with its Python library (test vector of 2020, seen 2026-11)."""
+
+
+def test_a_request_the_vendor_signed_is_taken(engine: Engine, keys: Keys) -> None:
+    """Byte for byte; a changed byte, or another key, and it is not."""
+    theirs, others = an_app(engine, keys, public_keys=VENDORS_KEY), an_app(engine, keys)
+    changed = VENDORS_BODY.replace(b"dropped", b"droppeD")
+
+    answers = [
+        ask(app, "POST", PATH, content=body, headers=VENDORS_HEADERS).status_code
+        for app, body in ((theirs, VENDORS_BODY), (theirs, changed), (others, VENDORS_BODY))
+    ]
+
+    assert answers == [204, 403, 403]
+    assert stored(engine, keys) == ["dropped"]
 
 
 @pytest.mark.parametrize(

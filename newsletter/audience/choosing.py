@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from newsletter.audience.leaving import UNDO_FOR, Reader, join, leave_within
 from newsletter.store.session import writing
-from newsletter.store.tables import Subscriber, Subscription
+from newsletter.store.tables import Subscriber, Subscription, SunsetStep
 
 LONGEST_PAUSE_DAYS = 365
 BY_PAGE = "the preferences page"
@@ -25,7 +25,8 @@ class Choices:
     """
     A reader as their preferences show them; *masked* is their address so that only they know it.
 
-    *left_here*: what they left on the preferences, and when.
+    *left_here*: what they left on the preferences, and when. *sunset*: the last step that was taken because they
+    showed no sign of life.
     """
 
     reader: Reader
@@ -39,6 +40,7 @@ class Choices:
     paused_until: datetime | None
     pending_email: str
     left_here: Mapping[str, datetime]
+    sunset: str = ""
 
     @property
     def masked(self) -> str:
@@ -76,25 +78,36 @@ def find_choices(engine: Engine, *, reader: str = "", subscriber_id: int = 0) ->
         ).all()
     if not rows:
         return None
-    number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_ = rows[0]
+    number, public, hashed, email, name, language, zone, hour, plan, until, paused, pending, *_, sunset = (
+        rows[0]
+    )
     states = {row[12]: row[13] for row in rows if row[12] is not None}
     known = Reader(number, public, hashed, language, states)
     left_here = {
         row[12]: row[14] for row in rows if row[13] == "left" and row[15].partition(";")[0] == BY_PAGE
     }
-    return Choices(known, email, name, language, zone, hour, plan, until, paused, pending, left_here)
+    return Choices(
+        known, email, name, language, zone, hour, plan, until, paused, pending, left_here, sunset or ""
+    )
 
 
 @lru_cache(maxsize=2)
 def _choices_query(by_public_id: bool) -> Any:  # built once: SQLAlchemy takes as long for it as the database
     who = col(Subscriber.reader) if by_public_id else col(Subscriber.id)
+    step = (
+        columns(col(SunsetStep.step))
+        .where(col(SunsetStep.subscriber_id) == col(Subscriber.id))
+        .order_by(col(SunsetStep.id).desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     return (
         columns(
             col(Subscriber.id), col(Subscriber.reader), col(Subscriber.address_hash), col(Subscriber.email),
             col(Subscriber.name), col(Subscriber.language), col(Subscriber.timezone), col(Subscriber.deliver_at),
             col(Subscriber.plan), col(Subscriber.plan_until), col(Subscriber.paused_until),
             col(Subscriber.pending_email), col(Subscription.newsletter), col(Subscription.state),
-            col(Subscription.left_at), col(Subscription.left_reason),
+            col(Subscription.left_at), col(Subscription.left_reason), step,
         )
         .join(Subscription, col(Subscription.subscriber_id) == col(Subscriber.id), isouter=True)
         .where(who == bindparam("who"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from newsletter.audience.sunset import steps_of
 from newsletter.store.bulk import among
 from newsletter.store.tables import Subscriber, SubscriberTag, Subscription, Suppression
 from newsletter.times import iso
@@ -39,8 +40,15 @@ def dossiers(session: Session, ids: Sequence[int]) -> list[dict[str, Any]]:
         .order_by(col(Suppression.scope))
     ):
         suppression[entry.address_hash].append(entry)
+    steps = steps_of(session, ids)
     return [
-        _document(row, slugs[row.id or 0], sorted(tags[row.id or 0]), suppression[row.address_hash])
+        {
+            **_document(row, slugs[row.id or 0], sorted(tags[row.id or 0]), suppression[row.address_hash]),
+            "sunset": [
+                {"step": one.step, "at": iso(one.at), "reason": one.reason, "until": iso(one.until)}
+                for one in steps.get(row.id or 0, ())
+            ],
+        }
         for row in people
     ]
 

@@ -28,6 +28,7 @@ from newsletter.store.tables import (
     Subscriber,
     SubscriberTag,
     Subscription,
+    SunsetStep,
     Suppression,
 )
 
@@ -168,7 +169,7 @@ def forget(engine: Engine, email: str, *, keys: Keys, now: datetime) -> None:
     with writing(engine) as session:
         row = _require(session, email)
         hashes = _hashes_of(session, row, keys)
-        for table in (FormerAddress, SubscriberTag, OneTimeLink, ReaderSession, Subscription):
+        for table in (FormerAddress, SubscriberTag, OneTimeLink, ReaderSession, SunsetStep, Subscription):
             session.execute(delete(table).where(col(table.subscriber_id) == row.id))
         session.execute(
             update(IdempotentRequest).where(col(IdempotentRequest.reader) == row.reader).values(reader="")

@@ -41,6 +41,7 @@ class TokenKind(IntEnum):
     PREFERENCES = 2
     VIEW = 3
     CONFIRM = 4
+    STAY = 5
 
 
 @dataclass(frozen=True, slots=True)

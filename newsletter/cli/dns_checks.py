@@ -1,16 +1,19 @@
-"""What the world's name servers say of the sender: SPF, DKIM, DMARC and whether readers find the pages."""
+"""What the world's name servers say: SPF, DKIM and DMARC of the sender, branded links, and whether readers find the pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from dns.exception import DNSException
 from dns.resolver import NXDOMAIN, NoAnswer, NoNameservers, Resolver
 
 from newsletter.cli.checks import Check
+from newsletter.providers import Record
 
 _SECONDS = 5.0
+_MOST_LOOKUPS = 10
 
 
 def make_resolver() -> Resolver:
@@ -26,10 +29,15 @@ def dns_checks(
     """
     Look at the records of the sender's *domain* and at the host of the pages.
 
-    *selectors* are the names under which the provider signs; none: signing is not looked at.
+    *selectors* are the names under which the provider signs; none: nobody knows them.
     """
     try:
         yield _spf(resolver, domain)
+        if not selectors:
+            yield Check(
+                "dkim", "note",
+                f"Under which name mails are signed is known to who sends them: test-send one to yourself and look for dkim=pass with d={domain} in its headers.",
+            )  # fmt: skip
         for selector in selectors:
             yield _dkim(resolver, domain, selector)
         yield _dmarc(resolver, domain)
@@ -60,7 +68,29 @@ def _spf(resolver: Resolver, domain: str) -> Check:
             "error",
             f"The SPF record of {domain} lets anybody send in its name: end it with ~all or -all.",
         )
+    asked = _spf_lookups(resolver, domain, found[0])
+    if asked > _MOST_LOOKUPS:
+        return Check(
+            "spf", "error",
+            f"The SPF record of {domain} makes receivers ask {asked} times, and after {_MOST_LOOKUPS} it counts as broken (RFC 7208 4.6.4): take out what no longer sends.",
+        )  # fmt: skip
     return Check("spf", "ok", f"{domain} has one SPF record.")
+
+
+def _spf_lookups(resolver: Resolver, domain: str, record: str, depth: int = 0) -> int:
+    """How often a receiver has to ask, included records as well; one that includes itself ends at the limit."""
+    asked = 0
+    for term in record.lower().split()[1:]:
+        name, _, value = term.lstrip("+-~?").replace("redirect=", "redirect:").partition(":")
+        if name.partition("/")[0] not in ("include", "a", "mx", "ptr", "exists", "redirect"):
+            continue
+        asked += 1
+        if name in ("include", "redirect") and value and depth < _MOST_LOOKUPS and "%" not in value:
+            texts = [one for one in _texts(resolver, value) if one.lower().startswith("v=spf1")]
+            asked += sum(_spf_lookups(resolver, value, one, depth + 1) for one in texts[:1])
+        if asked > _MOST_LOOKUPS:
+            break
+    return asked
 
 
 def _dkim(resolver: Resolver, domain: str, selector: str) -> Check:
@@ -122,7 +152,42 @@ def _dmarc_of(tags: dict[str, str], name: str, *, inherited: bool) -> Check:
     return Check("dmarc", "ok", f"DMARC at _dmarc.{name} says {policy}.")
 
 
+def record_checks(resolver: Resolver, records: Iterable[Record]) -> Iterator[Check]:
+    """Whether what the provider asks for is published as it wants it; one check for the sender, one for the links."""
+    by_about: dict[str, list[Record]] = {}
+    for record in records:
+        by_about.setdefault(record.about, []).append(record)
+    for about, wanted in by_about.items():
+        try:
+            wrong = [one for one in wanted if one.value.lower() not in _published(resolver, one)]
+        except (DNSException, OSError) as error:
+            yield Check(
+                f"{about}-records", "warning", f"The name servers do not answer ({type(error).__name__}); ask again later."
+            )  # fmt: skip
+            continue
+        if wrong:
+            told = "; ".join(f"{one.name} {one.kind} {one.value}" for one in wrong)
+            severity = "error" if about == "sender" else "warning"
+            yield Check(
+                f"{about}-records", severity, f"Not published as the provider asks, publish exactly: {told}"
+            )
+        else:
+            yield Check(
+                f"{about}-records", "ok", f"{len(wanted)} records of the {about} are as the provider asks."
+            )
+
+
+def _published(resolver: Resolver, record: Record) -> set[str]:
+    if record.kind == "TXT":
+        return {text.lower() for text in _texts(resolver, record.name)}
+    answers = _answers(resolver, record.name, record.kind)
+    names = (getattr(one, "target", None) or getattr(one, "exchange", one) for one in answers)
+    return {str(name).rstrip(".").lower() for name in names}
+
+
 def _host(resolver: Resolver, host: str) -> Check:
+    if _is_address(host):
+        return Check("pages", "ok", f"{host} is an address.")
     if any(_answers(resolver, host, kind) for kind in ("A", "AAAA")):
         return Check("pages", "ok", f"{host} has an address.")
     return Check(
@@ -130,6 +195,14 @@ def _host(resolver: Resolver, host: str) -> Check:
         "error",
         f"{host} has no address: readers cannot leave. Point it at the proxy before newsletter serve.",
     )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _texts(resolver: Resolver, name: str) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from newsletter.catalogue import Catalogue
 from newsletter.cli.checks import Check
 from newsletter.errors import NewsletterError
 from newsletter.settings import Settings, is_loopback, load_keys, load_settings
-from newsletter.times import system_clock
+from newsletter.times import system_clock, zone_data
 
 _LOW_DISK_BYTES = 500_000_000
 
@@ -34,36 +33,45 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _address(settings)
     yield from _keys(settings)
     yield from _provider(settings)
+    yield _other_way(settings)
     yield from _catalogue(settings)
-    yield from _store(settings)
+    from newsletter.cli.store_checks import store_checks
+
+    yield from store_checks(settings)
     yield _disk(settings)
 
 
 def _online(settings: Settings) -> Iterator[Check]:
-    """What the world says: name servers, and the provider of its account."""
+    """What the world says: name servers, the pages, and the provider of its account."""
     from newsletter.catalogue import load_catalogue
-    from newsletter.cli.dns_checks import dns_checks, make_resolver
-    from newsletter.providers.sendgrid import DKIM_SELECTORS, SendGrid
-    from newsletter.providers.sendgrid_account import account_checks
+    from newsletter.cli.dns_checks import dns_checks, make_resolver, record_checks
+    from newsletter.cli.page_checks import page_checks
+    from newsletter.cli.store_checks import drift_check
+    from newsletter.providers import make_other_way, make_provider
+    from newsletter.store.session import open_store
 
     try:
         publication = load_catalogue(settings.templates).publication
-        provider = SendGrid.from_settings(settings) if settings.provider == "sendgrid" else None
+        provider, other_way = make_provider(settings), make_other_way(settings)
+        engine, keys = open_store(settings.database_url), load_keys(settings)
     except NewsletterError:
         return  # said already
+    host = urlsplit(settings.base_url).hostname or ""
+    if not is_loopback(host):
+        yield from page_checks(settings.base_url, now=system_clock())
     domains = {publication.sender.email.rpartition("@")[2]}
     domains |= {pace.overflow.email.rpartition("@")[2] for pace in publication.paces if pace.overflow}
     for domain in sorted(domains):
-        yield from dns_checks(
-            make_resolver(), domain=domain, selectors=DKIM_SELECTORS if provider else (),
-            base_host=urlsplit(settings.base_url).hostname or "",
-        )  # fmt: skip
-        if provider is not None:
-            for name, severity, message in account_checks(
-                provider, domain=domain, webhook_url=f"{settings.base_url}/webhooks/sendgrid",
-                public_keys=settings.sendgrid_webhook_public_key,
-            ):  # fmt: skip
-                yield Check(name, severity, message)
+        yield from dns_checks(make_resolver(), domain=domain, selectors=provider.signs_under, base_host=host)
+        yield from record_checks(make_resolver(), provider.records(domain))
+        for found in provider.look(domain):
+            yield Check(*found)
+    yield drift_check(engine, provider, keys)
+    if other_way is not None:
+        for name, severity, message in other_way.look(""):
+            yield Check(
+                f"alarm-{name}", severity, message.replace("NEWSLETTER_SMTP_URL", "NEWSLETTER_ALARM_SMTP_URL")
+            )
 
 
 def _address(settings: Settings) -> Iterator[Check]:
@@ -93,6 +101,21 @@ def _keys(settings: Settings) -> Iterator[Check]:
         "come from the environment" if own else "lie in the key file beside the database; back it up with it"
     )
     yield Check("keys", "ok", f"Keys {told}.")
+
+
+def _other_way(settings: Settings) -> Check:
+    from newsletter.providers import make_other_way
+
+    try:
+        other_way = make_other_way(settings)
+    except NewsletterError as error:
+        return Check("alarms", "error", str(error))
+    if other_way is None:
+        return Check(
+            "alarms", "note",
+            "Alarms go by the provider they may be about; name a relay of another house in NEWSLETTER_ALARM_SMTP_URL.",
+        )  # fmt: skip
+    return Check("alarms", "ok", "Alarms have another way than the provider.")
 
 
 def _provider(settings: Settings) -> Iterator[Check]:
@@ -137,6 +160,7 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         )  # fmt: skip
     yield from _readers_pages(catalogue)
     yield from _editors(catalogue)
+    yield _zone_data()
     sender = catalogue.publication.sender.email
     if sender.endswith(".example"):
         yield Check("sender", "error", f"The sender {sender} is the sample's; set yours in publication.toml.")
@@ -144,6 +168,16 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "error", "publication.toml names no feeds.")
     elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _zone_data() -> Check:
+    release = zone_data()
+    if not release[:4].isdecimal() or int(release[:4]) < system_clock().year - 1:
+        return Check(
+            "zone-data", "warning",
+            f"The time zone data is of {release or 'nobody knows when'}: clock changes decided since are not known, and editions would be an hour off. Update the system's tzdata, or the package.",
+        )  # fmt: skip
+    return Check("zone-data", "ok", f"Time zone data {release}.")
 
 
 def _editors(catalogue: Catalogue) -> Iterator[Check]:
@@ -178,53 +212,9 @@ def _readers_pages(catalogue: Catalogue) -> Iterator[Check]:
             )  # fmt: skip
 
 
-def _store(settings: Settings) -> Iterator[Check]:
-    from sqlmodel import col, func, select
-
-    from newsletter.audience.subscribers import check_suppression_key
-    from newsletter.store.session import open_store, reading
-    from newsletter.store.tables import Batch, SourceState, Subscriber
-    from newsletter.wakeups import queue_health
-
-    try:
-        engine = open_store(settings.database_url)
-        check_suppression_key(engine, load_keys(settings))
-        with reading(engine) as session:
-            active = session.exec(
-                select(func.count()).select_from(Subscriber).where(Subscriber.status == "active")
-            ).one()
-            uncertain = session.exec(
-                select(func.count()).select_from(Batch).where(Batch.state == "uncertain")
-            ).one()
-            stale = session.exec(
-                select(SourceState.source).where(
-                    col(SourceState.last_success_at) < system_clock() - timedelta(days=3)
-                )
-            ).all()
-    except NewsletterError as error:
-        yield Check("database", "error", str(error))
-        return
-    yield Check("database", "ok", f"{engine.dialect.name}, schema up to date.")
-    if active:
-        yield Check("subscribers", "ok", f"{active} active subscribers.")
-    else:
-        yield Check(
-            "subscribers", "error", "There are no active subscribers: newsletter subscribers import FILE"
-        )
-    if uncertain:
-        yield Check(
-            "deliveries", "warning", f"{uncertain} batches are uncertain: newsletter status, then settle."
-        )
-    for severity, sentence in queue_health(engine):
-        yield Check("workers", severity, sentence)
-    if stale:
-        yield Check(
-            "sources", "warning", f"Not read with success for three days: {', '.join(sorted(stale))}."
-        )
-
-
 def _disk(settings: Settings) -> Check:
-    folder = Path(settings.database_url.removeprefix("sqlite:///")).parent if settings.is_sqlite else Path()
+    database = Path(settings.database_url.removeprefix("sqlite:///")) if settings.is_sqlite else Path("here")
+    folder = next(one for one in database.absolute().parents if one.exists())
     free = shutil.disk_usage(folder).free
     if free < _LOW_DISK_BYTES:
         return Check("disk", "error", f"Only {free // 1_000_000} MB are free; make room before sending.")

@@ -84,6 +84,8 @@ def edit(
     standfirst: Annotated[str | None, typer.Option("--standfirst")] = None,
     kicker: Annotated[str | None, typer.Option("--kicker")] = None,
     byline: Annotated[str | None, typer.Option("--byline")] = None,
+    translator: Annotated[str | None, typer.Option("--translator", help="Who translated it.")] = None,
+    paper: Annotated[str | None, typer.Option("--paper", help="Who published it first, if not its source.")] = None,
     picture: Annotated[str | None, typer.Option("--picture", metavar="URL", help="Another picture; empty: none.")] = None,
     alt: Annotated[str | None, typer.Option("--alt", help="What the picture shows.")] = None,
     caption: Annotated[str | None, typer.Option("--caption")] = None,
@@ -94,8 +96,8 @@ def edit(
 ) -> None:  # fmt: skip
     """Change a story's words or picture in one edition; feed updates do not undo it."""
     given = {
-        "headline": headline, "standfirst": standfirst, "kicker": kicker, "byline": byline, "image_url": picture,
-        "image_alt": alt, "image_caption": caption, "image_credit": credit,
+        "headline": headline, "standfirst": standfirst, "kicker": kicker, "byline": byline, "translator": translator,
+        "paper": paper, "image_url": picture, "image_alt": alt, "image_caption": caption, "image_credit": credit,
     }  # fmt: skip
     fields = {name: value for name, value in given.items() if value is not None}
     if not fields:

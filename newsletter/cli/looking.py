@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from newsletter.cli import show
-from newsletter.edition import PERSONAL_TAGS, EditionStatus
+from newsletter.cli import progress, show
+from newsletter.edition import PERSONAL_TAGS, SUBJECT_LETTERS, EditionStatus
 from newsletter.errors import NewsletterError, NotFound, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
 
@@ -88,7 +88,7 @@ def write_previews(
             written.append(
                 {
                     "newsletter": newsletter.slug, "date": edition_date.isoformat(), "variant": rendered.variant,
-                    "subject": rendered.subject, "preheader": rendered.preheader, "bytes": rendered.size_bytes,
+                    "subject": rendered.subject, "subjects": list(rendered.subjects), "preheader": rendered.preheader, "bytes": rendered.size_bytes,
                     "hash": made.hash, "shortfalls": list(made.picks.shortfalls),
                 }
             )  # fmt: skip
@@ -126,7 +126,7 @@ def write_photos(
             html = pictured(desk, html)
             wanted += photos_of(html, out / newsletter.slug, rendered.variant)
     taken: list[str] = []
-    with show.counting() as count:
+    with progress.counting() as count:
         for path in take(wanted) if wanted else ():
             taken.append(str(path))
             count(path.name, len(taken), len(wanted))
@@ -210,7 +210,7 @@ def print_text(desk: Desk, chosen: Sequence[Newsletter], *, now: datetime, day: 
             typer.echo(f"{newsletter.slug}: no story fits it on {edition_date}.", err=True)
             continue
         for rendered in made.renderings:
-            typer.echo(f"=== {newsletter.slug}, {rendered.variant}: {rendered.subject}\n")
+            typer.echo(f"=== {newsletter.slug}, {rendered.variant}: {' / '.join(rendered.subjects)}\n")
             typer.echo(fill_samples(rendered, desk.settings.base_url)[1])
 
 
@@ -308,18 +308,22 @@ def test_send(
         reader="test", email=address, name="", values=links,
         unsubscribe_url=links[PERSONAL_TAGS["unsubscribe_url"]],
     )  # fmt: skip
-    envelope = Envelope(
-        edition=f"test.{newsletter.slug}.{edition_date}", batch="test.1", newsletter=newsletter.slug, variant=variant,
-        sender=sender, reply_to=desk.catalogue.publication.reply_to, subject=rendered.subject, html=rendered.html,
-        text=rendered.text, list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
-        dated_at=now, recipients=(recipient,), language=newsletter.language, is_test=True,
-    )  # fmt: skip
     provider = Maildir(desk.settings.system_outbox) if desk.settings.provider == "maildir" else desk.provider
-    outcome = provider.submit(envelope)
-    if not isinstance(outcome, Accepted):
-        raise ProviderError(f"The test mail did not go out for certain: {outcome.reason}")
+    for letter, subject in zip(
+        SUBJECT_LETTERS, rendered.subjects, strict=False
+    ):  # a mail for each that is tried
+        envelope = Envelope(
+            edition=f"test.{newsletter.slug}.{edition_date}", batch=f"test-{letter}.1", newsletter=newsletter.slug,
+            variant=variant, sender=sender, reply_to=desk.catalogue.publication.reply_to, subject=subject,
+            html=rendered.html, text=rendered.text, list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}",
+            list_name=newsletter.name, dated_at=now, recipients=(recipient,), language=newsletter.language, is_test=True,
+        )  # fmt: skip
+        outcome = provider.submit(envelope)
+        if not isinstance(outcome, Accepted):
+            raise ProviderError(f"The test mail did not go out for certain: {outcome.reason}")
+    several = f", one for each of its {len(rendered.subjects)} subjects" if rendered.other_subjects else ""
     where = f" into {desk.settings.system_outbox}" if desk.settings.provider == "maildir" else ""
-    typer.echo(f"Test of {newsletter.name} ({variant}) sent{where}. Hash {made.hash[:10]}.")
+    typer.echo(f"Test of {newsletter.name} ({variant}) sent{where}{several}. Hash {made.hash[:10]}.")
     if errors := sum(one.severity == "error" for one in made.findings):
         typer.echo(
             f"It cannot go to readers as it is: {errors} errors in its proof. See newsletter proof {newsletter.slug}",
@@ -348,23 +352,31 @@ def serve_readers(*, host: str, port: int) -> None:
     from newsletter.desk import Desk
     from newsletter.settings import load_settings, standing_at
     from newsletter.web.app import create_app
+    from newsletter.web.issues import Shelf
     from newsletter.web.server import serve
-    from newsletter.web.view import magazine_of, view_online
+    from newsletter.web.view import view_online
 
     desk = Desk.open(standing_at(load_settings(), host=host, port=port))
     app = create_app(
         desk.engine, desk.catalogue, desk.keys, desk.settings, clock=system_clock,
         view=lambda reader, scope: view_online(desk, reader, scope, now=system_clock()),
-        magazine=lambda reader, scope, kind: magazine_of(desk, reader, scope, kind, now=system_clock()),
-        renewed=desk.reload,
+        shelf=Shelf(desk, system_clock), renewed=desk.reload,
     )  # fmt: skip
     threading.Thread(target=_tidied, args=(desk,), name="tidy", daemon=True).start()
+    threading.Thread(target=_watched, args=(desk,), name="watch", daemon=True).start()
     _serve_metrics(desk)
     app.webhook.wake()  # what was acknowledged before the last end
     typer.echo(
         f"Readers' pages at http://{host}:{port}{desk.settings.path_prefix} (Ctrl-C ends it)", err=True
     )
     serve(app, host=host, port=port)
+
+
+def _watched(desk: Desk) -> None:
+    """Look for alarms each minute: a scheduler that is dead cannot say so."""
+    from newsletter.listening import Watch
+
+    Watch(desk).keep()
 
 
 def _serve_metrics(desk: Desk) -> None:

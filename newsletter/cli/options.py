@@ -35,6 +35,9 @@ Day = Annotated[
     date | None,
     typer.Option("--date", parser=_day, metavar="DATE", help="Edition date; default the newsletter's local day of --now."),
 ]  # fmt: skip
+Beside = Annotated[
+    date | None, typer.Option("--beside", parser=_day, metavar="DATE", help="Compare with the edition of another date.")
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the name of its folder.")]
 Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]

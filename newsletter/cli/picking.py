@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.text import Text
 
 from newsletter.cli.show import out, print_json
@@ -17,53 +19,85 @@ if TYPE_CHECKING:
     from newsletter.picks import Pick, Picks
 
 
+_NEAREST = 25
+"""So many near misses are shown, unless all are asked for."""
+
+
 def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool, every: bool = False) -> None:
-    """The choice with its reasons; *every*: also what the rules turned away at the door."""
+    """The choice with its reasons; *every*: each drop, also what the rules turned away at the door."""
     if as_json:
         print_json(_document(chosen, newsletter, day))
         return
     out.print(Text(f"{newsletter.name}, {day:%A %d %B %Y}", style="bold"))
+    others = _told_by_others(chosen)
     for section in newsletter.sections:
         mine = chosen.of(section.id)
         if section.words or not (mine or section.min):
             continue
+        wanted = f"{section.min}–{section.max}" if section.min < section.max else str(section.max)
         out.print()
-        out.print(Text(f"{_name(section)} ({len(mine)} of {section.min}–{section.max})", style="bold"))
+        out.print(Text(f"{_name(section)}: {len(mine)} of {wanted}", style="bold"))
         for pick in mine:
             pinned = " [pinned]" if pick.pinned else ""
             out.print(f"  {pick.position}. {pick.article.headline}{pinned}", markup=False)
-            out.print(
-                f"     {_paper(pick.article)}: {pick.score:.1f} points. {'; '.join(pick.reasons)}",
-                markup=False, style="dim",
-            )  # fmt: skip
-    if chosen.shortfalls:
-        out.print(f"\nThin: {'; '.join(chosen.shortfalls)}", markup=False, style="yellow")
+            _aside(f"{_paper(pick.article)}: {pick.score:.1f} points. {'; '.join(pick.reasons)}.")
+            if also := others.get(pick.article.story):
+                _aside(f"Also told by {also}.")
+    for title, sentences in (("Thin", chosen.shortfalls), ("A thin day, filled", chosen.filled)):
+        if sentences:
+            out.print(f"\n{title}: {'; '.join(sentences)}", markup=False, style="yellow")
     if chosen.waiting:
         out.print(f"\nOrdered, but not there ({len(chosen.waiting)})", markup=False, style="bold yellow")
     for order in chosen.waiting:
         out.print(f"  {order.url}", markup=False)
-        told = f"     {order.told}: no source has brought it, or it is too old."
-        out.print(told, markup=False, style="dim")
-    near = sorted(
+        _aside(f"{order.told}: no source has brought it.")
+    _left(chosen, every=every)
+
+
+def _left(chosen: Picks, *, every: bool) -> None:
+    """What was weighed and not taken, the nearest misses first, and what never came so far."""
+    told = {pick.article.story for pick in chosen.picked if pick.article.story}
+    weighed = sorted(
         (drop for drop in chosen.dropped if drop.points), key=lambda drop: (-drop.score, drop.article.url)
     )
-    rest = [drop for drop in chosen.dropped if not drop.points]
-    if near:
+    near = weighed if every else [drop for drop in weighed if drop.article.story not in told]
+    shown = near if every else near[:_NEAREST]
+    if shown:
         out.print(f"\nConsidered and left ({len(near)})", markup=False, style="bold")
-    for drop in near:
+    for drop in shown:
         out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
-        out.print(f"     {_paper(drop.article)}: {'; '.join(drop.reasons)}", markup=False, style="dim")
+        _aside(f"{_paper(drop.article)}: {'; '.join(drop.reasons)}.")
+    if len(near) > len(shown):
+        _aside(f"{len(near) - len(shown)} more weigh less: --all lists them.")
+    rest = [drop for drop in chosen.dropped if not drop.points]
     out.print(f"\nTurned away by the rules ({len(rest)})", markup=False, style="bold")
-    if not every and rest:
-        counts: dict[str, int] = {}
+    if every:
         for drop in rest:
-            counts[drop.reasons[0].split(" (")[0]] = counts.get(drop.reasons[0].split(" (")[0], 0) + 1
-        for reason, times in sorted(counts.items(), key=lambda row: (-row[1], row[0])):
-            out.print(f"  {times}: {reason}", markup=False, style="dim")
+            out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
+            _aside(f"{'; '.join(drop.reasons)}.")
         return
-    for drop in rest:
-        out.print(f"  {drop.article.headline or drop.article.url}", markup=False)
-        out.print(f"     {'; '.join(drop.reasons)}", markup=False, style="dim")
+    counts = Counter(drop.reasons[0].split(" (")[0] for drop in rest)
+    for reason, times in sorted(counts.items(), key=lambda row: (-row[1], row[0])):
+        out.print(f"  {times}: {reason}", markup=False, style="dim")
+
+
+def _told_by_others(chosen: Picks) -> dict[str, str]:
+    """The papers whose tellings of a story do not run, by story."""
+    papers: dict[str, Counter[str]] = {}
+    for drop in chosen.dropped:
+        if drop.points and drop.article.story:
+            papers.setdefault(drop.article.story, Counter())[_paper(drop.article)] += 1
+    return {
+        story: ", ".join(
+            paper if times == 1 else f"{paper} ({times} times)" for paper, times in sorted(found.items())
+        )
+        for story, found in papers.items()
+    }
+
+
+def _aside(text: str) -> None:
+    """A paragraph that stands under what it is about."""
+    out.print(Padding(Text(text, style="dim"), (0, 0, 0, 5)))
 
 
 def explain(chosen: Picks, newsletter: Newsletter, url: str, *, as_json: bool) -> None:
@@ -119,13 +153,17 @@ def what_if(present: Picks, other: Picks, newsletter: Newsletter, *, as_json: bo
     """Two choices side by side: what would come, go and move with the other weights."""
     now = {pick.article.url: pick for pick in present.picked}
     then = {pick.article.url: pick for pick in other.picked}
+    left, would_leave = ({drop.article.url: drop.score for drop in one.dropped} for one in (present, other))
     rows = []
     for url in sorted({*now, *then}, key=lambda one: _place(newsletter, then.get(one) or now[one])):
         before, after = now.get(url), then.get(url)
         was_in = f"{_named(newsletter, before.section)} {before.position}" if before else ""
         will_be_in = f"{_named(newsletter, after.section)} {after.position}" if after else ""
         headline = (after or now[url]).article.headline
-        scores = (before.score if before else 0.0, after.score if after else 0.0)
+        scores = (
+            before.score if before else left.get(url, 0.0),
+            after.score if after else would_leave.get(url, 0.0),
+        )
         rows.append((headline, url, was_in, will_be_in, *scores))
     if as_json:
         names = ("headline", "url", "now", "then", "score", "score_then")
@@ -183,7 +221,7 @@ def _document(chosen: Picks, newsletter: Newsletter, day: date) -> dict[str, obj
             {
                 "section": pick.section, "position": pick.position, "url": pick.article.url,
                 "headline": pick.article.headline, "score": pick.score, "reasons": list(pick.reasons),
-                "story": pick.article.story or pick.article.url, "pinned": pick.pinned,
+                "story": pick.article.story or pick.article.url, "pinned": pick.pinned, "pool": pick.pool,
             }
             for pick in chosen.picked
         ],
@@ -195,5 +233,6 @@ def _document(chosen: Picks, newsletter: Newsletter, day: date) -> dict[str, obj
             for drop in chosen.dropped
         ],
         "shortfalls": list(chosen.shortfalls),
+        "filled": list(chosen.filled),
         "waiting": [{"url": order.url, "verb": order.verb, "reasons": [order.told]} for order in chosen.waiting],
     }  # fmt: skip

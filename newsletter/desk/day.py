@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 
 from sqlmodel import Session
 
@@ -17,8 +18,10 @@ from newsletter.approval import (
     BY_RULE,
     check_proof,
     hold_edition,
+    record,
 )
 from newsletter.archive import index_missing
+from newsletter.audience.sunset import Step, standing
 from newsletter.catalogue import Newsletter
 from newsletter.correction import make_correction
 from newsletter.desk.deciding import Deciding
@@ -31,7 +34,8 @@ from newsletter.errors import NewsletterError, StateError
 from newsletter.newsroom import in_order
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.doubt import resolve
-from newsletter.outbox.drain import Mailing, Step, drain
+from newsletter.outbox.drain import Mailing, drain
+from newsletter.outbox.drain import Step as Progress
 from newsletter.outbox.freeze import freeze
 from newsletter.rendering.engine import content_hash
 from newsletter.store.editions import (
@@ -67,12 +71,22 @@ class Desk(Deciding, Ordering):
             freeze(
                 self.engine, newsletter, self.catalogue.publication, row.id or 0, now=now, at=self.clock(),
                 batch_size=self.provider.max_recipients, can_schedule=bool(self.provider.schedules_ahead),
-                on_frozen=defer_drain if has_queue(self.engine) else None,
+                on_frozen=partial(self._frozen, newsletter),
             )  # fmt: skip
             index_missing(self.engine, self.catalogue)
             with reading(self.engine) as session:
                 row = self._row(session, newsletter, day)
         return row.id if row.status == EditionStatus.SUBMITTING else None
+
+    def _frozen(self, newsletter: Newsletter, session: Session, edition_id: int) -> None:
+        """Wake a worker where there is a queue, and write down whom the sunset keeps out of the audience."""
+        if has_queue(self.engine):
+            defer_drain(session, edition_id)
+        out = standing(session, newsletter.slug) if self.catalogue.publication.sunset else {}
+        if told := ", ".join(f"{out[step]} {step}" for step in (Step.PAUSED, Step.STOPPED) if out.get(step)):
+            row = session.get_one(EditionRow, edition_id)
+            detail = f"not in its audience by the sunset rule: {told}"
+            record(session, row, "frozen", at=self.clock(), actor="the sunset", detail=detail)
 
     def _is_held_as_a_whole(self, newsletter: Newsletter, row: EditionRow) -> bool:
         """Hold an edition of a newsletter that an alarm holds, unless a person approved it since; whether it was."""
@@ -246,7 +260,7 @@ class Telling:
                 self.audience[slug] = row.audience
                 tell("send", slug, self.done[slug], row.audience)
 
-    def step(self, step: Step) -> None:
+    def step(self, step: Progress) -> None:
         """Count what was accepted, and pass on what is uncertain and why something waits."""
         slug = step.newsletter
         if slug not in self.done:

@@ -28,6 +28,7 @@ from newsletter.errors import NotFound, StateError
 from newsletter.outbox.doubt import Word, settle_by_word
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.outbox.settle import close
+from newsletter.outbox.subjects import choose_by_word, end_test
 from newsletter.store.editions import (
     current_edition,
     revisions,
@@ -122,6 +123,20 @@ class Deciding(Making):
                 return self._account(session, row)
         return self.prepare(newsletter, day, now=now)
 
+    def choose_subject(self, newsletter: Newsletter, day: date, letter: str, *, actor: str) -> None:
+        """
+        Give the rest of an edition the subject of that *letter*, before the numbers do; wakes who can send it.
+
+        Raises:
+            NotFound: there is no such edition or subject, or it has but one.
+            StateError: its subject is chosen already.
+        """
+        with writing(self.engine) as session:
+            row = self._row(session, newsletter, day)
+            choose_by_word(session, row, letter, actor=actor, at=self.clock())
+            record(session, row, "subject", at=self.clock(), actor=actor, detail=letter.upper())
+        self.wake(newsletter, day)
+
     def spike(self, newsletter: Newsletter, day: date, *, actor: str, reason: str = "") -> Account:
         """Kill an edition, also while it is being sent: what has gone has gone, the rest is taken back."""
         frm = (
@@ -134,6 +149,7 @@ class Deciding(Making):
             for row in moved:
                 record(session, row, "spiked", at=self.clock(), actor=actor, detail=reason)
                 withdraw(session, row.id or 0, at=self.clock(), reason=words)
+                end_test(session, row.id or 0, reason=f"not tried to the end: {words}", at=self.clock())
             return self._account(session, moved[0])
 
     def pause(self, newsletter: Newsletter, day: date, *, actor: str) -> Account:

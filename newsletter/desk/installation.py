@@ -25,12 +25,14 @@ from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
 from newsletter.editors import EditorsMail
+from newsletter.feeds.pictures import prune_pictures
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender
 from newsletter.outbox.inbox import prune_inbox
-from newsletter.providers import Provider, make_provider
+from newsletter.providers import Provider, make_other_way, make_provider
 from newsletter.rendering.engine import Renderer
 from newsletter.reports.keeping import prune_events
+from newsletter.reports.reads import count_reads
 from newsletter.settings import Keys, Settings, load_keys
 from newsletter.store.session import open_store
 from newsletter.store.telling import prune_told
@@ -83,6 +85,11 @@ class Installation:
         """The provider the settings name, made when first needed."""
         return make_provider(self.settings)
 
+    @cached_property
+    def other_way(self) -> Provider | None:
+        """By which alarms go when the provider does not take them; None: no such way is named."""
+        return make_other_way(self.settings)
+
     def check_provider(self) -> None:
         """
         Make sure the provider can be used, before anything is done for it.
@@ -90,7 +97,7 @@ class Installation:
         Raises:
             SettingsError: it cannot; says what is missing.
         """
-        _ = self.provider
+        _ = self.provider, self.other_way
 
     @cached_property
     def sender(self) -> Sender:
@@ -123,7 +130,7 @@ class Installation:
     def tidy(self) -> None:
         """
         Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks, keys of
-        programs' requests.
+        programs' requests; count what was read before its events go.
 
         Safe at any time and from any number of processes; does nothing within an hour of the last time here.
         """
@@ -138,5 +145,9 @@ class Installation:
         sweep_links(self.engine, now=at)
         prune_told(self.engine, now=at)
         prune_inbox(self.engine, now=at)
+        count_reads(self.engine, now=at)
         prune_events(self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_events_days))
+        prune_pictures(
+            self.engine, now=at, keep=timedelta(days=self.catalogue.publication.keep_pictures_days)
+        )
         index_missing(self.engine, self.catalogue)

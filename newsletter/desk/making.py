@@ -27,7 +27,7 @@ from newsletter.approval import (
 )
 from newsletter.articles import Image
 from newsletter.audience.tokens import scope_of
-from newsletter.catalogue import Newsletter, Weights
+from newsletter.catalogue import Newsletter, Weights, class_of
 from newsletter.desk.installation import Tell
 from newsletter.desk.looking import Account, Looking, Made
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
@@ -40,7 +40,8 @@ from newsletter.outbox.ledger import move_edition
 from newsletter.picks import Order, Picks
 from newsletter.rendering.codes import finding
 from newsletter.rendering.magazine import is_installed
-from newsletter.rendering.proof import Finding, blocks, proof
+from newsletter.rendering.proof import Finding, blocks, over_budget, proof
+from newsletter.slimming import lighter
 from newsletter.store.editions import (
     current_edition,
     last_lines_before,
@@ -101,23 +102,41 @@ class Making(Looking):
         Raises:
             NewsletterError: a template or a text cannot be used; says where.
         """
-        picks, snapshot = self.draft(newsletter, day, now=now)
+        picks, snapshot, renderings = self.draft(newsletter, day, now=now)
         if snapshot is None:
             return Made(picks, None, (), ())
-        return self.proofed(newsletter, picks, snapshot, self.renderer.render_all(snapshot), now=now)
+        return self.proofed(newsletter, picks, snapshot, renderings, now=now)
 
-    def draft(self, newsletter: Newsletter, day: date, *, now: datetime) -> tuple[Picks, Snapshot | None]:
-        """What would be in the edition of *day*, before it is rendered; None: there is no story."""
+    def draft(
+        self, newsletter: Newsletter, day: date, *, now: datetime
+    ) -> tuple[Picks, Snapshot | None, tuple[Rendered, ...]]:
+        """
+        What would be in the edition of *day*, and its variants; None: there is no story.
+
+        Where a variant would be too large, stories and text give way until all fit, or nothing is left to give.
+        """
         with reading(self.engine) as session:
             picks, orders = self._pick(session, newsletter, day, now=now)
         if not picks.picked:
-            return picks, None
-        snapshot = make_snapshot(
-            newsletter, self.catalogue.publication, picks, edition_date=day, orders=orders,
-            wording=self.wording(newsletter, day),
-        )  # fmt: skip
-        snapshot = replace(snapshot, magazine=snapshot.magazine and is_installed())
-        return picks, self.with_pictures(snapshot)
+            return picks, None, ()
+        wording = self.wording(newsletter, day)
+
+        def made_of(rules: Newsletter, picks: Picks, told: tuple[str, ...]) -> Snapshot:
+            snapshot = make_snapshot(
+                rules, self.catalogue.publication, picks, edition_date=day, orders=orders, wording=wording
+            )
+            magazine = snapshot.magazine and is_installed()
+            return self.with_pictures(replace(snapshot, magazine=magazine, gave_way=told))
+
+        snapshot = made_of(newsletter, picks, ())
+        renderings = self.renderer.render_all(snapshot)
+        large = {class_of(one.variant) for one in renderings if over_budget(one)}
+        for instead in lighter(newsletter, picks, large) if large else ():
+            picks, snapshot = instead.picks, made_of(instead.newsletter, instead.picks, instead.told)
+            renderings = self.renderer.render_all(snapshot)
+            if not any(map(over_budget, renderings)):
+                break
+        return picks, snapshot, renderings
 
     def with_pictures(self, snapshot: Snapshot) -> Snapshot:
         """*snapshot* with its pictures served by us; what could not be had is left out."""
@@ -370,7 +389,7 @@ def _waiting(newsletter: Newsletter, picks: Picks) -> tuple[Finding, ...]:
     return tuple(
         finding(
             "order-waits", newsletter.slug, where=order.url,
-            message=f"There is no such story for an order ({order.told}): not collected yet, too old, or mistyped.",
+            message=f"There is no such story for an order ({order.told}): not collected yet, or mistyped.",
         )
         for order in picks.waiting
     )  # fmt: skip

@@ -25,6 +25,7 @@ class FeedItem:
 
     *published* is aware or None; *headline_is_html* and *summary_is_html* say whether entities in
     them still are to be decoded. *mended*: broken characters were put right on the way. *labels* are (scheme, term) pairs of categories.
+    *paper* is where the source says it has the entry from.
     """
 
     link: str
@@ -35,6 +36,7 @@ class FeedItem:
     summary_is_html: bool = True
     content: str = ""
     byline: str = ""
+    paper: str = ""
     published: datetime | None = None
     language: str = ""
     labels: tuple[tuple[str, str], ...] = ()

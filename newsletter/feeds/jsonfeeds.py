@@ -10,11 +10,11 @@ from newsletter.feeds.items import Feed, FeedItem, RawImage
 
 
 def read_jsonfeed(document: dict[str, Any]) -> Feed:
-    """A JSON Feed 1.0 or 1.1; ``_image`` is our own extension (alt, caption, credit, width, height)."""
+    """A JSON Feed 1.0 or 1.1; ``_image`` (alt, caption, credit, width, height) and ``_translation`` (from, by, paper) are ours."""
     items = []
     for row in _rows(document["items"]):
         authors = _rows(row.get("authors")) or _rows([row.get("author")])
-        more = _mapping(row.get("_image"))
+        more, made = _mapping(row.get("_image")), _mapping(row.get("_translation"))
         picture = _text(row, "image") or _text(row, "banner_image")
         identity = _text(row, "id")
         items.append(
@@ -28,7 +28,12 @@ def read_jsonfeed(document: dict[str, Any]) -> Feed:
                 byline=", ".join(name for name in (_text(author, "name") for author in authors) if name),
                 published=parse_date(_text(row, "date_published") or _text(row, "date_modified")),
                 language=_text(row, "language"),
-                labels=tuple(("", tag) for tag in row.get("tags") or () if isinstance(tag, str)),
+                labels=(
+                    *(("", tag) for tag in row.get("tags") or () if isinstance(tag, str)),
+                    ("translated-from", _text(made, "from")),
+                    ("translator", _text(made, "by")),
+                ),
+                paper=_text(made, "paper"),
                 image=_picture(picture, more) if picture else None,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -18,7 +18,7 @@ import nh3
 
 from newsletter.about import subject_of
 from newsletter.about.places import whereabouts
-from newsletter.articles import Article, Flag, Image, Rights, canonical_url, shortened
+from newsletter.articles import Article, Flag, Image, Rights, canonical_url, headline_key, shortened
 from newsletter.catalogue import Publication, Source
 from newsletter.feeds.items import Feed, FeedItem, RawImage
 
@@ -42,6 +42,7 @@ _SECTION_NAMES = {
     "world", "world news", "news", "home", "home page", "latest", "top stories", "international", "новости", "noticias", "actualités",
 }  # fmt: skip
 _EARLIEST_YEAR = 1995
+_FACTS = ("country", "translated-from", "translator")  # labels of ours that are no categories
 _PAYWALL_LABELS = {"premium", "subscribers only", "subscriber only", "abonnés", "réservé aux abonnés", "plus"}
 _SCRIPTS = (
     ("he", re.compile("[\u0590-\u05ff]")),
@@ -104,9 +105,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
     labels = [
         (scheme, texts.plain(term, is_html="&" in term)) for scheme, term in item.labels if term.strip()
     ]
-    categories = tuple(
-        dict.fromkeys(term for scheme, term in labels if scheme not in ("country", "translated-from"))
-    )
+    categories = tuple(dict.fromkeys(term for scheme, term in labels if scheme not in _FACTS))
     language = _language(item, context, f"{headline} {standfirst}")
     where = whereabouts(
         headline,
@@ -126,10 +125,12 @@ def to_article(item: FeedItem, context: Context) -> Article:
         headline, standfirst, categories=categories, url=url,
         topics=context.publication.topics, kinds=context.publication.kinds,
     )  # fmt: skip
+    source_name = source.name or publisher_name(context.feed.title) or source.id
+    paper = shortened(texts.plain(item.paper, is_html="&" in item.paper), 60)
     return Article(
         url=url,
         source=source.id,
-        source_name=source.name or publisher_name(context.feed.title) or source.id,
+        source_name=source_name,
         headline=headline,
         kicker=texts.plain(item.kicker, is_html=True),
         standfirst=standfirst,
@@ -143,13 +144,20 @@ def to_article(item: FeedItem, context: Context) -> Article:
         topics=about.topics or source.topics,
         kind=about.kind,
         categories=categories,
-        translated_from=next((term.lower() for scheme, term in labels if scheme == "translated-from"), ""),
+        translated_from=_fact("translated-from", labels).lower(),
+        translator=_fact("translator", labels),
+        paper=paper if headline_key(paper) != headline_key(source_name) else "",
         paywalled=item.paywalled or any(term.casefold() in _PAYWALL_LABELS for term in categories),
         rights=source.rights,
         published_at=published,
         first_seen_at=context.now,
         flags=tuple(dict.fromkeys([*flags, *date_flags])),
     )
+
+
+def _fact(scheme: str, labels: Sequence[tuple[str, str]]) -> str:
+    """What a label of ours (``<category domain="translator">``) says, or ''."""
+    return next((term for known, term in labels if known == scheme), "")
 
 
 class _Texts:

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from newsletter.errors import SourceError
 from newsletter.feeds.fetch import Fetcher
 from newsletter.settings import Settings
-from newsletter.store.pictures import Kept, keep_picture, kept_pictures, note_lost
+from newsletter.store.pictures import Kept, delete_old, keep_picture, kept_pictures, note_lost, note_used
 from newsletter.store.session import reading, writing
 
 WIDEST = 1_280
@@ -34,6 +34,7 @@ _MOST_PIXELS = 60_000_000
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF")
 _QUALITIES = (84, 76, 68, 60)
 _AGAIN = timedelta(hours=1)
+_NOTED = timedelta(days=1)  # so often it is written down that a picture is still wanted
 _AT_ONCE = 8
 _SECONDS = 8.0
 
@@ -107,6 +108,10 @@ def keep_pictures(
     wanted = list(dict.fromkeys(addresses))
     with reading(engine) as session:
         kept = kept_pictures(session, wanted)
+    again = [one for one in kept if kept[one].hash and kept[one].tried_at < at - _NOTED]
+    if again:
+        with writing(engine) as session:
+            note_used(session, again, at=at)
     missing = [
         one for one in wanted if one not in kept or (not kept[one].hash and kept[one].tried_at < at - _AGAIN)
     ]
@@ -127,6 +132,12 @@ def keep_pictures(
                 )  # fmt: skip
     with reading(engine) as session:
         return kept_pictures(session, wanted)
+
+
+def prune_pictures(engine: Engine, *, now: datetime, keep: timedelta) -> int:
+    """Delete the pictures that nothing has wanted for *keep* and no sent edition shows; return how many."""
+    with writing(engine) as session:
+        return delete_old(session, before=now - keep)
 
 
 def _have(fetcher: Fetcher, address: str, folder: Path | None) -> Prepared | str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlmodel import Session, SQLModel, col
 
 from newsletter.articles import Article, Flag, Image, Kind, Region, Rights, Topic, fingerprint
@@ -16,6 +17,8 @@ _TABLE = SQLModel.metadata.tables[str(ArticleRow.__tablename__)]
 _COLUMNS = tuple(
     column.name for column in _TABLE.columns if column.name not in ("id", "fingerprint", "last_seen_at")
 )
+_AT_ONCE = 500
+_LETTERS_A_WORD = 6  # with its space; scripts without spaces say more in fewer
 _IMAGE = tuple(field.name for field in fields(Image))
 
 
@@ -28,6 +31,36 @@ def load_articles(session: Session, *, since: datetime, until: datetime) -> tupl
             col(ArticleRow.published_at) <= until,
         )
         .order_by(col(ArticleRow.url))
+    )
+    return tuple(_to_article(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+
+
+def load_by_url(session: Session, urls: Iterable[str]) -> tuple[Article, ...]:
+    """The articles of some canonical URLs, as far as they are stored."""
+    wanted = sorted(set(urls))
+    found: list[Article] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        query = select(*(_TABLE.c[name] for name in _COLUMNS)).where(
+            col(ArticleRow.url).in_(wanted[start : start + _AT_ONCE])
+        )
+        found += [_to_article(dict(zip(_COLUMNS, row, strict=True))) for row in session.execute(query)]
+    return tuple(found)
+
+
+def load_long_reads(
+    session: Session, *, since: datetime, until: datetime, words: int, most: int = 200
+) -> tuple[Article, ...]:
+    """The newest *most* pieces of about *words* words or more that are ours to print, published in that time."""
+    rows = session.execute(
+        select(*(_TABLE.c[name] for name in _COLUMNS))
+        .where(
+            col(ArticleRow.published_at) > since,
+            col(ArticleRow.published_at) <= until,
+            col(ArticleRow.rights) != Rights.EXCERPT,
+            func.length(col(ArticleRow.body)) >= words * _LETTERS_A_WORD,
+        )
+        .order_by(col(ArticleRow.published_at).desc(), col(ArticleRow.url))
+        .limit(most)
     )
     return tuple(_to_article(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
 

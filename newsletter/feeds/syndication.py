@@ -108,6 +108,7 @@ def _item(entry: Any, data: bytes) -> FeedItem:
         summary_is_html=_text(details, "type") != "text/plain" or "&" in summary or "<" in summary,
         content="" if content == summary and len(content) < 400 else content,
         byline=_byline(entry),
+        paper=_text(dict.get(entry, "source") or {}, "title"),
         published=_date(entry),
         language=_text(details, "language"),
         mended=_was_mended(_text(entry, "title"), data),

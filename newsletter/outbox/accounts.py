@@ -10,17 +10,20 @@ from datetime import date, datetime
 from sqlalchemy import and_
 from sqlmodel import Session, col, func, select
 
-from newsletter.edition import EditionStatus
+from newsletter.audience.sunset import Step, newest_step
+from newsletter.edition import EditionStatus, subject_of
 from newsletter.events import EventKind
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState
 from newsletter.outbox.missed import missed
-from newsletter.store.editions import edition_ref, revisions
+from newsletter.outbox.subjects import WHY_IT_WAITS, subject_drawn
+from newsletter.store.editions import edition_ref, revisions, subjects_of
 from newsletter.store.tables import (
     Batch,
     EditionRow,
     Event,
     ReaderException,
+    SubjectTest,
     Subscriber,
     Subscription,
     Suppression,
@@ -174,7 +177,8 @@ class Verdict:
     """
     What happened to one reader with one edition; *verdict* as in DESIGN §7 ``why``.
 
-    *revision* is the newest one they were frozen for; 0: none.
+    *revision* is the newest one they were frozen for; 0: none. *subject* is the one they were sent or will be, where
+    several were tried; '' as long as it is not chosen.
     """
 
     verdict: str
@@ -183,6 +187,7 @@ class Verdict:
     at: datetime | None = None
     events: tuple[dict[str, str], ...] = ()
     revision: int = 0
+    subject: str = ""
 
 
 def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Subscriber | None) -> Verdict:
@@ -236,8 +241,23 @@ def why(session: Session, edition: EditionRow | None, slug: str, subscriber: Sub
     if not told:  # the first freeze chose the date's audience: what follows is for the same readers
         return Verdict("not in audience", _why_not(session, frozen[-1], slug, subscriber))
     newest, *older = told.values()
+    newest = _with_subject(session, frozen, newest, subscriber.id)
     reasons = [newest.reason, *(f"revision {one.revision} was {one.verdict}: {one.reason}" for one in older)]
     return replace(newest, reason="; ".join(reasons), events=_events(session, frozen, subscriber))
+
+
+def _with_subject(
+    session: Session, frozen: Sequence[EditionRow], verdict: Verdict, subscriber_id: int
+) -> Verdict:
+    """*verdict* with the subject the reader drew, or got with the rest."""
+    row = next(one for one in frozen if one.revision == verdict.revision)
+    if session.get(SubjectTest, row.id) is None:
+        return verdict
+    letter, drawn = subject_drawn(session, row.id or 0, subscriber_id)
+    subject = subject_of(subjects_of(session, row.id or 0), letter) if letter else ""
+    how = "by the draw of the sample" if drawn else "with the rest, as it was chosen"
+    said = f"subject {letter.upper()} {how}" if letter else f"waits for its subject: {WHY_IT_WAITS}"
+    return replace(verdict, reason=f"{verdict.reason}; {said}", subject=subject)
 
 
 def _state_in_words(batch: Batch) -> str:
@@ -320,7 +340,11 @@ def _why_not(session: Session, edition: EditionRow | None, slug: str, subscriber
     if edition is None or edition.frozen_at is None:
         return ""
     if subscriber.paused_until is not None and subscriber.paused_until > edition.frozen_at:
-        return f"Has paused all newsletters until {subscriber.paused_until:%Y-%m-%d at %H:%M} UTC."
+        until = f"{subscriber.paused_until:%Y-%m-%d at %H:%M} UTC"
+        step = newest_step(session, subscriber.id or 0)
+        if step is not None and step.step == Step.PAUSED:
+            return f"Paused by the sunset rule on {step.at:%Y-%m-%d} until {until}: {step.reason}."
+        return f"Has paused all newsletters until {until}."
     if subscription.since > edition.frozen_at:
         return f"Joined on {subscription.since:%Y-%m-%d at %H:%M} UTC, after the freeze."
     return "The newsletter's segment did not include this reader at the freeze (plan, language, country, tags or date)."

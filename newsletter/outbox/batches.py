@@ -48,7 +48,7 @@ def append_readers(
     trailing: bool,
 ) -> None:
     """
-    Put readers moved out of *source* into the pending trailing batch of *variant*, or a new one.
+    Put readers moved out of *source* into the pending trailing batch of *variant* and its subject, or a new one.
 
     A batch that somebody else is claiming at this moment is passed over; the edition is locked, so that
     two who append at once do not choose the same number.
@@ -62,6 +62,7 @@ def append_readers(
                 Batch.edition_id == source.edition_id,
                 Batch.id != source.id,
                 Batch.variant == variant,
+                Batch.subject == source.subject,
                 Batch.release_at == source.release_at
                 if source.release_at
                 else col(Batch.release_at).is_(None),
@@ -75,7 +76,7 @@ def append_readers(
     if target is None:
         target = Batch(
             edition_id=source.edition_id, seq=last + 1, variant=variant, trailing=trailing, ids=pack(()), lo_id=0,
-            hi_id=0, n=0, rank=source.rank, release_at=source.release_at, changed_at=at,
+            hi_id=0, n=0, rank=source.rank, release_at=source.release_at, subject=source.subject, changed_at=at,
         )  # fmt: skip
     _hold(target, sorted({*unpack(target.ids), *ids}), at=at)
     session.add(target)
@@ -95,9 +96,7 @@ def split_batch(session: Session, batch_id: int, *, size: int, at: datetime) -> 
     if batch is None:
         return 0
     last = _last_number(session, batch.edition_id)
-    apart = set(
-        session.exec(select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id))
-    )
+    apart = set(readers_apart(session, batch_id))
     goes = [reader for reader in unpack(batch.ids) if reader not in apart]
     _hold(batch, sorted({*goes[:size], *apart}), at=at)
     session.add(batch)
@@ -105,12 +104,47 @@ def split_batch(session: Session, batch_id: int, *, size: int, at: datetime) -> 
     for number, ids in enumerate(rest, start=last + 1):
         part = Batch(
             edition_id=batch.edition_id, seq=number, variant=batch.variant, trailing=batch.trailing, ids=b"", lo_id=0,
-            hi_id=0, n=0, rank=batch.rank, release_at=batch.release_at, not_before=batch.not_before, changed_at=at,
+            hi_id=0, n=0, rank=batch.rank, release_at=batch.release_at, subject=batch.subject,
+            not_before=batch.not_before, changed_at=at,
         )  # fmt: skip
         _hold(part, ids, at=at)
         session.add(part)
     session.flush()
     return len(rest)
+
+
+def part_batch(
+    session: Session, batch: Batch, parts: Sequence[Sequence[int]], *, at: datetime
+) -> tuple[int, ...]:
+    """
+    Give each of *parts* of a batch's readers a batch of its own, alike in all but its number; return their ids.
+
+    The frozen ids are parted; who is in none of *parts* stays, and so do those who do not go out with it.
+    """
+    last = _last_number(session, batch.edition_id)
+    leaving = {reader for part in parts for reader in part}
+    _hold(batch, sorted(set(unpack(batch.ids)) - leaving), at=at)
+    session.add(batch)
+    made = [
+        Batch(
+            edition_id=batch.edition_id, seq=number, variant=batch.variant, trailing=batch.trailing, ids=b"", lo_id=0,
+            hi_id=0, n=0, state=batch.state, attempt=batch.attempt, owner=batch.owner, lease_until=batch.lease_until,
+            rank=batch.rank, release_at=batch.release_at, subject=batch.subject, not_before=batch.not_before,
+            given_up=batch.given_up, error=batch.error, changed_at=at,
+        )
+        for number in range(last + 1, last + 1 + len(parts))
+    ]  # fmt: skip
+    for one, part in zip(made, parts, strict=True):
+        _hold(one, sorted(part), at=at)
+        session.add(one)
+    session.flush()
+    return tuple(one.id or 0 for one in made)
+
+
+def readers_apart(session: Session, batch_id: int) -> Sequence[int]:
+    """Those of a batch who do not share its fate."""
+    apart = select(ReaderException.subscriber_id).where(ReaderException.batch_id == batch_id)
+    return session.exec(apart).all()
 
 
 def _last_number(session: Session, edition_id: int) -> int:

@@ -26,6 +26,7 @@ from newsletter.outbox.batches import append_readers, record_exception
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, finish, move_batch
 from newsletter.outbox.pace import Later, admit, largest_batch
+from newsletter.outbox.subjects import WHY_IT_WAITS, choose, is_free, its_subject, waits_for_choice
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Instant, ReaderException
 
@@ -52,18 +53,28 @@ class Readers:
         """The ids, in the order of the other columns."""
         return [int(number) for number in self.ids.split(SEPARATOR)] if self.ids else []
 
+    def only(self, places: Sequence[int]) -> Readers:
+        """Those at *places* (0-based), in that order."""
+        rows = _rows_of(self)
+        return _columns([rows[place] for place in places])
+
 
 NOBODY = Readers("", "", (), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A batch that is ours to submit; *readers* go out with it, once ``look`` has said who they are."""
+    """
+    A batch that is ours to submit; *readers* go out with it, once ``look`` has said who they are.
+
+    *subject* is the letter of the one it goes with; '' where the edition has but one.
+    """
 
     batch_id: int
     attempt: int
     edition_id: int
     variant: str
+    subject: str
     sender: Address
     at: datetime
     lease_until: datetime
@@ -98,8 +109,9 @@ def claim(
     Claim the next batch of an edition that is being sent; None: nothing is left to claim now.
 
     None too when the edition was paused or spiked: the brake is looked at for every batch. ``Later``:
-    there is something, but the pace or a release time lets nothing go before its moment. ``TooLarge``:
-    it was frozen before a ceiling, or the *most* one request may hold, was lowered. The caller commits.
+    there is something, but the pace, a release time or a choice of subjects lets nothing go before its moment.
+    ``TooLarge``: it was frozen before a ceiling, or the *most* one request may hold, was lowered. When the rest
+    waits for a subject, and it is time, that is chosen here. The caller commits.
     *ahead*: how long before its release a batch may be handed over.
     """
     connection = session.connection()
@@ -108,8 +120,10 @@ def claim(
             _next_query(), {"edition": edition_id, "at": at, "release": at + ahead}
         ).first()
         if found is None:
-            return _next_release(session, edition_id, ahead)
-        batch_id, attempt, variant, ids, readers, apart, release_at, given_up = found
+            if choose(session, edition_id, at=at):
+                continue
+            return _next_release(session, edition_id, ahead, at=at)
+        batch_id, attempt, variant, subject, ids, readers, apart, release_at, given_up = found
         size = largest_batch(newsletter, publication, at, most)
         if readers - apart > size and not given_up:  # else parts of it could not be told apart in evidence
             return TooLarge(batch_id, size)
@@ -125,7 +139,7 @@ def claim(
         if not taken:
             continue
         return Claim(
-            batch_id, attempt + 1, edition_id, variant, turn.sender, at, at + LEASE,
+            batch_id, attempt + 1, edition_id, variant, subject, turn.sender, at, at + LEASE,
             release_at if release_at and release_at > at else None, reservation, ids, apart > 0,
         )  # fmt: skip
 
@@ -143,8 +157,8 @@ def waits(
     given = {"edition": edition_id, "at": at, "release": at + ahead}
     found = session.connection().execute(_turn_query(), given).first()
     if found is None:
-        return _next_release(session, edition_id, ahead)
-    _, _, _, _, readers, apart, _, _ = found
+        return _next_release(session, edition_id, ahead, at=at)
+    _, _, _, _, _, readers, apart, _, _ = found
     goes = min(readers - apart, largest_batch(newsletter, publication, at, readers))
     turn = admit(session.connection(), newsletter, publication, goes, at=at, books=False)
     return turn if isinstance(turn, Later) else None
@@ -219,7 +233,7 @@ def _turn_query() -> Select[Any]:
     at = bindparam("at", type_=Instant)
     query: Any = (  # SQLAlchemy types a Select by its columns
         columns(
-            col(Batch.id), col(Batch.attempt), col(Batch.variant), col(Batch.ids), col(Batch.n),
+            col(Batch.id), col(Batch.attempt), col(Batch.variant), its_subject(), col(Batch.ids), col(Batch.n),
             col(Batch.skipped_n) + col(Batch.failed_n) + col(Batch.moved_n), col(Batch.release_at),
             col(Batch.given_up),
         )
@@ -230,6 +244,7 @@ def _turn_query() -> Select[Any]:
             col(EditionRow.status) == EditionStatus.SUBMITTING,
             or_(col(Batch.not_before).is_(None), col(Batch.not_before) <= at),
             or_(col(Batch.release_at).is_(None), col(Batch.release_at) <= bindparam("release", type_=Instant)),
+            is_free(),
         )
         .order_by(col(Batch.rank), col(Batch.trailing), col(Batch.seq))
         .limit(1)
@@ -237,7 +252,7 @@ def _turn_query() -> Select[Any]:
     return cast("Select[Any]", query)
 
 
-def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later | None:
+def _next_release(session: Session, edition_id: int, ahead: timedelta, *, at: datetime) -> Later | None:
     """When something of the edition may go next, if anything waits and the edition still is being sent."""
     pending = (
         select(Batch.not_before, Batch.release_at)
@@ -246,6 +261,7 @@ def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later 
             Batch.edition_id == edition_id,
             Batch.state == BatchState.PENDING,
             EditionRow.status == EditionStatus.SUBMITTING,
+            is_free(),
         )
         .distinct()
     )
@@ -253,13 +269,19 @@ def _next_release(session: Session, edition_id: int, ahead: timedelta) -> Later 
     for retry_at, release_at in session.exec(pending):
         known = [moment for moment in (retry_at, release_at - ahead if release_at else None) if moment]
         if known:
-            moments.append((max(known), max(known) == retry_at))
-    if not moments:
-        return None
-    moment, is_retry = min(moments)
-    return Later(
-        moment, "the provider asked to wait" if is_retry else "that is when its next wave is released"
-    )
+            is_retry = max(known) == retry_at
+            moments.append((max(known), _RETRY if is_retry else _WAVE))
+    test = waits_for_choice(session, edition_id)
+    if (
+        test is not None
+    ):  # until its sample has gone nobody knows when it ends; that others send it takes a moment
+        moments.append((test.until or at + _A_MOMENT, WHY_IT_WAITS))
+    return Later(*min(moments)) if moments else None
+
+
+_A_MOMENT = timedelta(seconds=2)
+_RETRY = "the provider asked to wait"
+_WAVE = "that is when its next wave is released"
 
 
 def _fit(

@@ -20,6 +20,7 @@ from newsletter.outbox.freeze import Writer
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.outbox.settle import close
+from newsletter.outbox.subjects import end_test
 from newsletter.store.editions import revisions
 from newsletter.store.tables import Batch, EditionRow, ReaderException
 
@@ -109,6 +110,9 @@ def take_over(
             reason=f"corrected by revision {right.revision}",
         )  # fmt: skip
         withdraw(session, edition_id, at=at, reason=f"goes with revision {right.revision}")
+        end_test(
+            session, edition_id, reason=f"not tried to the end: corrected by revision {right.revision}", at=at
+        )
     check_landed(session, slug, day)  # a claim that was being made meanwhile is committed by now
     session.expire_all()
     groups: dict[tuple[int, str, datetime | None], set[int]] = defaultdict(set)

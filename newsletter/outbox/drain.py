@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,10 +20,11 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Newsletter, Publication
+from newsletter.edition import Rendered
 from newsletter.errors import NotFound, ProviderError
 from newsletter.outbox.batches import split_batch
 from newsletter.outbox.claim import Claim, TooLarge, claim, look
@@ -34,9 +34,11 @@ from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.ledger import recover, this_owner
 from newsletter.outbox.pace import Later
 from newsletter.outbox.settle import close, settle
-from newsletter.providers import Accepted, Envelope, Outcome, Provider, Ready, Refused, Uncertain
+from newsletter.outbox.subjects import WHY_IT_WAITS, waits_for_choice
+from newsletter.providers import Accepted, Divided, Envelope, Outcome, Provider, Ready, Refused, Uncertain
+from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading, spoken, writing
-from newsletter.store.tables import EditionRow, Rendering
+from newsletter.store.tables import EditionRow
 from newsletter.times import Clock, iso
 
 log = structlog.get_logger()
@@ -122,7 +124,8 @@ class _Edition:
 
     mailing: Mailing
     row: EditionRow
-    renderings: dict[str, tuple[str, str, str]]
+    renderings: dict[str, Rendered]
+    waits_for_choice: bool = False
     in_flight: int = 0
     served: int = 0
     rests_until: datetime | None = None
@@ -221,6 +224,15 @@ class _Drain:
         if self.more is not None and at >= self.looks_again_at:
             self._add(self.more())
             self.looks_again_at = at + _LOOK_EVERY
+            self._look_for_choices()
+
+    def _look_for_choices(self) -> None:
+        """Let the rest of an edition go whose subject was chosen meanwhile, by a person or another process."""
+        for edition in self.editions.values():
+            if edition.waits_for_choice:
+                with reading(self.sender.engine) as session:
+                    if waits_for_choice(session, edition.mailing.edition_id) is None:
+                        edition.waits_for_choice, edition.rests_until = False, None
 
     def _whose_turns(self, room: int, done: Sequence[Future[Outcome]]) -> list[_Edition]:
         """
@@ -334,6 +346,7 @@ class _Drain:
                     Step(edition.mailing.newsletter.slug, "waits", 0, f"until {iso(later.at)}: {later.why}")
                 )
             edition.is_done = later is None and edition.in_flight == 0
+            edition.waits_for_choice = later is not None and later.why == WHY_IT_WAITS
             edition.rests_until = later.at if later is not None else None
             if later is None and edition.in_flight:
                 # What is in flight may come back as refused; look again when it has landed.
@@ -365,20 +378,22 @@ class _Drain:
         edition = flight.edition
         edition.in_flight -= 1
         edition.rests_until, edition.is_done = None, False
-        match outcome:
-            case Accepted():
-                word = "accepted"
-                self.last_progress = self.sender.clock()
-            case Uncertain():
-                word = "uncertain"
-                self.last_progress = self.sender.clock()
-            case Refused():
-                word = "refused"
-                if outcome.stop_run:
-                    self.refused_us = outcome.reason
-                elif outcome.slow_down:
-                    self.rests_until = outcome.retry_at
-        self._tell(Step(edition.mailing.newsletter.slug, word, len(flight.claim.readers)))
+        whole = ((outcome, range(len(flight.claim.readers))),)
+        for verdict, who in outcome.parts if isinstance(outcome, Divided) else whole:
+            match verdict:
+                case Accepted():
+                    word = "accepted"
+                    self.last_progress = self.sender.clock()
+                case Uncertain():
+                    word = "uncertain"
+                    self.last_progress = self.sender.clock()
+                case Refused():
+                    word = "refused"
+                    if verdict.stop_run:
+                        self.refused_us = verdict.reason
+                    elif verdict.slow_down:
+                        self.rests_until = verdict.retry_at
+            self._tell(Step(edition.mailing.newsletter.slug, word, len(who)))
 
     def _tell(self, step: Step) -> None:
         if self.progress:
@@ -439,7 +454,7 @@ class _Drain:
     def _envelope(self, edition: _Edition, claimed: Claim) -> Envelope:
         return envelope_of(
             edition.mailing.newsletter, edition.mailing.publication, edition.row,
-            edition.renderings[claimed.variant], claimed.variant, sender=claimed.sender,
+            edition.renderings[claimed.variant], claimed.subject, sender=claimed.sender,
             batch=f"{claimed.batch_id}.{claimed.attempt}",
             recipients=recipients(self.sender.signer, self.sender.base_url, edition.row, claimed.readers),
             release_at=claimed.release_at, reservation=claimed.reservation,
@@ -449,11 +464,7 @@ class _Drain:
 def _load(sender: Sender, mailing: Mailing) -> _Edition:
     with reading(sender.engine) as session:
         row = session.get(EditionRow, mailing.edition_id)
-        rows = session.exec(select(Rendering).where(Rendering.edition_id == mailing.edition_id)).all()
+        renderings = load_renderings(session, mailing.edition_id)
     if row is None:
         raise NotFound(f"There is no edition {mailing.edition_id}.")
-    renderings = {
-        one.variant: (one.subject, zlib.decompress(one.html).decode(), zlib.decompress(one.text).decode())
-        for one in rows
-    }
-    return _Edition(mailing, row, renderings)
+    return _Edition(mailing, row, {one.variant: one for one in renderings})

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Address, Newsletter, Publication
-from newsletter.edition import PERSONAL_TAGS
+from newsletter.edition import PERSONAL_TAGS, Rendered, subject_of
 from newsletter.outbox.claim import Readers
 from newsletter.providers import Envelope, Recipients
 from newsletter.store.editions import edition_ref
@@ -19,8 +19,8 @@ def envelope_of(
     newsletter: Newsletter,
     publication: Publication,
     row: EditionRow,
-    rendering: tuple[str, str, str],
-    variant: str,
+    rendering: Rendered,
+    letter: str,
     *,
     sender: Address,
     batch: str,
@@ -28,11 +28,11 @@ def envelope_of(
     release_at: datetime | None = None,
     reservation: str = "",
 ) -> Envelope:
-    """The envelope of one batch; *rendering* is subject, HTML and text as stored."""
-    subject, html, text = rendering
+    """The envelope of one batch: *rendering* as stored, with the subject of that *letter* ('': its first)."""
     return Envelope(
-        edition=edition_ref(row), batch=batch, newsletter=newsletter.slug, variant=variant, sender=sender,
-        reply_to=publication.reply_to, subject=subject, html=html, text=text,
+        edition=edition_ref(row), batch=batch, newsletter=newsletter.slug, variant=rendering.variant, sender=sender,
+        reply_to=publication.reply_to, subject=subject_of(rendering.subjects, letter),
+        html=rendering.html, text=rendering.text,
         list_id=f"{newsletter.slug}.{sender.email.rpartition('@')[2]}", list_name=newsletter.name,
         dated_at=row.frozen_at or row.made_at, recipients=recipients, language=newsletter.language,
         release_at=release_at, reservation=reservation,

@@ -21,6 +21,7 @@ from newsletter.errors import NotFound
 from newsletter.outbox.ids import pack
 from newsletter.outbox.ledger import finish, move_edition
 from newsletter.outbox.pace import largest_batch
+from newsletter.outbox.subjects import Draw, count_sample, plan_test
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Rendering
 from newsletter.times import due_at, local_date
@@ -32,12 +33,14 @@ _ENGAGED = (timedelta(days=30), timedelta(days=90))
 _ROWS_AT_A_TIME = 10_000
 _IDS_AT_A_TIME = 50_000
 Hook = Callable[[Session, int], None]
+_Group = tuple[int, str, str, datetime | None]
+"""Rank, variant, subject and release: what all readers of a batch share."""
 
 
 @dataclass(slots=True)
 class Writer:
     """
-    Collects ids by (rank, variant, release) into batches, and writes all of them at the end.
+    Collects ids by (rank, variant, subject, release) into batches, and writes all of them at the end.
 
     A million readers are a megabyte of packed ids; until the end the connection is free for reading.
     """
@@ -48,34 +51,38 @@ class Writer:
     at: datetime
     seq: int = 0
     total: int = 0
-    waiting: dict[tuple[int, str, datetime | None], list[int]] = field(default_factory=dict)
+    waiting: dict[_Group, list[int]] = field(default_factory=dict)
     rows: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, rank: int, variant: str, release_at: datetime | None, ids: list[int]) -> None:
+    def add(
+        self, rank: int, variant: str, release_at: datetime | None, ids: list[int], *, subject: str = ""
+    ) -> None:
         """Put readers, by ascending id, where they belong."""
         if not ids:
             return
-        waiting = [*self.waiting.pop((rank, variant, release_at), ()), *ids]
+        group = (rank, variant, subject, release_at)
+        waiting = [*self.waiting.pop(group, ()), *ids]
         full = len(waiting) - len(waiting) % self.size
         for start in range(0, full, self.size):
-            self._batch(rank, variant, release_at, waiting[start : start + self.size])
+            self._batch(group, waiting[start : start + self.size])
         if full < len(waiting):
-            self.waiting[rank, variant, release_at] = waiting[full:]
+            self.waiting[group] = waiting[full:]
 
     def close(self) -> int:
         """Write the batches; return how many readers there are."""
-        for (rank, variant, release_at), ids in self.waiting.items():
-            self._batch(rank, variant, release_at, ids)
+        for group, ids in self.waiting.items():
+            self._batch(group, ids)
         if self.rows:
             self.connection.execute(insert(Batch), self.rows)
         return self.total
 
-    def _batch(self, rank: int, variant: str, release_at: datetime | None, ids: list[int]) -> None:
+    def _batch(self, group: _Group, ids: list[int]) -> None:
+        rank, variant, subject, release_at = group
         self.seq += 1
         self.total += len(ids)
         self.rows.append(
             {
-                "edition_id": self.edition_id, "seq": self.seq, "variant": variant, "rank": rank,
+                "edition_id": self.edition_id, "seq": self.seq, "variant": variant, "subject": subject, "rank": rank,
                 "release_at": release_at, "ids": pack(ids), "lo_id": ids[0], "hi_id": ids[-1], "n": len(ids),
                 "changed_at": self.at,
             }
@@ -111,8 +118,10 @@ def freeze(
         size = largest_batch(newsletter, publication, at, batch_size)
         writer = Writer(session.connection(), edition_id, size, at)
         reminders = _rendered(session, edition_id, publication.reminders_of(newsletter))
-        _sort(writer, newsletter, publication, reminders, now=now, at=at, can_schedule=can_schedule)
+        draw = plan_test(session, edition_id, newsletter, publication, now=now, at=at)
+        _sort(writer, newsletter, publication, reminders, draw, now=now, at=at, can_schedule=can_schedule)
         _open(session, edition_id, writer.close(), at=at)
+        count_sample(session, edition_id)
         if on_frozen is not None:
             on_frozen(session, edition_id)
         return True
@@ -141,6 +150,7 @@ def _sort(
     newsletter: Newsletter,
     publication: Publication,
     reminders: Sequence[Reminder],
+    draw: Draw | None,
     *,
     now: datetime,
     at: datetime,
@@ -157,7 +167,7 @@ def _sort(
         for span in _spans(writer.connection, newsletter, publication, reminders, now=now):
             for name, ids in zip(names, span, strict=True):
                 if name in wanted:
-                    writer.add(0, name, moment, ids)
+                    _add(writer, draw, 0, name, moment, ids)
         return
     for chunk in _chunks(writer.connection, frozen_query(newsletter, publication, reminders, now=now)):
         groups: dict[tuple[int, str, datetime | None], list[int]] = defaultdict(list)
@@ -166,7 +176,15 @@ def _sort(
             if name in wanted:
                 groups[_rank(engaged, now) if warming else 0, name, release(zone, hour)].append(reader)
         for (rank, name, moment), ids in groups.items():
-            writer.add(rank, name, moment, ids)
+            _add(writer, draw, rank, name, moment, ids)
+
+
+def _add(
+    writer: Writer, draw: Draw | None, rank: int, variant: str, release_at: datetime | None, ids: list[int]
+) -> None:
+    """Give readers of one kind their batches, those of a sample by the subject they drew."""
+    for subject, some in draw.sort(ids) if draw else (("", ids),):
+        writer.add(rank, variant, release_at, some, subject=subject)
 
 
 def _spans(

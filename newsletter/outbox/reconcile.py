@@ -7,20 +7,22 @@ Its events can be lost (it stops trying after a day), and who has joined again h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
 from sqlalchemy import Engine
+from sqlmodel import col, select
 
 from newsletter.audience.addresses import address_hash, normalise
-from newsletter.audience.reactions import came_back, react
+from newsletter.audience.reactions import came_back, chunks, react
 from newsletter.events import EventKind, NoMore, ProviderEvent
 from newsletter.providers import Barred, Provider
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
-from newsletter.store.tables import Installation
+from newsletter.store.tables import Installation, Suppression
 from newsletter.times import iso, parse_instant
 
 SINCE = "reconciled-at"
@@ -64,6 +66,44 @@ def reconcile(engine: Engine, provider: Provider, keys: Keys, *, at: datetime) -
     with writing(engine) as session:
         session.merge(Installation(name=SINCE, value=iso(at) or ""))
     return Reconciled(listed, suppressed, cleared)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Of *listed* addresses that the provider bars *unknown* are not barred here; last *reconciled_at*."""
+
+    listed: int
+    unknown: int
+    reconciled_at: datetime | None
+
+
+def drift(engine: Engine, provider: Provider, keys: Keys, *, since: datetime) -> Drift:
+    """
+    Compare what the provider has barred since then with our suppressions; changes nothing.
+
+    Who left there and joined again here is known.
+
+    Raises:
+        ProviderError: a list cannot be read.
+    """
+    left: dict[str, datetime] = {}
+    listed: set[str] = set()
+    for one in provider.barred(since):
+        with suppress(ValueError):
+            hashed = address_hash(keys.suppression, normalise(one.email)[1])
+            listed.add(hashed)
+            if one.reason is NoMore.UNSUBSCRIBED:
+                left[hashed] = max(one.since, left.get(hashed, one.since))
+    known: set[str] = set()
+    with reading(engine) as session:
+        for some in chunks(sorted(listed)):
+            query = select(Suppression.address_hash).where(
+                col(Suppression.address_hash).in_(some), Suppression.scope == "all"
+            )
+            known.update(session.exec(query))
+        known |= came_back(session, left)
+        row = session.get(Installation, SINCE)
+    return Drift(len(listed), len(listed - known), parse_instant(row.value) if row else None)
 
 
 def _apply(engine: Engine, keys: Keys, some: Sequence[Barred], *, at: datetime) -> tuple[int, list[str]]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from newsletter.audience.reactions import react
 from newsletter.edition import EditionStatus
-from newsletter.outbox.batches import append_readers, record_exception
+from newsletter.events import EventKind, NoMore, ProviderEvent
+from newsletter.outbox.batches import append_readers, part_batch, readers_apart, record_exception
 from newsletter.outbox.claim import Claim
 from newsletter.outbox.ledger import BatchState, finish, give_way, move_batch, move_edition, withdraw
 from newsletter.outbox.pace import give_back
-from newsletter.providers import Accepted, Outcome, Refused, Uncertain
-from newsletter.store.tables import Batch, EditionRow
+from newsletter.outbox.subjects import waits_for_choice
+from newsletter.providers import Accepted, Divided, Outcome, Refused, Uncertain, Verdict
+from newsletter.store.tables import Batch, EditionRow, Subscriber
 
 log = structlog.get_logger()
+
+_PARTED_IN = (BatchState.UNCERTAIN, BatchState.PENDING, BatchState.ABANDONED, BatchState.WITHDRAWN)
 
 
 def settle(
@@ -38,6 +45,34 @@ def settle(
             _move(session, claim, BatchState.UNCERTAIN, at=at, error=reason)
         case Refused():
             _settle_refusal(session, slug, claim, outcome, at=at, batch_size=batch_size)
+        case Divided():
+            for part, verdict in _parted(session, claim, outcome, at=at):
+                settle(session, slug, part, verdict, at=at, batch_size=batch_size)
+
+
+def _parted(session: Session, claim: Claim, outcome: Divided, *, at: datetime) -> list[tuple[Claim, Verdict]]:
+    """
+    Each part becomes a batch of its own, in the state and attempt of the whole, to be settled as if it had gone alone.
+
+    If the batch is on its way again, or settled, it stays whole: who was taken counts, as doubles.
+    """
+    batch = session.exec(select(Batch).where(Batch.id == claim.batch_id).with_for_update()).one()
+    session.refresh(batch)
+    apart = set(readers_apart(session, claim.batch_id))
+    ids = claim.readers.all_ids()
+    parts: list[tuple[Claim, Verdict]] = []
+    for verdict, places in outcome.parts:
+        still = [place for place in places if ids[place] not in apart]
+        if still:
+            parts.append((replace(claim, readers=claim.readers.only(still)), verdict))
+    is_ours = batch.state == BatchState.SUBMITTING and batch.attempt == claim.attempt
+    if not is_ours and batch.state not in _PARTED_IN:
+        return [(part, verdict) for part, verdict in parts if isinstance(verdict, Accepted)]
+    made = part_batch(session, batch, [part.readers.all_ids() for part, _ in parts[1:]], at=at)
+    return [
+        (replace(part, batch_id=number), verdict)
+        for number, (part, verdict) in zip((claim.batch_id, *made), parts, strict=True)
+    ]
 
 
 def close(session: Session, edition_id: int, *, at: datetime) -> None:
@@ -129,8 +164,10 @@ def _settle_refusal(
         return
     for reader in failed:
         record_exception(session, batch, reader, "failed", refusal.reason, at=at)
+    if refusal.gone:
+        _never_again(session, failed, at=at)
     if len(ids) == 1 and not failed:
-        _refused_alone(session, slug, batch, refusal)
+        _refused_alone(session, slug, batch, refusal, at=at)
     elif not failed:
         second_half = sorted(ids)[len(ids) // 2 :]
         for reader in second_half:
@@ -170,17 +207,29 @@ def _to_blame(session: Session, claim: Claim, refusal: Refused, ids: list[int]) 
     return ids if is_theirs else []
 
 
+def _never_again(session: Session, readers: Sequence[int], *, at: datetime) -> None:
+    """Suppress addresses that do not exist, as when an event says so."""
+    hashes = session.exec(select(Subscriber.address_hash).where(col(Subscriber.id).in_(readers)))
+    bounced = ProviderEvent("", EventKind.BOUNCED, no_more=NoMore.BOUNCED)
+    react(session, {hashed: [bounced] for hashed in hashes}, at=at)
+
+
+_OTHERS_WAIT = timedelta(minutes=1)
 _LAST = 1_000
 """The rank of who is tried again when everybody else was."""
 
 
-def _refused_alone(session: Session, slug: str, batch: Batch, refusal: Refused) -> None:
+def _refused_alone(session: Session, slug: str, batch: Batch, refusal: Refused, *, at: datetime) -> None:
     """
     One reader was refused alone, and nobody has got it yet: try the others before blaming them.
 
     When a second one is refused alone in the same words the fault is ours, and the edition stops.
     """
     batch.rank = _LAST
+    if waits_for_choice(session, batch.edition_id) is not None:
+        batch.not_before = (
+            at + _OTHERS_WAIT
+        )  # the others cannot be tried yet: do not ask without end meanwhile
     session.add(batch)
     alone = col(Batch.n) - col(Batch.skipped_n) - col(Batch.failed_n) - col(Batch.moved_n) == 1
     another = session.exec(

@@ -2,7 +2,8 @@
 What carries mail away: one small protocol, one file a provider, vendor words stay inside it.
 
 A provider is handed an ``Envelope`` (one variant, ≤ ``max_recipients`` readers) and answers with one
-of three outcomes. It never raises for a delivery that went wrong; what it does not know it says.
+of three verdicts, or several where it takes mails one by one. It never raises for a delivery that went
+wrong; what it does not know it says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, overload
 
 from newsletter.catalogue import Address
+from newsletter.errors import ProviderError
 from newsletter.events import NoMore
 from newsletter.settings import Settings
 
@@ -134,7 +136,8 @@ class Refused:
     *stop_run*: nothing else will be taken either (key, permission): stop and tell the operator.
     *split*: too large; halve it. *recipients*: indices (0-based, into ``Envelope.recipients``) of the
     readers the provider objects to, when it says so; *unfit*: a reader or the content is at fault.
-    *slow_down*: until *retry_at* nothing else will be taken either.
+    *slow_down*: until *retry_at* nothing else will be taken either. *gone*: the addresses of *recipients*
+    do not exist (any more); nothing is to be mailed to them again.
     """
 
     reason: str
@@ -143,6 +146,7 @@ class Refused:
     split: bool = False
     unfit: bool = False
     slow_down: bool = False
+    gone: bool = False
     recipients: tuple[int, ...] = field(default=())
 
 
@@ -153,7 +157,32 @@ class Uncertain:
     reason: str
 
 
-Outcome = Accepted | Refused | Uncertain
+Verdict = Accepted | Refused | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """
+    Not all mails of the envelope fared alike: each reader (index into ``Envelope.recipients``) is in one part.
+
+    A part is judged as if it had been an envelope of its own: indices in its verdict count its own readers.
+    """
+
+    parts: tuple[tuple[Verdict, tuple[int, ...]], ...]
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody got it."""
+        return any(isinstance(verdict, Accepted) for verdict, _ in self.parts)
+
+    @property
+    def reason(self) -> str:
+        """What became of those who did not."""
+        lost = [(one, who) for one, who in self.parts if not isinstance(one, Accepted)]
+        return " ".join(f"{len(who)} readers: {verdict.reason}" for verdict, who in lost)
+
+
+Outcome = Accepted | Refused | Uncertain | Divided
 Ready = Callable[[], Outcome]
 """An envelope that is checked and encoded: calling it hands it over, once."""
 
@@ -166,6 +195,23 @@ class Barred(NamedTuple):
     since: datetime
 
 
+class Finding(NamedTuple):
+    """What a look at a provider's account says: about what, how bad (ok, note, warning, error), a sentence."""
+
+    name: str
+    severity: str
+    message: str
+
+
+class Record(NamedTuple):
+    """A DNS record the provider needs: *about* sender or links; *kind* as in DNS, *value* without a final dot."""
+
+    about: str
+    name: str
+    kind: str
+    value: str
+
+
 class Provider(Protocol):
     """The whole of what the outbox knows of a provider."""
 
@@ -173,6 +219,8 @@ class Provider(Protocol):
     max_recipients: int
     schedules_ahead: timedelta
     """How long before their release it takes mails; zero: it sends at once and cannot cancel."""
+    signs_under: tuple[str, ...]
+    """The DKIM selectors it signs with, unless others were chosen; none: nobody knows."""
 
     def prepare(self, envelope: Envelope) -> Ready:
         """Do all that takes the processor; the rest is thread-safe and bounded in time."""
@@ -216,6 +264,49 @@ class Provider(Protocol):
         """Say in sentences what is missing for a real send; no network."""
         ...
 
+    def look(self, domain: str) -> Iterator[Finding]:
+        """Ask it over the network what it makes of us, sending in the name of *domain*; nothing is changed."""
+        ...
+
+    def records(self, domain: str) -> Iterator[Record]:
+        """The DNS records it asks of whoever sends in the name of *domain*; none when it cannot be asked."""
+        ...
+
+
+class SendsAtOnce:
+    """What a provider answers that schedules nothing and keeps no lists of its own."""
+
+    name: str
+    schedules_ahead = timedelta(0)
+    signs_under: tuple[str, ...] = ()
+
+    def reserve(self) -> str:
+        """Nothing can be kept back."""
+        raise ProviderError(f"The provider {self.name} cannot schedule mails.")
+
+    def cancel(self, reservation: str) -> bool:
+        """Nothing was scheduled, so nothing can be called back."""
+        return False
+
+    def release(self, reservation: str) -> None:
+        """Nothing was scheduled."""
+
+    def barred(self, since: datetime) -> Iterator[Barred]:
+        """It refuses nobody by a list."""
+        return iter(())
+
+    def unbar(self, email: str) -> bool:
+        """Nobody was refused."""
+        return True
+
+    def look(self, domain: str) -> Iterator[Finding]:
+        """There is nobody to ask."""
+        return iter(())
+
+    def records(self, domain: str) -> Iterator[Record]:
+        """It asks for none."""
+        return iter(())
+
 
 def make_provider(settings: Settings) -> Provider:
     """
@@ -228,6 +319,26 @@ def make_provider(settings: Settings) -> Provider:
         from newsletter.providers.sendgrid import SendGrid
 
         return SendGrid.from_settings(settings)
+    if settings.provider == "smtp":
+        from newsletter.providers.smtp import Smtp
+
+        return Smtp.from_settings(settings)
     from newsletter.providers.maildir import Maildir
 
     return Maildir(settings.outbox)
+
+
+def make_other_way(settings: Settings) -> Provider | None:
+    """
+    Return what carries alarms when the provider does not; None: nothing is named.
+
+    Raises:
+        SettingsError: NEWSLETTER_ALARM_SMTP_URL is no address of a relay.
+    """
+    url = settings.alarm_smtp_url.get_secret_value().strip()
+    if not url:
+        return None
+    from newsletter.providers.smtp import Smtp
+    from newsletter.providers.smtp_line import relay_of
+
+    return Smtp(relay_of(url, named="NEWSLETTER_ALARM_SMTP_URL"), base_url=settings.base_url)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from newsletter.errors import ProviderError
-from newsletter.providers import Accepted, Barred, Envelope, Outcome, Ready, Refused, Uncertain
+from newsletter.providers import Accepted, Envelope, Outcome, Ready, Refused, SendsAtOnce, Uncertain
 from newsletter.providers.message import Letter, fault, to_bytes
 
 _EDITION = re.compile(r"(?P<slug>[a-z0-9][a-z0-9-]*)\.(?P<day>\d{4}-\d{2}-\d{2})\.(?P<revision>\d+)")
 
 
-class Maildir:
+class Maildir(SendsAtOnce):
     """
     Writes ``<root>/<edition date>/<slug>/<reader>.eml`` (``.r<n>.eml`` from revision 2).
 
@@ -28,7 +25,6 @@ class Maildir:
 
     name = "maildir"
     max_recipients = 1000
-    schedules_ahead = timedelta(0)
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,17 +32,6 @@ class Maildir:
     def prepare(self, envelope: Envelope) -> Ready:
         """Nothing can be done before the files are written."""
         return partial(self.submit, envelope)
-
-    def reserve(self) -> str:
-        """A folder keeps nothing back."""
-        raise ProviderError("The provider maildir cannot schedule mails.")
-
-    def cancel(self, reservation: str) -> bool:
-        """Nothing was scheduled, so nothing can be called back."""
-        return False
-
-    def release(self, reservation: str) -> None:
-        """Nothing was scheduled."""
 
     def submit(self, envelope: Envelope) -> Outcome:
         """
@@ -89,19 +74,11 @@ class Maildir:
             return Uncertain(f"Some mails of this batch may lie in {folder} ({error.strerror}); look there.")
         return Accepted(f"maildir:{len(names)}")
 
-    def barred(self, since: datetime) -> Iterator[Barred]:
-        """A folder refuses nobody."""
-        return iter(())
-
-    def unbar(self, email: str) -> bool:
-        """Nobody was refused."""
-        return True
-
     def problems(self) -> list[str]:
         """Say that nothing leaves this machine, and whether the folder can be written."""
         found = [
             f"No real mail leaves with the provider maildir: it writes files into {self.root}. "
-            "For a real send set NEWSLETTER_PROVIDER=sendgrid."
+            "For a real send set NEWSLETTER_PROVIDER=sendgrid or smtp."
         ]
         there = next(
             (path for path in (self.root, *self.root.absolute().parents) if path.exists()), Path("/")

@@ -6,69 +6,50 @@ There is no idempotency key, so nothing is ever sent twice from here: a lost ans
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import Message
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from http.client import HTTPException, responses
+from http.client import HTTPException
 from itertools import count
-from struct import unpack
 from typing import Any
-from urllib.error import HTTPError as UrllibError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request
 
 import structlog
-from python_http_client import Client
-from python_http_client.client import Response
-from python_http_client.exceptions import HTTPError, handle_error
+from python_http_client.exceptions import HTTPError
 from sendgrid import SendGridAPIClient
 
-from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import ProviderError, SettingsError
 from newsletter.events import NoMore
 from newsletter.providers import (
     Accepted,
     Barred,
     Envelope,
+    Finding,
     Outcome,
     Ready,
-    Recipient,
-    Recipients,
+    Record,
     Refused,
     Uncertain,
 )
-from newsletter.providers.message import (
-    ONE_CLICK,
-    TEST_HEADER,
-    ascii_address,
-    fault,
-    has_odd,
-    list_id_of,
-    one_line,
-    subject_of,
-)
-from newsletter.providers.wire import NotSent, Reply, Wire
+from newsletter.providers.message import fault
+from newsletter.providers.sendgrid_account import account_checks, records_of
+from newsletter.providers.sendgrid_answers import judge
+from newsletter.providers.sendgrid_client import Courier, quieten
+from newsletter.providers.sendgrid_payload import MAX_RECIPIENTS, does_not_fit, encode
+from newsletter.providers.wire import NotSent, Wire
 from newsletter.settings import Settings, is_loopback
 from newsletter.times import Clock, system_clock
 
 log = structlog.get_logger()
 
-MAX_RECIPIENTS = 1000
 MAX_BYTES = 30_000_000
 """A request must stay below 30 MB (docs, "Mail Send limitations"); read as the smaller megabyte."""
 
 RECONNECT_SECONDS = 5
 _PAGE = 500
-DKIM_SELECTORS = ("s1", "s2")
-"""Under which names it signs, unless others were chosen ("Domain Authentication")."""
 
 _LISTS = {
     "bounces": NoMore.BOUNCED,
@@ -77,52 +58,11 @@ _LISTS = {
     "unsubscribes": NoMore.UNSUBSCRIBED,
 }
 """By which it drops mail, at most 500 a page (docs, "Suppressions"); its list of blocks is for information only."""
-LONGEST_WAIT = timedelta(hours=1)
-"""How far ahead a rate limit's reset is believed."""
 
 
 def random_seconds() -> float:
     """Up to two seconds, so that several senders do not come back at once."""
     return random.uniform(0, 2)  # noqa: S311 - spreads retries, keeps no secret
-
-
-def payload(envelope: Envelope, *, sandbox: bool) -> dict[str, Any]:
-    """
-    Return the request body for *envelope*: its readers in their order, one ``to`` each.
-
-    Raises:
-        ValueError: an address is none (``message.fault`` says so beforehand).
-    """
-    list_id = list_id_of(envelope)
-    headers = {"List-ID": list_id} if list_id else {}
-    if envelope.is_test:
-        headers[TEST_HEADER] = "yes"
-    content = [("text/plain", envelope.text), ("text/html", envelope.html)]
-    body: dict[str, Any] = {
-        "personalizations": [_personalization(envelope, recipient) for recipient in envelope.recipients],
-        "from": _mailbox(envelope.sender.name, envelope.sender.email),
-        "subject": subject_of(envelope),
-        "content": [{"type": kind, "value": value} for kind, value in content if value],
-        "categories": list(dict.fromkeys(filter(None, (envelope.newsletter, envelope.variant)))),
-        # Silence would mean the account's defaults, and SendGrid's own unsubscribe footer is one of them.
-        "tracking_settings": {
-            "click_tracking": {"enable": True, "enable_text": False},
-            "open_tracking": {"enable": True},
-            "subscription_tracking": {"enable": False},
-            "ganalytics": {"enable": False},
-        },
-    }
-    if envelope.reply_to is not None:
-        body["reply_to"] = _mailbox(envelope.reply_to.name, envelope.reply_to.email)
-    if headers:
-        body["headers"] = headers
-    if envelope.release_at is not None:
-        body["send_at"] = int(envelope.release_at.timestamp())
-    if envelope.reservation:
-        body["batch_id"] = envelope.reservation
-    if sandbox:
-        body["mail_settings"] = {"sandbox_mode": {"enable": True}}
-    return body
 
 
 class SendGrid:
@@ -136,6 +76,7 @@ class SendGrid:
     name = "sendgrid"
     max_recipients = MAX_RECIPIENTS
     schedules_ahead = timedelta(hours=72)
+    signs_under: tuple[str, ...] = ("s1", "s2")  # "Domain Authentication"
 
     def __init__(
         self,
@@ -168,11 +109,11 @@ class SendGrid:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._jitter = jitter
-        _quieten()
+        quieten()
         api = SendGridAPIClient(api_key=key, host=self._host)
         # Set now: the package adds it on the first call, to a dict that other threads are reading.
         headers = {**api.client.request_headers, "Content-Type": "application/json"}
-        api.client = _Courier(Wire(self._host), host=self._host, request_headers=headers, version=3)
+        api.client = Courier(Wire(self._host), host=self._host, request_headers=headers, version=3)
         self._api = api
         self._mail_send = api.client.mail.send
 
@@ -205,7 +146,7 @@ class SendGrid:
         """Check and encode *envelope* now; what is returned only talks to the network, and only once."""
         if not envelope.recipients:
             return Accepted
-        refused = fault(envelope) or _does_not_fit(envelope)
+        refused = fault(envelope) or does_not_fit(envelope)
         if refused is not None:
             return lambda: refused
         body = encode(envelope, sandbox=self._sandbox)
@@ -332,6 +273,17 @@ class SendGrid:
             )
         return found
 
+    def look(self, domain: str) -> Iterator[Finding]:
+        """Ask what the key may do, whether the sender is known, and what the webhook posts."""
+        return account_checks(
+            self.client, domain=domain, webhook_url=f"{self._base_url}/webhooks/sendgrid",
+            public_keys=self._webhook_public_key,
+        )  # fmt: skip
+
+    def records(self, domain: str) -> Iterator[Record]:
+        """What it has asked to be published for the sender's domain and for the links."""
+        return records_of(self.client, domain)
+
     def _unanswered(self, error: OSError | HTTPException) -> Outcome:
         """Sort a failure without an answer: certain only if the request did not get there whole."""
         if isinstance(error, NotSent):
@@ -340,250 +292,10 @@ class SendGrid:
         return Uncertain(f"The connection failed before SendGrid's answer came ({type(error).__name__}).")
 
     def _judge(self, status: int, headers: Message, body: bytes, count: int) -> Outcome:
-        """Sort an answer (FACTS of the vendor: every 4xx is a whole refusal, a 5xx says nothing)."""
-        said = f"SendGrid answered {status} {responses.get(status, '')}".strip()
-        match status:
-            case 202:
-                return Accepted(one_line(headers.get("X-Message-Id", "")))
-            case 200 if self._sandbox:
-                return Accepted()
-            case 400:
-                return _malformed(said, body, count)
-            case 401 | 403:
-                return Refused(
-                    f"{said}: check the key, its scope Mail Send, and that the sender is verified.",
-                    stop_run=True,
-                )
-            case 413:
-                return Refused(f"{said}.", split=True)
-            case 429:
-                return Refused(
-                    f"{said}: the rate limit is reached.", retry_at=self._reset(headers), slow_down=True
-                )
-            case 301 | 307 | 308:  # RFC 9110 15.4: the same request is to go elsewhere, so nothing was done
-                return Refused(f"{said}: check SENDGRID_HOST.", stop_run=True)
-            case _ if 400 <= status < 500:
-                return Refused(f"{said}: check SENDGRID_HOST and the account.", stop_run=True)
-            case _:
-                return Uncertain(f"{said}, which does not tell whether it took the mails.")
-
-    def _reset(self, headers: Message) -> datetime:
-        """When the rate limit ends, by the latest header that says so; at least a second from now."""
-        now = self._clock()
-        named = [_moment(headers.get(name, ""), now) for name in ("X-RateLimit-Reset", "Retry-After")]
-        until = max([moment for moment in named if moment], default=now)
-        until = min(max(until, now + timedelta(seconds=1)), now + LONGEST_WAIT)
-        return until + timedelta(seconds=self._jitter())
-
-
-def encode(envelope: Envelope, *, sandbox: bool) -> tuple[bytes, ...]:
-    """
-    Return ``payload(envelope)`` as JSON, fifty times faster, in pieces to be sent one after another.
-
-    What the readers of a mailing share is encoded once, and a reader is a template filled with texts
-    that need no escaping; a reader whose texts do is encoded whole. Both forms come from ``payload``.
-    Pieces, because putting half a megabyte together costs as much as making it.
-    """
-    shell = _shell(replace(envelope, recipients=(), batch="", reservation=""), sandbox)
-    reservation = f',"batch_id":{json.dumps(envelope.reservation)}' if envelope.reservation else ""
-    return shell.head, _encoded_readers(envelope), shell.tail, f"{reservation}}}".encode("ascii")
-
-
-@dataclass(frozen=True, slots=True)
-class _Shell:
-    """What all requests of a mailing share: the body *head* and *tail* of the list of readers."""
-
-    head: bytes
-    tail: bytes  # without its last brace
-
-
-@lru_cache(maxsize=64)
-def _shell(envelope: Envelope, sandbox: bool) -> _Shell:
-    mark = '"personalizations": []'  # cannot occur in a text: its quotes would be escaped
-    head, _, tail = json.dumps(payload(envelope, sandbox=sandbox), ensure_ascii=False).partition(mark)
-    return _Shell(_utf8(head + mark[:-1]), _utf8(f"]{tail.removesuffix('}')}"))
-
-
-def _encoded_readers(envelope: Envelope) -> bytes:
-    """The readers' JSON between commas: columns laid side by side and joined once, not reader by reader."""
-    readers = envelope.recipients
-    count = len(readers)
-    if not (isinstance(readers, Recipients) and len(readers.tags) == len(PERSONAL_TAGS)):
-        return _utf8(",".join(_whole(envelope, one) for one in readers))
-    emails, names = _Column.of(readers.emails), _Column.of(readers.names)
-    if not len(emails.values) == len(names.values) == count:  # a text holds the very mark between texts
-        return _utf8(",".join(_whole(envelope, one) for one in readers))
-    template = _template(replace(envelope, recipients=(), batch="", reservation=""), readers.tags)
-    to, named, batch, reader, leaving, first, second, third, end = template.pieces
-    links, batch_to_reader = readers.links, _utf8(envelope.batch) + reader
-    own, shared, heads, tails = links.owns, links.shared, links.heads, links.tails
-    columns: list[bytes | Sequence[bytes]] = [
-        to, emails.values, [named + name + batch if name else template.nameless for name in names.values],
-        batch_to_reader, unpack("24s" * count, readers.readers.encode("ascii")),
-        leaving + heads[0], own, shared, tails[0], first + heads[0], own, shared, tails[0],
-        second + heads[1], own, shared, tails[1], third + heads[2], own, shared, tails[2], end,
-    ]  # fmt: skip
-    width = len(columns)
-    laid: list[bytes] = [b""] * (width * count)
-    for column, values in enumerate(columns):
-        laid[column::width] = [values] * count if isinstance(values, bytes) else values
-    if not (emails.text.isascii() and emails.is_plain and names.is_plain):
-        for index, (email, name) in enumerate(zip(readers.emails, readers.names, strict=True)):
-            if not email.isascii() or has_odd(email) or has_odd(name):
-                whole = _utf8(f"{_whole(envelope, readers[index])},")
-                laid[index * width : (index + 1) * width] = [whole, *[b""] * (width - 1)]
-    return b"".join(laid).removesuffix(b",")
-
-
-def _whole(envelope: Envelope, recipient: Recipient) -> str:
-    return json.dumps(_personalization(envelope, recipient))
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """Texts as they go into the request, and all of them at once, to be looked at with one look."""
-
-    text: str
-    data: bytes
-    values: Sequence[bytes]
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> _Column:
-        text = "\0".join(texts)
-        data = _utf8(text)
-        return cls(text, data, data.split(b"\0"))
-
-    @property
-    def is_plain(self) -> bool:
-        """
-        Whether all texts can stand in JSON, on one line and in a display name as they are.
-
-        May say no too often; ``has_odd`` says it of one text, exactly.
-        """
-        return (
-            len(self.data.translate(None, b'";,\\')) == len(self.data)
-            and not any(mark in self.data for mark in (b"  ", b"\0 ", b" \0"))
-            and self.data[:1] != b" " != self.data[-1:]
-            and self.text.replace("\0", "").isprintable()
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """
-    What stands in one reader's JSON around its values.
-
-    *pieces* go before: email, name, batch, reader, leaving link, the values of the tags; and after the
-    last one. *nameless* is what stands between email and batch of a reader without a name.
-    """
-
-    pieces: tuple[bytes, ...]
-    nameless: bytes
-
-
-@lru_cache(maxsize=64)
-def _template(envelope: Envelope, tags: tuple[str, ...]) -> _Template:
-    values = [f"\0{tag}" for tag in tags]
-    marks = ("\0email", "\0name", "\0batch", "\0reader", "\0leave", *values)
-    like = Recipient("\0reader", "\0email", "\0name", dict(zip(tags, values, strict=True)), "\0leave")
-    pieces = _around(replace(envelope, batch="\0batch"), like, marks)
-    nameless = _around(replace(envelope, batch="\0batch"), like._replace(name=""), [*marks[:1], *marks[2:]])
-    return _Template((*pieces[:-1], pieces[-1] + b","), nameless[1])
-
-
-def _around(envelope: Envelope, like: Recipient, marks: Sequence[str]) -> list[bytes]:
-    text = json.dumps(_personalization(envelope, like, checked=False))
-    pieces = []
-    for mark in marks:
-        piece, _, text = text.partition(json.dumps(mark)[1:-1])
-        pieces.append(_utf8(piece))
-    return [*pieces, _utf8(text)]
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
-def _personalization(envelope: Envelope, recipient: Recipient, *, checked: bool = True) -> dict[str, Any]:
-    one: dict[str, Any] = {
-        # "to.name may not contain ; or ," (docs, "Mail Send limitations")
-        "to": [_mailbox(re.sub("[;,]", " ", recipient.name), recipient.email)]
-        if checked
-        else [{"email": recipient.email, **({"name": recipient.name} if recipient.name else {})}],
-        "custom_args": {
-            "nl_edition": envelope.edition,
-            "nl_batch": envelope.batch,
-            "nl_reader": recipient.reader,
-        },
-    }
-    if recipient.unsubscribe_url:
-        # Both, and here: a header of the personalization wins over the message's.
-        one["headers"] = {
-            "List-Unsubscribe": f"<{recipient.unsubscribe_url}>",
-            "List-Unsubscribe-Post": ONE_CLICK,
-        }
-    if recipient.values:
-        one["substitutions"] = dict(recipient.values)
-    return one
-
-
-def _mailbox(name: str, email: str) -> dict[str, str]:
-    address, shown = ascii_address(email), one_line(name)
-    return {"email": address, "name": shown} if shown else {"email": address}
-
-
-def _does_not_fit(envelope: Envelope) -> Refused | None:
-    if len(envelope.recipients) > MAX_RECIPIENTS:
-        return Refused(f"A request holds at most {MAX_RECIPIENTS} readers.", split=True)
-    readers = envelope.recipients
-    emails = readers.emails if isinstance(readers, Recipients) else [one.email for one in readers]
-    if not "".join(emails).isascii():
-        emails = [ascii_address(email) for email in emails]
-    addresses = set(map(str.casefold, emails))
-    if len(addresses) < len(envelope.recipients):
-        return Refused("An address stands twice in this batch; SendGrid would refuse it whole.", split=True)
-    return None
-
-
-def _malformed(said: str, body: bytes, count: int) -> Refused:
-    """
-    Read a 400: whom it objects to, never its words, which may repeat an address.
-
-    Fields look like ``personalizations.17.to.0.email``. When all of them are the message's own
-    (``from.email``) halving would find nobody, so the run stops.
-    """
-    fields = _fields(body)
-    named = [re.match(r"personalizations?[.\[](\d{1,6})\b", field) for field in fields]
-    indices = sorted({int(found[1]) for found in named if found and int(found[1]) < count})
-    is_ours = bool(fields) and not any(field.startswith("personalization") for field in fields)
-    shown = [field for field in fields if re.fullmatch(r"[\w.\[\]-]{1,80}", field)][:3]
-    where = f" at {', '.join(shown)}" if shown else ""
-    return Refused(f"{said}{where}.", unfit=True, stop_run=is_ours, recipients=tuple(indices))
-
-
-def _fields(body: bytes) -> list[str]:
-    """Return the ``field`` of each error; empty for whatever is not SendGrid's usual JSON."""
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
-    errors = told.get("errors") if isinstance(told, dict) else None
-    listed = errors if isinstance(errors, list) else []
-    fields = [error.get("field") for error in listed if isinstance(error, dict)]
-    return [field for field in fields if isinstance(field, str) and field]
-
-
-def _moment(value: str, now: datetime) -> datetime | None:
-    """Read unix seconds, seconds from now, or an HTTP date; None for anything else."""
-    text = value.strip()
-    try:
-        if re.fullmatch(r"\d{1,12}(\.\d+)?", text):
-            seconds = float(text)
-            # A reset before 2001 is none: some gateways send what is left, not when.
-            return datetime.fromtimestamp(seconds, UTC) if seconds > 1e9 else now + timedelta(seconds=seconds)
-        return parsedate_to_datetime(text).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+        return judge(
+            status, headers, body, count=count, is_sandbox=self._sandbox, now=self._clock(),
+            jitter=timedelta(seconds=self._jitter()),
+        )  # fmt: skip
 
 
 def _checked_host(host: str) -> str:
@@ -594,68 +306,3 @@ def _checked_host(host: str) -> str:
             "SENDGRID_HOST must be an https address, for example https://api.eu.sendgrid.com; the key goes there."
         )
     return parts.geturl()
-
-
-def _quieten() -> None:
-    """At DEBUG the package logs whole requests with the key in them: keep it above, whatever the root says."""
-    for name in ("python_http_client", "python_http_client.client"):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.INFO))
-
-
-class _Courier(Client):  # type: ignore[misc] # python_http_client ships no types
-    """The package's client over our connections: it opens a new one for each call and offers no other way."""
-
-    def __init__(self, wire: Wire, **values: Any) -> None:
-        super().__init__(**values)
-        self._wire = wire
-
-    def _build_client(self, name: str | None = None) -> _Courier:
-        return _Courier(
-            self._wire, host=self.host, version=self._version, request_headers=self.request_headers,
-            url_path=[*self._url_path, name] if name else self._url_path, timeout=self.timeout,
-        )  # fmt: skip
-
-    def post_encoded(self, body: Sequence[bytes], *, timeout: float) -> Response:
-        """As ``post``, with a body that is JSON already: the package would encode it a second time."""
-        request = Request(self._build_url(None), headers=self.request_headers, method="POST")  # noqa: S310 - _checked_host
-        return Response(self._make_request(None, request, timeout=timeout, body=body))
-
-    def _make_request(
-        self,
-        _opener: object,
-        request: Request,
-        timeout: float | None = None,
-        *,
-        body: Sequence[bytes] = (),
-    ) -> _Answer:
-        url = urlsplit(request.full_url)
-        target = f"{url.path}?{url.query}" if url.query else url.path
-        pieces = (request.data,) if isinstance(request.data, bytes) else body
-        headers = {name.title(): value for name, value in request.header_items()}
-        reply = self._wire.request(
-            request.get_method(), target, headers, pieces, timeout=timeout or self.timeout
-        )
-        if not 200 <= reply.status < 300:
-            raise handle_error(
-                UrllibError(
-                    request.full_url, reply.status, reply.reason, reply.headers, io.BytesIO(reply.body)
-                )
-            )
-        return _Answer(reply)
-
-
-class _Answer:
-    """A reply in the shape the package reads."""
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    def getcode(self) -> int:
-        return self._reply.status
-
-    def read(self) -> bytes:
-        return self._reply.body
-
-    def info(self) -> Message:
-        return self._reply.headers

@@ -13,7 +13,7 @@ from typing import Any
 
 from python_http_client.exceptions import HTTPError
 
-from newsletter.providers.sendgrid import SendGrid
+from newsletter.providers import Finding, Record
 
 _SCOPES = {
     "mail.send": "nothing can be sent",
@@ -26,90 +26,103 @@ _EVENTS = (
 )  # fmt: skip
 
 
-def account_checks(provider: SendGrid, *, domain: str, webhook_url: str, public_keys: str) -> Iterator[tuple[str, str, str]]:  # fmt: skip
-    """(what was looked at, severity, sentence); *domain* is the sender's, *webhook_url* where events should come."""
+def account_checks(client: Any, *, domain: str, webhook_url: str, public_keys: str) -> Iterator[Finding]:  # fmt: skip
+    """Look at everything; *client* stands at ``/v3``, *domain* is the sender's, *webhook_url* where events should come."""
     for look in (_scopes, _sender, _links, _webhook):
         try:
-            yield from look(provider, domain, webhook_url, public_keys)
+            yield from look(client, domain, webhook_url, public_keys)
         except HTTPError as answer:
             name = look.__name__.strip("_")
-            yield (
+            yield Finding(
                 name,
                 "warning",
                 f"SendGrid does not let the key look at {name} ({answer.status_code}); look in its pages.",
             )
         except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
-            yield (
+            yield Finding(
                 look.__name__.strip("_"),
                 "warning",
                 f"SendGrid could not be asked ({type(error).__name__}); ask again later.",
             )
 
 
-def _get(provider: SendGrid, path: str) -> Any:
-    client = provider.client
+def records_of(client: Any, domain: str) -> Iterator[Record]:
+    """The records of its "Sender Authentication" for *domain* and of its branded links."""
+    for about, path in (("sender", "whitelabel/domains"), ("links", "whitelabel/links")):
+        try:
+            told = [one for one in _get(client, path) if _is_for(one["domain"], domain, about)]
+            found = [record for one in told for record in one["dns"].values()]
+            yield from (
+                Record(about, one["host"].rstrip("."), one["type"].upper(), one["data"].rstrip("."))
+                for one in found
+            )
+        except (HTTPError, OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
+            continue  # account_checks says so
+
+
+def _is_for(known: str, domain: str, about: str) -> bool:
+    top = ".".join(domain.split(".")[-2:])
+    return _covers(known, domain) or (about == "links" and _covers(known, top))
+
+
+def _get(client: Any, path: str) -> Any:
     for part in path.split("/"):
         client = client._(part)
     return json.loads(client.get(timeout=10).body)
 
 
-def _scopes(provider: SendGrid, _domain: str, _url: str, _keys: str) -> Iterator[tuple[str, str, str]]:
-    held = set(_get(provider, "scopes")["scopes"])
+def _scopes(client: Any, _domain: str, _url: str, _keys: str) -> Iterator[Finding]:
+    held = set(_get(client, "scopes")["scopes"])
     lacking = {scope: cost for scope, cost in _SCOPES.items() if scope not in held}
     for scope, cost in lacking.items():
         severity = "error" if scope == "mail.send" else "warning"
-        yield (
+        yield Finding(
             "scopes",
             severity,
             f"The key lacks the scope {scope}: {cost}. Give it the scope in SendGrid's pages.",
         )
     if not lacking:
-        yield "scopes", "ok", "The key has the scopes we need."
+        yield Finding("scopes", "ok", "The key has the scopes we need.")
 
 
-def _sender(provider: SendGrid, domain: str, _url: str, _keys: str) -> Iterator[tuple[str, str, str]]:
-    known = [one for one in _get(provider, "whitelabel/domains") if _covers(one["domain"], domain)]
+def _sender(client: Any, domain: str, _url: str, _keys: str) -> Iterator[Finding]:
+    known = [one for one in _get(client, "whitelabel/domains") if _covers(one["domain"], domain)]
     if not known:
-        yield (
+        yield Finding(
             "sender-domain",
             "error",
             f"{domain} is not authenticated at SendGrid: Settings, Sender Authentication.",
         )
     elif not any(one["valid"] for one in known):
-        yield (
+        yield Finding(
             "sender-domain",
             "error",
             f"SendGrid does not find the DNS records of {domain} any more: publish and verify them again.",
         )
     else:
-        yield "sender-domain", "ok", f"{domain} is authenticated at SendGrid."
+        yield Finding("sender-domain", "ok", f"{domain} is authenticated at SendGrid.")
 
 
-def _links(provider: SendGrid, domain: str, _url: str, _keys: str) -> Iterator[tuple[str, str, str]]:
-    top = ".".join(domain.split(".")[-2:])
-    branded = [
-        one
-        for one in _get(provider, "whitelabel/links")
-        if _covers(one["domain"], top) or _covers(one["domain"], domain)
-    ]
+def _links(client: Any, domain: str, _url: str, _keys: str) -> Iterator[Finding]:
+    branded = [one for one in _get(client, "whitelabel/links") if _is_for(one["domain"], domain, "links")]
     if any(one["valid"] for one in branded):
-        yield "link-branding", "ok", "Tracked links lead over a name of yours."
+        yield Finding("link-branding", "ok", "Tracked links lead over a name of yours.")
     else:
-        yield (
+        yield Finding(
             "link-branding",
             "warning",
             "Tracked links lead over SendGrid's name: brand them (Sender Authentication, Link Branding).",
         )
 
 
-def _webhook(provider: SendGrid, _domain: str, url: str, keys: str) -> Iterator[tuple[str, str, str]]:
+def _webhook(client: Any, _domain: str, url: str, keys: str) -> Iterator[Finding]:
     ours = [
         one
-        for one in _get(provider, "user/webhooks/event/settings/all")["webhooks"]
+        for one in _get(client, "user/webhooks/event/settings/all")["webhooks"]
         if one.get("url", "").rstrip("/") == url
     ]
     if not any(one.get("enabled") for one in ours):
-        yield (
+        yield Finding(
             "webhook",
             "error",
             f"No enabled event webhook posts to {url}: Settings, Mail Settings, Event Webhooks.",
@@ -118,22 +131,22 @@ def _webhook(provider: SendGrid, _domain: str, url: str, keys: str) -> Iterator[
     hook = next(one for one in ours if one.get("enabled"))
     lacking = [name for name in _EVENTS if not hook.get(name)]
     if lacking:
-        yield "webhook", "error", f"The event webhook does not post {', '.join(lacking)}: tick them."
+        yield Finding("webhook", "error", f"The event webhook does not post {', '.join(lacking)}: tick them.")
     signed_with = hook.get("public_key") or ""
     if not signed_with:
-        yield (
+        yield Finding(
             "webhook",
             "error",
             "The event webhook does not sign: turn the signature on and put its key into SENDGRID_WEBHOOK_PUBLIC_KEY.",
         )
     elif "".join(signed_with.split()) not in {"".join(key.split()) for key in keys.split(",")}:
-        yield (
+        yield Finding(
             "webhook",
             "error",
             "The event webhook signs with a key that SENDGRID_WEBHOOK_PUBLIC_KEY does not hold: add it.",
         )
     elif not lacking:
-        yield "webhook", "ok", "The event webhook posts all we need, signed by a key we know."
+        yield Finding("webhook", "ok", "The event webhook posts all we need, signed by a key we know.")
 
 
 def _covers(known: str, domain: str) -> bool:

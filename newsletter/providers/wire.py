@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from socket import socket
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -124,7 +125,7 @@ class Wire:
         while self._idle:
             with suppress(IndexError):  # another thread was quicker
                 connection, used_at = self._idle.pop()
-                if not _is_stale(connection, used_at):
+                if not is_stale(connection.sock, used_at):
                     return connection
                 connection.close()
         return self._make(timeout)
@@ -154,12 +155,12 @@ def _close_all(idle: deque[tuple[HTTPConnection, float]]) -> None:
         connection.close()
 
 
-def _is_stale(connection: HTTPConnection, used_at: float) -> bool:
+def is_stale(sock: socket | None, used_at: float) -> bool:
     """Whether the other side has closed it, or may be about to; between answers nothing is to be read."""
-    if connection.sock is None:
+    if sock is None:
         return False
     if time.monotonic() - used_at > IDLE_SECONDS:
         return True
     poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
+    poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))

@@ -9,11 +9,10 @@ off) over the same gated snapshot. What differs between two readers stays a pers
 from __future__ import annotations
 
 import hashlib
-import html
 import re
-import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from zoneinfo import ZoneInfo
 
 import jinja2
 import mjml
-import nh3
 from babel.dates import format_date, format_datetime
 from markupsafe import Markup, escape
 
@@ -31,20 +29,25 @@ from newsletter.edition import PERSONAL_TAGS, Fault, Rendered, Snapshot, for_var
 from newsletter.errors import TemplateError
 from newsletter.rendering.compiled import oddities
 from newsletter.rendering.origins import OriginExtension, lines_of, locate_fault
+from newsletter.rendering.plaintext import Links, columns, isolate, plain, tidy, wrap
 from newsletter.rendering.templates import FoldersLoader, render_template
 from newsletter.theme import Theme
 from newsletter.words import Words, words
 
 BODY = "body"
 BODY_HTML, BODY_TEXT = f"{BODY}.mjml.j2", f"{BODY}.txt.j2"
-TEXT_COLUMNS = 72
-
 
 _ARTICLE, _MAIN = ' role="article"', ' role="main"'
 """
 What MJML says of a mail's container, and what we say. A mail is a document of its own, and viewed online its
 very bytes are a page, whose content belongs in a landmark.
 """
+_WHITE, _HIDDEN = "font-size:1px;color:#ffffff;", "mso-hide:all;"
+"""
+How MJML hides a preheader, besides not displaying it, and how we do. To filters tiny white type is a spammer's
+trick (SpamAssassin: HTML_FONT_LOW_CONTRAST, FONT_INVIS_MSGID), and Outlook for Windows shows it all the same.
+"""
+_UNSIZED = re.compile(r'<img\b[^>]*? height="auto" src="([^"]*)"[^>]*? width="(\d+)"')
 
 
 class Renderer:
@@ -63,18 +66,22 @@ class Renderer:
             TemplateError: names the template and the line at fault.
         """
         gated = for_variant(snapshot, variant)
-        context = self._context(gated, variant)
+        context = self._context(_without_subject(gated, self.catalogue), variant)
         environment = self._environment(snapshot.newsletter)
         source = render_template(environment, f"{body}.mjml.j2", context)
         try:
             page = mjml.mjml2html(_spelt_out(source), fonts={}, disable_comments=True)
-            page = page.replace(_ARTICLE, _MAIN, 1)
+            page = _sized(page.replace(_ARTICLE, _MAIN, 1).replace(_WHITE, _HIDDEN, 1), gated)
         except (ValueError, UnicodeEncodeError) as error:
             raise self._explain(snapshot.newsletter, context, body, error) from error
-        spoken = {**context, "say": context["words"].say}
-        text = _tidy(render_template(environment, f"{body}.txt.j2", spoken))
+        links = Links()
+        spoken = {
+            **context, "say": context["words"].say, "noted": links.noted, "linked": links.linked, "links": links.listed,
+        }  # fmt: skip
+        text = tidy(render_template(environment, f"{body}.txt.j2", spoken))
         return Rendered(
             variant=variant, subject=gated.subject, preheader=gated.preheader, html=page, text=text,
+            other_subjects=gated.other_subjects,
             faults=self._faults(snapshot.newsletter, context, body, source),
         )  # fmt: skip
 
@@ -167,6 +174,18 @@ class Renderer:
         )  # fmt: skip
 
 
+def _sized(page: str, snapshot: Snapshot) -> str:
+    """*page* with each picture's height as a number: its place is kept where it is not loaded, in Outlook too."""
+    known = {str(escape(one.image.url)): one.image for one in snapshot.items if one.image and one.image.width}
+
+    def size(picture: re.Match[str]) -> str:
+        image = known.get(picture[1])
+        height = f' height="{round(int(picture[2]) * image.height / image.width)}"' if image else ""
+        return picture[0].replace(' height="auto"', height)
+
+    return _UNSIZED.sub(size, page)
+
+
 # mjml-python 1.4.2 writes attributes as Rust debugs strings: a vowel sign in an alt becomes \u{94d}, a backslash two.
 _ODD = re.compile(r"[^\x00-\x5b\x5d-\x7f]")
 _ODD_TAG = re.compile(r"<[a-zA-Z][^<>]*?[^\x00-\x5b\x5d-\x7f][^<>]*>")
@@ -201,15 +220,30 @@ class _MemoryBytecode(jinja2.BytecodeCache):
         self._kept[bucket.key] = bucket.bytecode_to_string()
 
 
+def _without_subject(gated: Snapshot, catalogue: Catalogue) -> Snapshot:
+    """
+    What templates see of an edition with several subjects: the newsletter's name and the date in their place.
+
+    So its bytes are the same whatever subject a reader gets, and the subject is all that is tried.
+    """
+    if not gated.other_subjects:
+        return gated
+    name = catalogue[gated.newsletter].name
+    return replace(gated, subject=f"{name}, {gated.date_line}", other_subjects=())
+
+
 def content_hash(renderings: Iterable[Rendered]) -> str:
     """
-    Return the SHA-256 (hex) over subject, preheader, HTML and text of each variant, tags unfilled.
+    Return the SHA-256 (hex) over subject(s), preheader, HTML and text of each variant, tags unfilled.
 
     The same hash is shown in preview, proof, approval, send and status.
     """
     digest = hashlib.sha256()
     for rendered in sorted(renderings, key=lambda one: one.variant):
-        for part in (rendered.variant, rendered.subject, rendered.preheader, rendered.html, rendered.text):
+        others = ("other subjects", *rendered.other_subjects) if rendered.other_subjects else ()
+        for part in (
+            rendered.variant, rendered.subject, rendered.preheader, rendered.html, rendered.text, *others,
+        ):  # fmt: skip
             encoded = part.encode()
             digest.update(len(encoded).to_bytes(8, "big"))
             digest.update(encoded)
@@ -235,16 +269,6 @@ def fill_samples(rendered: Rendered, base_url: str) -> tuple[str, str]:
     return fill(rendered.html, links), fill(rendered.text, links)
 
 
-def _tidy(text: str) -> str:
-    """At most one empty line in a row, no trailing spaces, one final newline."""
-    lines: list[str] = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        line = line.rstrip()
-        if line or (lines and lines[-1]):
-            lines.append(line)
-    return "\n".join(lines).strip("\n") + "\n"
-
-
 def _html(fragment: str) -> Markup:
     """A fragment that was sanitised when the edition was made up: set as it is."""
     return Markup(fragment)  # noqa: S704  # nh3-cleaned in desk.make_up; the only way HTML gets in
@@ -265,25 +289,6 @@ def _bdi(text: str) -> Markup:
     return Markup("<bdi>{}</bdi>").format(text)
 
 
-def _plain(fragment: str) -> str:
-    """An HTML fragment as plain text on one line."""
-    return " ".join(html.unescape(nh3.clean(fragment, tags=set())).split())
-
-
-def _wrap(text: str, indent: int = 0, first: str = "") -> str:
-    """*text* in lines of ``TEXT_COLUMNS``; links are never broken."""
-    prefix = " " * indent
-    return textwrap.fill(
-        text, TEXT_COLUMNS, initial_indent=first or prefix, subsequent_indent=prefix,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def _isolate(text: str) -> str:
-    """Keep a run of another direction from turning its neighbours (Unicode FSI … PDI)."""
-    return f"\u2068{text}\u2069"
-
-
 def _host(url: str) -> str:
     return (urlsplit(url).hostname or "").removeprefix("www.")
 
@@ -296,5 +301,6 @@ def _day(value: date | datetime, pattern: str, language: str, zone: str = "UTC")
 
 
 FILTERS: dict[str, Any] = {
-    "bdi": _bdi, "html": _html, "plain": _plain, "wrap": _wrap, "isolate": _isolate, "host": _host, "day": _day,
+    "bdi": _bdi, "html": _html, "plain": plain, "wrap": wrap, "columns": columns, "isolate": isolate, "host": _host,
+    "day": _day,
 }  # fmt: skip

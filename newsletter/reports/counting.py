@@ -1,8 +1,7 @@
 """
 Counting: the numbers of editions from events, by SQL that counts readers.
 
-Clicks are read row by row, because who clicks three links within a second is no person, whatever they say
-they are; they are few. Everything else stays in the database.
+Clicks are read row by row (``clicks``); everything else stays in the database.
 """
 
 from __future__ import annotations
@@ -16,22 +15,23 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import and_, case, distinct
 from sqlalchemy import select as columns
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func
 
 from newsletter.edition import Snapshot
 from newsletter.events import EventKind, link_of
-from newsletter.reports.numbers import Cohort, EditionNumbers, Hour, Link, Part, Tally
+from newsletter.reports.clicks import Click, clicks_of
+from newsletter.reports.numbers import EditionNumbers, Hour, Link, Part, Tally
+from newsletter.reports.subjects import subjects_of_date
 from newsletter.store.bulk import hour_of
-from newsletter.store.editions import RAN, edition_ref, load_renderings, load_snapshot, revisions
-from newsletter.store.tables import Batch, Counted, EditionRow, Event, Subscriber, Subscription
-
-NO_PERSON_CLICKS = 3
-"""So many different links in the same second: a scanner that follows them all."""
-
-NEW = timedelta(days=30)
-ACTIVE = timedelta(days=30)
-COOLING = timedelta(days=90)
-"""Joined within the first: new. Else the last sign of life within the second: active, the third: cooling, or gone."""
+from newsletter.store.editions import (
+    RAN,
+    edition_ref,
+    load_renderings,
+    load_snapshot,
+    revisions,
+    with_chosen_subject,
+)
+from newsletter.store.tables import Batch, Counted, EditionRow, Event, Subscriber
 
 _TOP = 30
 _SUBMITTED = "submitted"  # outbox.ledger.BatchState, which lies above this room
@@ -54,11 +54,12 @@ def edition_numbers(session: Session, slug: str, day: date, *, name: str = "") -
         return replace(kept, name=name or slug)
     newest = rows[0]
     names = [edition_ref(row) for row in rows]
-    clicks = _clicks(session, names)
+    clicks = clicks_of(session, names)
     submitted = _submitted(session, rows)
     snapshots = [load_snapshot(row.snapshot) for row in rows if row.snapshot]
     stories, sections, links = _links(clicks, snapshots)
-    renderings = load_renderings(session, newest.id or 0)
+    tried = subjects_of_date(session, slug, day)
+    renderings = with_chosen_subject(session, newest.id or 0, load_renderings(session, newest.id or 0))
     return EditionNumbers(
         newsletter=slug, date=day, name=name or slug, status=newest.status,
         subject=renderings[0].subject if renderings else "",
@@ -70,6 +71,7 @@ def edition_numbers(session: Session, slug: str, day: date, *, name: str = "") -
         languages=_by(session, names, clicks, col(Subscriber.language)),
         clients=_by_client(session, names, clicks),
         hours=_hours(session, names, clicks), stories=stories, sections=sections, links=links,
+        subjects=tried if tried.status != "none" else None,
     )  # fmt: skip
 
 
@@ -103,80 +105,27 @@ def _sums(session: Session, slug: str, day: date) -> EditionNumbers:
         return kept
     rows = revisions(session, slug, day)
     names = [edition_ref(row) for row in rows]
-    total = _whole(session, names, _clicks(session, names), _submitted(session, rows))
-    renderings = load_renderings(session, rows[0].id or 0)
+    total = _whole(session, names, clicks_of(session, names), _submitted(session, rows))
+    renderings = with_chosen_subject(session, rows[0].id or 0, load_renderings(session, rows[0].id or 0))
     return EditionNumbers(
         newsletter=slug, date=day, name=slug, status=rows[0].status, total=total,
         subject=renderings[0].subject if renderings else "", submitted_at=rows[0].submitted_at,
     )  # fmt: skip
 
 
-def story_clicks(session: Session, *, since: datetime) -> dict[str, int]:
-    """How many people clicked each link since then, in whatever edition: what readers want more of."""
-    names = session.exec(select(Event.edition).where(col(Event.occurred_at) >= since).distinct()).all()
-    people: dict[str, set[str]] = defaultdict(set)
-    for one in _clicks(session, [name for name in names if name]):
-        if one.is_person and one.at >= since:
-            people[one.link].add(one.reader)
-    return {link: len(readers) for link, readers in sorted(people.items())}
-
-
-def cohorts(session: Session, slug: str, *, now: datetime) -> list[Cohort]:
-    """Active subscriptions of a newsletter by the month they began, and how alive their readers are."""
-    seen = col(Subscriber.engaged_at)
-    state = case(
-        (col(Subscription.since) > now - NEW, "new"),
-        (seen > now - ACTIVE, "active"),
-        (seen > now - COOLING, "cooling"),
-        else_="gone",
-    )
-    month = func.substr(hour_of(session.connection(), col(Subscription.since)), 1, 7)
-    rows = session.execute(
-        columns(month.label("joined_in"), state.label("alive"), func.count())
-        .join(Subscriber, col(Subscriber.id) == col(Subscription.subscriber_id))
-        .where(col(Subscription.newsletter) == slug, col(Subscription.state) == "active", col(Subscriber.status) == "active")
-        .group_by("joined_in", "alive")
-    )  # fmt: skip
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for one, name, number in rows:
-        found[one][name] = number
-    return [Cohort(one, **found[one]) for one in sorted(found)]
+def story_links(session: Session, slug: str, day: date) -> dict[str, Link]:
+    """The stories of a newsletter's edition of *day*, by the addresses they ran under, with who clicked them."""
+    rows = revisions(session, slug, day)
+    snapshots = [load_snapshot(row.snapshot) for row in rows if row.snapshot]
+    stories, _, _ = _links(clicks_of(session, [edition_ref(row) for row in rows]), snapshots)
+    ran = {link_of(item.url): item.url for snapshot in snapshots for item in snapshot.items}
+    return {ran[story.url]: replace(story, position=place) for place, story in enumerate(stories, start=1)}
 
 
 # --- clicks -------------------------------------------------------------------------------------
 
 
-class _Click:
-    __slots__ = ("at", "batch", "client", "is_person", "link", "reader")
-
-    def __init__(
-        self, reader: str, link: str, at: datetime, client: str, batch: str, is_machine: bool
-    ) -> None:
-        self.reader, self.link, self.at, self.client, self.batch = reader, link, at, client, batch
-        self.is_person = not is_machine
-
-
-def _clicks(session: Session, names: Sequence[str]) -> list[_Click]:
-    """Every click once, whatever ids it was told under."""
-    rows = session.execute(
-        columns(
-            col(Event.reader), col(Event.link), col(Event.occurred_at), col(Event.client), col(Event.batch),
-            col(Event.is_machine),
-        )
-        .where(col(Event.edition).in_(names), col(Event.kind) == EventKind.CLICKED, col(Event.reader) != "")
-        .distinct()
-    )  # fmt: skip
-    found = [_Click(*row) for row in rows]
-    at_once: dict[tuple[str, datetime], set[str]] = defaultdict(set)
-    for one in found:
-        at_once[one.reader, one.at].add(one.link)
-    for one in found:
-        if len(at_once[one.reader, one.at]) >= NO_PERSON_CLICKS:
-            one.is_person = False
-    return found
-
-
-def _clickers(clicks: Iterable[_Click]) -> tuple[set[str], set[str]]:
+def _clickers(clicks: Iterable[Click]) -> tuple[set[str], set[str]]:
     """The people, and those of whom only programs clicked."""
     people: set[str] = set()
     programs: set[str] = set()
@@ -186,7 +135,7 @@ def _clickers(clicks: Iterable[_Click]) -> tuple[set[str], set[str]]:
 
 
 def _links(
-    clicks: Sequence[_Click], snapshots: Sequence[Snapshot]
+    clicks: Sequence[Click], snapshots: Sequence[Snapshot]
 ) -> tuple[tuple[Link, ...], tuple[Link, ...], tuple[Link, ...]]:
     """Stories and sections in reading order, unclicked ones included, and whatever else was clicked, most first."""
     places: dict[str, tuple[str, str, int]] = {}
@@ -198,7 +147,7 @@ def _links(
             for item in section.items:
                 position += 1
                 places.setdefault(link_of(item.url), (item.headline, section.id, position))
-    by_link: dict[str, list[_Click]] = defaultdict(list)
+    by_link: dict[str, list[Click]] = defaultdict(list)
     for one in clicks:
         by_link[one.link].append(one)
     stories = tuple(
@@ -215,7 +164,7 @@ def _links(
 
 
 def _link(
-    url: str, clicks: Iterable[_Click], *, headline: str = "", section: str = "", position: int = 0
+    url: str, clicks: Iterable[Click], *, headline: str = "", section: str = "", position: int = 0
 ) -> Link:
     clicks = list(clicks)
     people, programs = _clickers(clicks)
@@ -279,7 +228,7 @@ def _tally(counts: Mapping[Any, int], value: Any, clickers: tuple[int, int], *, 
 
 
 def _whole(
-    session: Session, names: Sequence[str], clicks: Sequence[_Click], submitted: Mapping[str, int]
+    session: Session, names: Sequence[str], clicks: Sequence[Click], submitted: Mapping[str, int]
 ) -> Tally:
     people, programs = _clickers(clicks)
     return _tally(
@@ -288,10 +237,10 @@ def _whole(
 
 
 def _parts(
-    counts: _Counts, clicks: Iterable[tuple[Any, _Click]], submitted: Mapping[str, int] | None = None
+    counts: _Counts, clicks: Iterable[tuple[Any, Click]], submitted: Mapping[str, int] | None = None
 ) -> tuple[Part, ...]:
     """The largest parts first, those of no value as ``unknown``."""
-    by_value: dict[Any, list[_Click]] = defaultdict(list)
+    by_value: dict[Any, list[Click]] = defaultdict(list)
     for value, click in clicks:
         by_value[value].append(click)
     submitted = submitted or {}
@@ -303,7 +252,7 @@ def _parts(
     return tuple(sorted(parts, key=lambda part: (-part.tally.base, -part.tally.opened, part.name)))
 
 
-def _by(session: Session, names: Sequence[str], clicks: Sequence[_Click], column: Any) -> tuple[Part, ...]:
+def _by(session: Session, names: Sequence[str], clicks: Sequence[Click], column: Any) -> tuple[Part, ...]:
     """By something that is known of the subscriber; who was erased is nobody's any more."""
     values: dict[str, Any] = {}
     readers = sorted({one.reader for one in clicks})
@@ -317,7 +266,7 @@ def _by(session: Session, names: Sequence[str], clicks: Sequence[_Click], column
 
 
 def _by_variant(
-    session: Session, names: Sequence[str], clicks: Sequence[_Click], submitted: Mapping[str, int]
+    session: Session, names: Sequence[str], clicks: Sequence[Click], submitted: Mapping[str, int]
 ) -> tuple[Part, ...]:
     """By what their batch held; a reader proven to have had it twice counts for each attempt."""
     counts = _counts(session, names, col(Event.batch))
@@ -336,14 +285,14 @@ def _by_variant(
     return _parts(dict(summed), named, submitted)
 
 
-def _by_client(session: Session, names: Sequence[str], clicks: Sequence[_Click]) -> tuple[Part, ...]:
+def _by_client(session: Session, names: Sequence[str], clicks: Sequence[Click]) -> tuple[Part, ...]:
     counts = {
         key: n for key, n in _counts(session, names, col(Event.client)).items() if key[1] == EventKind.OPENED
     }
     return _parts(counts, ((one.client, one) for one in clicks))
 
 
-def _hours(session: Session, names: Sequence[str], clicks: Sequence[_Click]) -> tuple[Hour, ...]:
+def _hours(session: Session, names: Sequence[str], clicks: Sequence[Click]) -> tuple[Hour, ...]:
     """From the first to the last hour in which somebody opened or clicked for the first time, at most two days."""
     first = (
         columns(func.min(col(Event.occurred_at)).label("at"))

@@ -90,6 +90,55 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """
+    One subject of an edition: its *letter*, how many *readers* of the sample were sent it, how many *did* what counts.
+
+    The true share lies between *low* and *high*, but for one time in twenty.
+    """
+
+    letter: str
+    subject: str
+    readers: int = 0
+    did: int = 0
+    low: float = 0.0
+    high: float = 1.0
+    is_chosen: bool = False
+
+    @property
+    def share(self) -> float:
+        """In parts of its readers; nobody: 0."""
+        return self.did / self.readers if self.readers else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """
+    How the subjects of an edition stand; *status* is ``none`` (it has but one), ``waits`` (for the freeze),
+    ``running``, ``chosen`` or ``not tried``.
+
+    *by* is what counts, ``opens`` or ``clicks`` by people; *until* is when the numbers decide, once the sample of
+    *sample* readers has gone. *chosen* is a letter, or empty; *reason* says why in a sentence.
+    """
+
+    status: str
+    tried: tuple[Tried, ...]
+    by: str = ""
+    sample: int = 0
+    until: datetime | None = None
+    chosen: str = ""
+    chosen_at: datetime | None = None
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is printed by ``--json``."""
+        told = asdict(self)
+        for name in ("until", "chosen_at"):
+            told[name] = told[name].isoformat() if told[name] else None
+        return told
+
+
+@dataclass(frozen=True, slots=True)
 class EditionNumbers:
     """Everything that is known of a newsletter's edition of a date, its corrections included."""
 
@@ -109,6 +158,7 @@ class EditionNumbers:
     sections: tuple[Link, ...] = ()
     stories: tuple[Link, ...] = ()
     links: tuple[Link, ...] = ()
+    subjects: Subjects | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As it is printed by ``--json``."""
@@ -117,14 +167,15 @@ class EditionNumbers:
         told["submitted_at"] = self.submitted_at.isoformat() if self.submitted_at else None
         for hour in told["hours"]:
             hour["at"] = hour["at"].isoformat()
+        told["subjects"] = self.subjects.as_json() if self.subjects else None
         return told
 
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Subscribers by the month they joined, and how they are now: see ``counting.cohorts``."""
+    """Subscribers of *since*, a month (``2026-11``) they joined or a week (its Monday): see ``reports.cohorts``."""
 
-    month: str
+    since: str
     new: int = 0
     active: int = 0
     cooling: int = 0

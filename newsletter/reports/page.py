@@ -14,8 +14,8 @@ import jinja2
 from lxml import html as markup
 
 from newsletter.events import link_of
-from newsletter.reports.charts import bars, lines
-from newsletter.reports.numbers import Cohort, EditionNumbers, Link, Part
+from newsletter.reports.charts import bars, lines, stacked
+from newsletter.reports.numbers import Cohort, EditionNumbers, Link, Part, Subjects
 
 _TOP = 12
 _STEPS = {
@@ -26,6 +26,8 @@ _REST = {
     "unsubscribed": "unsubscribed", "complained": "complained", "bounced": "bounced", "blocked": "blocked",
     "dropped": "dropped",
 }  # fmt: skip
+_ALIVE = ("active", "cooling", "gone", "new")
+_HOW_ALIVE = "Active: opened or clicked within 30 days; cooling: within 90; new: joined within 30."
 _SEALED = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
     'img-src data:">'
@@ -49,13 +51,14 @@ def report_page(
     *,
     history: Sequence[EditionNumbers] = (),
     cohorts: Sequence[Cohort] = (),
+    weeks: Sequence[Cohort] = (),
     html: str = "",
     zone: str = "UTC",
     language: str = "en",
 ) -> str:
     """
-    Return the page; *history* are editions up to this one, oldest first, *html* the variant that is shown with
-    its clicks.
+    Return the page; *history* are editions up to this one, oldest first, *cohorts* by month and *weeks* how alive
+    readers are and were, *html* the variant that is shown with its clicks.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("newsletter.reports", "."), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -64,7 +67,7 @@ def report_page(
     environment.filters["percent"] = percent
     environment.filters["number"] = lambda value: f"{value:,}"
     return environment.get_template("report.html.j2").render(
-        told=told, figures=_figures(told, history, cohorts, zone), language=language,
+        told=told, figures=_figures(told, history, cohorts, weeks, zone), language=language,
         clickmap=click_map(html, [*told.stories, *told.links], told.total.base) if html else "",
     )  # fmt: skip
 
@@ -75,7 +78,11 @@ def percent(part: float) -> str:
 
 
 def _figures(
-    told: EditionNumbers, history: Sequence[EditionNumbers], cohorts: Sequence[Cohort], zone: str
+    told: EditionNumbers,
+    history: Sequence[EditionNumbers],
+    cohorts: Sequence[Cohort],
+    weeks: Sequence[Cohort],
+    zone: str,
 ) -> list[_Figure]:
     total = told.total
     names = [*_STEPS, *_REST]
@@ -91,6 +98,8 @@ def _figures(
             "What did not arrive is in parts of what was submitted, the rest of what was delivered.",
         )
     ]  # fmt: skip
+    if told.subjects:
+        found.append(_by_subject(told.subjects))
     if told.hours:
         labels = [f"{one.at:%a %H}h" for one in told.hours]
         series = [
@@ -125,17 +134,53 @@ def _figures(
             found.append(_by_part(name, title, parts))
     if len(history) > 1:
         found.append(_history(history))
+    if len(weeks) > 1:
+        found.append(_over_time(weeks))
     if cohorts:
-        rows = [(one.month, one.active + one.new) for one in cohorts[-24:]]
+        rows = [(one.since, _alive(one)) for one in cohorts[-24:]]
+        title = "Readers by the month they joined"
         found.append(
             _Figure(
-                "cohorts", "Readers by the month they joined", bars("cohorts", "New and active readers by the month they joined", rows),
-                ("Joined", "All", "New", "Active", "Cooling", "Gone"),
-                tuple((one.month, f"{one.size:,}", f"{one.new:,}", f"{one.active:,}", f"{one.cooling:,}", f"{one.gone:,}") for one in cohorts),
-                "The bars are new and active readers. Active: opened or clicked within 30 days; cooling: within 90.",
+                "cohorts", title, stacked("cohorts", title, rows, _ALIVE), ("Joined", "All", *map(str.capitalize, _ALIVE)),
+                tuple(_cohort_row(one) for one in cohorts), _HOW_ALIVE,
             )
         )  # fmt: skip
     return found
+
+
+def _by_subject(told: Subjects) -> _Figure:
+    title = "Subjects tried on a sample"
+    label = f"{title}: people, in parts of a thousand"
+    rows = [(f"{one.letter.upper()}: {one.subject}", round(one.share * 1000)) for one in told.tried]
+    return _Figure(
+        "subjects", title, bars("subjects", label, rows),
+        ("", "Subject", "Readers", told.by.capitalize(), "Share", "Truly between", "Went to the rest"),
+        tuple(
+            (
+                one.letter.upper(), one.subject, f"{one.readers:,}", f"{one.did:,}", percent(one.share),
+                f"{percent(one.low)} and {percent(one.high)}", "yes" if one.is_chosen else "",
+            )
+            for one in told.tried
+        ),
+        f"The bars are {told.by} by people in every thousand readers of the sample. {told.reason[:1].upper()}{told.reason[1:]}",
+    )  # fmt: skip
+
+
+def _over_time(weeks: Sequence[Cohort]) -> _Figure:
+    title = "How alive readers are, week by week"
+    series = [(name, [getattr(one, name) for one in weeks]) for name in _ALIVE]
+    return _Figure(
+        "weeks", title, lines("weeks", title, [one.since for one in weeks], series),
+        ("Week of", "All", *map(str.capitalize, _ALIVE)), tuple(_cohort_row(one) for one in reversed(weeks)), _HOW_ALIVE,
+    )  # fmt: skip
+
+
+def _alive(one: Cohort) -> tuple[int, ...]:
+    return one.active, one.cooling, one.gone, one.new
+
+
+def _cohort_row(one: Cohort) -> tuple[str, ...]:
+    return one.since, *(f"{number:,}" for number in (one.size, *_alive(one)))
 
 
 def _by_part(name: str, title: str, parts: Sequence[Part]) -> _Figure:

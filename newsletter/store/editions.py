@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
-from newsletter.edition import EditionStatus, Rendered, Snapshot
+from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered, Snapshot, subject_of
 from newsletter.fitting import Ran
-from newsletter.store.tables import ArticleRow, EditionRow, EditionStory, Rendering
+from newsletter.store.tables import (
+    ArchiveText,
+    ArticleRow,
+    EditionPicture,
+    EditionRow,
+    EditionStory,
+    Rendering,
+    SubjectTest,
+)
 
 _SNAPSHOT: TypeAdapter[Snapshot] = TypeAdapter(Snapshot)
+
+_OURS = re.compile(r"/media/([0-9a-f]{32})\.jpg$")
 
 RAN = (EditionStatus.APPROVED, EditionStatus.SUBMITTING, EditionStatus.SUBMITTED, EditionStatus.PAUSED)
 """States in which an edition's stories count as run."""
@@ -86,15 +98,21 @@ def last_run_before(session: Session, slug: str, day: date) -> EditionRow | None
 def last_lines_before(session: Session, slug: str, day: date) -> tuple[str, str]:
     """Subject and preheader of the last edition before *day* that went out or is going out; '' without one."""
     found = session.execute(
-        columns(col(Rendering.subject), col(Rendering.preheader))
+        columns(
+            col(Rendering.subject), col(Rendering.other_subjects), col(SubjectTest.chosen), col(Rendering.preheader)
+        )
         .join(EditionRow, col(EditionRow.id) == col(Rendering.edition_id))
+        .join(SubjectTest, col(SubjectTest.edition_id) == col(EditionRow.id), isouter=True)
         .where(
             col(EditionRow.newsletter) == slug, col(EditionRow.edition_date) < day, col(EditionRow.status).in_(RAN)
         )
         .order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc(), col(Rendering.variant))
         .limit(1)
     ).first()  # fmt: skip
-    return (found[0], found[1]) if found else ("", "")
+    if found is None:
+        return "", ""
+    first, others, chosen, preheader = found
+    return subject_of((first, *others), chosen or ""), preheader
 
 
 def stories_run(session: Session, slug: str, *, but: date) -> dict[str, str]:
@@ -141,6 +159,14 @@ def stories_told(session: Session, slug: str, *, but: date, since: date) -> dict
     return told
 
 
+def _pictures(snapshot: Snapshot) -> set[str]:
+    """The hashes of all pictures of ours that an edition shows."""
+    addresses = [item.image.url for item in snapshot.items if item.image]
+    if snapshot.front_page:
+        addresses.append(snapshot.front_page.picture)
+    return {found[1] for address in addresses if (found := _OURS.search(address))}
+
+
 def write_content(
     session: Session, row: EditionRow, snapshot: Snapshot, renderings: Iterable[Rendered]
 ) -> None:
@@ -151,6 +177,9 @@ def write_content(
     session.add(row)
     session.execute(delete(Rendering).where(col(Rendering.edition_id) == row.id))
     session.execute(delete(EditionStory).where(col(EditionStory.edition_id) == row.id))
+    session.execute(delete(EditionPicture).where(col(EditionPicture.edition_id) == row.id))
+    for picture in sorted(_pictures(snapshot)):
+        session.add(EditionPicture(picture=picture, edition_id=row.id))
     for one in renderings:
         session.add(
             Rendering(
@@ -160,6 +189,7 @@ def write_content(
                 preheader=one.preheader,
                 html=zlib.compress(one.html.encode()),
                 text=zlib.compress(one.text.encode()),
+                other_subjects=list(one.other_subjects),
             )
         )
     urls = [item.url for item in snapshot.items]
@@ -189,9 +219,51 @@ def load_renderings(session: Session, edition_id: int) -> tuple[Rendered, ...]:
             preheader=row.preheader,
             html=zlib.decompress(row.html).decode(),
             text=zlib.decompress(row.text).decode(),
+            other_subjects=tuple(row.other_subjects),
         )
         for row in rows
     )
+
+
+def subjects_of(session: Session, edition_id: int) -> tuple[str, ...]:
+    """The subjects of an edition, the same in every variant."""
+    row = session.exec(
+        select(Rendering.subject, Rendering.other_subjects)
+        .where(Rendering.edition_id == edition_id)
+        .order_by(col(Rendering.variant))
+        .limit(1)
+    ).first()
+    return (row[0], *row[1]) if row else ("",)
+
+
+def with_chosen_subject(
+    session: Session, edition_id: int, renderings: Sequence[Rendered]
+) -> tuple[Rendered, ...]:
+    """*renderings* with the one subject the edition is known by: the chosen one, else its first."""
+    if not any(one.other_subjects for one in renderings):
+        return tuple(renderings)
+    test = session.get(SubjectTest, edition_id)
+    letter = test.chosen if test else ""
+    return tuple(
+        replace(one, subject=subject_of(one.subjects, letter), other_subjects=()) for one in renderings
+    )
+
+
+def retitle(session: Session, edition_id: int, subject: str) -> None:
+    """Let the archive's search know an edition by *subject*, if it is in there."""
+    session.execute(
+        update(ArchiveText)
+        .where(col(ArchiveText.edition_id) == edition_id)
+        .values(title=plain_line(subject))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def plain_line(line: str) -> str:
+    """A line without personal tags."""
+    for tag in PERSONAL_TAGS.values():
+        line = line.replace(tag, "")
+    return " ".join(line.split())
 
 
 OPEN = (EditionStatus.SUBMITTING, EditionStatus.PAUSED)

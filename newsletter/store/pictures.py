@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import delete, or_, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col
 
-from newsletter.store.tables import Picture, PictureSource
+from newsletter.store.tables import EditionPicture, EditionRow, Picture, PictureSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,36 @@ def keep_picture(
 def note_lost(session: Session, address: str, *, reason: str, at: datetime) -> None:
     """Write down why the picture at *address* could not be had."""
     _told(session, address, picture=None, reason=reason, at=at)
+
+
+def note_used(session: Session, addresses: Sequence[str], *, at: datetime) -> None:
+    """Write down that *addresses* were wanted again: what is wanted is not old."""
+    session.execute(update(PictureSource).where(col(PictureSource.url).in_(addresses)).values(tried_at=at))
+
+
+def delete_old(session: Session, *, before: datetime) -> int:
+    """
+    Delete the pictures that nobody wanted since *before*, and return how many.
+
+    What an edition shows that was sent is in readers' mailboxes and in the archive: it stays as long as that
+    edition. One that was not sent keeps its pictures until it is older than *before*, too.
+    """
+    shown = (
+        columns(col(EditionPicture.picture))
+        .join(EditionRow, col(EditionRow.id) == col(EditionPicture.edition_id))
+        .where(or_(col(EditionRow.frozen_at).is_not(None), col(EditionRow.made_at) >= before))
+    )
+    wanted = columns(col(PictureSource.picture)).where(
+        col(PictureSource.picture).is_not(None), col(PictureSource.tried_at) >= before
+    )
+    old = columns(col(Picture.hash)).where(
+        col(Picture.kept_at) < before, col(Picture.hash).not_in(shown), col(Picture.hash).not_in(wanted)
+    )
+    gone = session.execute(old).scalars().all()
+    for source in (col(PictureSource.picture).in_(gone), col(PictureSource.picture).is_(None)):
+        session.execute(delete(PictureSource).where(source, col(PictureSource.tried_at) < before))
+    session.execute(delete(Picture).where(col(Picture.hash).in_(gone)))
+    return len(gone)
 
 
 def picture_bytes(session: Session, hash: str) -> bytes | None:

@@ -169,7 +169,7 @@ def _migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with engine.execution_options(writes=True).begin() as connection:
+    with _for_migrating(engine) as connection:
         if engine.dialect.name == "postgresql":
             # Two processes may start at once: only one migrates, the others wait and find it done.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(719203417)")
@@ -183,3 +183,26 @@ def _migrate(engine: Engine) -> None:
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+            raise StoreError("The database could not be migrated: rows would point nowhere. It is as it was.")
+
+
+@contextmanager
+def _for_migrating(engine: Engine) -> Iterator[Connection]:
+    """
+    A transaction in which tables may be made anew.
+
+    SQLite changes a table by copying and dropping it, which rows that point to it forbid; whether they must
+    point somewhere can only be switched outside of a transaction.
+    """
+    with _for_writing(engine).connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        is_sqlite = engine.dialect.name == "sqlite"
+        if is_sqlite:
+            driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            if is_sqlite:
+                driver.execute("PRAGMA foreign_keys = ON")

@@ -94,6 +94,8 @@ class ArticleRow(SQLModel, table=True):
     kind: str = "news"
     categories: list[str] = _json(default_factory=list)
     translated_from: str = ""
+    translator: str = _text()
+    paper: str = _text()
     published_at: datetime = _instant(index=True)
     paywalled: bool = False
     rights: str = "excerpt"
@@ -156,6 +158,30 @@ class Rendering(SQLModel, table=True):
     preheader: str = _text()
     html: bytes = Field(sa_type=LargeBinary, nullable=False)
     text: bytes = Field(sa_type=LargeBinary, nullable=False)
+    other_subjects: list[str] = _json(default_factory=list)
+
+
+class SubjectTest(SQLModel, table=True):
+    """
+    That an edition tries several subjects, ``a`` (its first) to ``e``, on *sample* readers; written at the freeze.
+
+    The sample's batches carry their subject, the rest's get *chosen* ('' as long as nothing is), which is written
+    once. *until* is known when the whole sample was handed over; *looked_at*: when it was looked at half-way.
+    *reason* says why, with the numbers of that moment.
+    """
+
+    __tablename__ = "subject_test"
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
+    sample: int = 0
+    by: str = "opens"
+    wait_minutes: int = 60
+    early: bool = True
+    until: datetime | None = _instant(default=None, nullable=True)
+    looked_at: datetime | None = _instant(default=None, nullable=True)
+    chosen: str = ""
+    chosen_at: datetime | None = _instant(default=None, nullable=True)
+    chosen_by: str = _text()
+    reason: str = _text()
 
 
 class Picture(SQLModel, table=True):
@@ -177,6 +203,14 @@ class PictureSource(SQLModel, table=True):
     picture: str | None = Field(default=None, foreign_key="picture.hash")
     reason: str = _text()
     tried_at: datetime = _instant()
+
+
+class EditionPicture(SQLModel, table=True):
+    """That an edition shows a picture of ours, by its hash; without a reference, for a picture may come later."""
+
+    __tablename__ = "edition_picture"
+    picture: str = Field(primary_key=True)
+    edition_id: int = Field(primary_key=True, foreign_key="edition.id")
 
 
 class EditionFile(SQLModel, table=True):
@@ -340,6 +374,23 @@ class Subscription(SQLModel, table=True):
     left_reason: str = _text()
 
 
+class SunsetStep(SQLModel, table=True):
+    """
+    What was done about a reader without a sign of life since *quiet_since*; the newest of theirs counts.
+
+    *step*: asking (the mail is about to go), asked, paused, stopped, or stayed (left alone until *until*).
+    """
+
+    __tablename__ = "sunset_step"
+    id: int | None = Field(default=None, primary_key=True)
+    subscriber_id: int = Field(foreign_key="subscriber.id", index=True)
+    step: str
+    at: datetime = _instant()
+    quiet_since: datetime = _instant()
+    reason: str = _text()
+    until: datetime | None = _instant(default=None, nullable=True)
+
+
 class Suppression(SQLModel, table=True):
     """An address that must not be mailed, by its keyed hash. *scope* is ``all`` or a slug."""
 
@@ -353,11 +404,12 @@ class Suppression(SQLModel, table=True):
 
 class Batch(SQLModel, table=True):
     """
-    At most 1,000 readers of one edition with the same variant and release, as frozen ids.
+    At most 1,000 readers of one edition with the same variant, subject and release, as frozen ids.
 
     *ids* is ``outbox.ids.pack``; *n* = readers frozen in it; the readers that do not go out with it
     are counted in *skipped_n*, *failed_n*, *moved_n* and each has a row in ``exception``. The
-    others share the batch's *state*. *trailing* batches collect moved readers. *rank* orders them
+    others share the batch's *state*. *subject* is the letter of the one it tries; empty: the edition's only
+    one, or the one that is chosen. *trailing* batches collect moved readers. *rank* orders them
     before *seq* (warm-up: most engaged first). *release_at* is the earliest moment readers may get
     it, *not_before* when to try again. *reservation* is the provider's handle by which a scheduled
     attempt can be cancelled. *given_up* is the last attempt that was sent again although nobody
@@ -374,6 +426,7 @@ class Batch(SQLModel, table=True):
     edition_id: int = Field(foreign_key="edition.id")
     seq: int
     variant: str
+    subject: str = ""
     trailing: bool = False
     ids: bytes = Field(sa_type=LargeBinary, nullable=False)
     lo_id: int
@@ -460,6 +513,30 @@ class Counted(SQLModel, table=True):
     newsletter: str = Field(primary_key=True)
     edition_date: date = Field(primary_key=True)
     numbers: dict[str, Any] = _json(default_factory=dict)
+    counted_at: datetime = _instant()
+
+
+class CohortWeek(SQLModel, table=True):
+    """How alive a newsletter's readers were in a week (*week* is its Monday, UTC), as it was last looked at."""
+
+    __tablename__ = "cohort_week"
+    newsletter: str = Field(primary_key=True)
+    week: date = Field(primary_key=True)
+    new_n: int = 0
+    active_n: int = 0
+    cooling_n: int = 0
+    gone_n: int = 0
+
+
+class StoryRead(SQLModel, table=True):
+    """How many people clicked a story of a newsletter's date, as it was last counted; *place* in the edition from 1."""
+
+    __tablename__ = "story_read"
+    newsletter: str = Field(primary_key=True)
+    edition_date: date = Field(primary_key=True)
+    url: str = Field(sa_column=Column(Text, primary_key=True))
+    place: int
+    readers: int
     counted_at: datetime = _instant()
 
 

@@ -36,6 +36,7 @@ from newsletter.web.door import Door
 from newsletter.web.entering import Entering
 from newsletter.web.forms import Forms
 from newsletter.web.guards import Guards
+from newsletter.web.issues import Issues, Shelf
 from newsletter.web.joining import Joining
 from newsletter.web.leaving import Leaving
 from newsletter.web.media import Media
@@ -43,6 +44,7 @@ from newsletter.web.pages import Pages
 from newsletter.web.preferences import Preferences
 from newsletter.web.presses import Presses
 from newsletter.web.rights import Rights
+from newsletter.web.staying import Staying
 from newsletter.web.view import Viewing
 from newsletter.web.webhook import Webhook
 
@@ -61,7 +63,7 @@ def create_app(
     *,
     clock: Clock,
     view: View | None = None,
-    magazine: Callable[[str, bytes, str], bytes | None] | None = None,
+    shelf: Shelf | None = None,
     notices: Notices | None = None,
     renewed: Callable[[], None] = lambda: None,
 ) -> Current:
@@ -84,7 +86,7 @@ def create_app(
             view=view,
             notices=notices,
             webhook=webhook,
-            magazine=magazine,
+            shelf=shelf,
         )
 
     return Current(standing, make, renewed, webhook)
@@ -148,7 +150,7 @@ def _assemble(
     view: View | None,
     notices: Notices | None,
     webhook: Webhook,
-    magazine: Callable[[str, bytes, str], bytes | None] | None,
+    shelf: Shelf | None,
 ) -> Starlette:
     """The application by the rules of *catalogue*."""
     forms = Forms(keys, settings, clock=clock)
@@ -162,9 +164,11 @@ def _assemble(
         *Joining(door).routes(),
         *Entering(door).routes(),
         *Leaving(door).routes(),
+        *Staying(door).routes(),
         *Rights(door).routes(),
         *Preferences(door).routes(),
-        *Viewing(door, view, magazine).routes(),
+        *Viewing(door, view).routes(),
+        *Issues(door, shelf).routes(),
         *Deciding(door, standing).routes(),
         *Archive(door).routes(),
         *Media(engine).routes(),

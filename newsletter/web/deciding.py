@@ -122,7 +122,7 @@ class Deciding:
             (one for one in self.desk.catalogue.newsletters if one.slug == row.newsletter), None
         )
         day = row.edition_date
-        subjects = {one.variant: one.subject for one in load_renderings(session, row.id or 0)}
+        subjects = {one.variant: " / ".join(one.subjects) for one in load_renderings(session, row.id or 0)}
         taken = decisions(session, row.newsletter, day)
         changes = tuple(one.detail for one in taken if one.verb == "changed" and one.at > link.made_at)
         deadline = slot = ""

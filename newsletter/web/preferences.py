@@ -30,10 +30,13 @@ from newsletter.audience.choosing import (
 from newsletter.audience.joining import Asked, Told, Wish, ask_to_join
 from newsletter.audience.leaving import leave_within
 from newsletter.audience.limits import Knock, knock
-from newsletter.audience.moving import stay
+from newsletter.audience.moving import stay as keep_address
+from newsletter.audience.sunset import Step, stay
 from newsletter.audience.tokens import TokenKind
 from newsletter.audience.undoing import undo, undoably
+from newsletter.catalogue import Sunset
 from newsletter.notices import Kind
+from newsletter.store.session import writing
 from newsletter.web.door import Door, afterwards
 from newsletter.web.forms import Form, Verdict, read_form
 from newsletter.web.joining import AN_ADDRESS, AN_ADDRESS_A_DAY
@@ -139,7 +142,12 @@ class Preferences:
                 )
                 day = words.day(until, self.door.zone(choices.timezone))
                 return Done(words.say("It is quiet until %(day)s", day=day), secret)
+            case "stay":
+                self._stay(number)
+                return Done(words.say("It goes on"))
             case "go-on":
+                if choices.sunset == Step.PAUSED:
+                    self._stay(number)
                 go_on(engine, number)
                 return Done(words.say("The pause is over."))
             case "leave-all":
@@ -153,10 +161,16 @@ class Preferences:
                     return Done(words.say("This cannot be taken back here"))
                 return Done(words.say("All is as it was"))
             case "drop-address" if whole:
-                stay(engine, number)
+                keep_address(engine, number)
                 return Done(words.say("Your address stays as it is."))
             case _:
                 return Done()
+
+    def _stay(self, number: int) -> None:
+        """Take back what the sunset did."""
+        rule = self.door.catalogue.publication.sunset or Sunset()
+        with writing(self.door.engine) as session:
+            stay(session, number, rule, now=self.door.clock())
 
     def _save(self, choices: Choices, form: Form, words: Words, *, proved: bool) -> Done:
         engine, now = self.door.engine, self.door.clock()
@@ -251,5 +265,5 @@ class Preferences:
             zone=zone, language=choices.language or words.language,
             hours=[(f"{one:%H:%M}", words.clock(one)) for one in HOURS] if self.has_local else [],
             paused_until=words.day(choices.paused_until, zone) if is_paused and choices.paused_until else "",
-            pauses=PAUSES,
+            pauses=PAUSES, sunset=choices.sunset,
         )  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from markupsafe import escape
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
@@ -18,39 +19,31 @@ from newsletter.audience.segments import variant_index, variants
 from newsletter.audience.tokens import TokenKind
 from newsletter.catalogue import class_of
 from newsletter.desk import Desk
+from newsletter.edition import Rendered, subject_of
 from newsletter.outbox.claim import Readers
 from newsletter.outbox.envelopes import recipients
+from newsletter.outbox.subjects import subject_drawn
 from newsletter.rendering.engine import fill
-from newsletter.rendering.magazine import is_installed
-from newsletter.store.editions import load_renderings, load_snapshot
-from newsletter.store.files import edition_file, keep_edition_file
-from newsletter.store.session import reading, writing
+from newsletter.store.editions import load_renderings
+from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, Subscriber
 from newsletter.web.archive import SMALLER, mail_policy
 from newsletter.web.door import Door
 
-KINDS = {"pdf": "application/pdf", "epub": "application/epub+zip"}
 PAID_VIEW_DAYS = 30
 """How long a paying reader's link shows the paid variant; afterwards it shows the free one."""
 
 
 class Viewing:
-    """``/view/{token}``: the mail in a browser, and its magazine as a file."""
+    """``/view/{token}``: the mail in a browser."""
 
-    def __init__(
-        self,
-        door: Door,
-        view: Callable[[str, bytes], str | None] | None,
-        magazine: Callable[[str, bytes, str], bytes | None] | None = None,
-    ) -> None:
-        self.door, self.view, self.magazine = door, view, magazine
-        self._making = threading.Lock()
+    def __init__(self, door: Door, view: Callable[[str, bytes], str | None] | None) -> None:
+        self.door, self.view = door, view
 
     def routes(self) -> list[BaseRoute]:
         """The routes of this room."""
         return [
             Route("/view/{token}", self.view_online, methods=["GET"], middleware=SMALLER),
-            Route("/view/{token}/magazine.{kind}", self.file, methods=["GET"]),
         ]
 
     def view_online(self, request: Request) -> Response:
@@ -62,18 +55,6 @@ class Viewing:
         policy = mail_policy(self.door.catalogue.publication, self.door.settings.base_url)
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    def file(self, request: Request) -> Response:
-        """The magazine of the edition, to those who are paying now."""
-        token = self.door.token(request, TokenKind.VIEW)
-        kind = request.path_params["kind"]
-        if kind not in KINDS or self.magazine is None:
-            raise HTTPException(404)
-        with self._making:  # the first who asks waits for its making, and so do those who come meanwhile
-            data = self.magazine(token.reader, token.scope, kind)
-        if data is None:
-            raise HTTPException(404)
-        return Response(data, media_type=KINDS[kind], headers={"Cache-Control": "private, max-age=3600"})
-
 
 def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str | None:
     """
@@ -82,41 +63,32 @@ def view_online(desk: Desk, reader: str, scope: bytes, *, now: datetime) -> str 
     Only what was frozen can be seen, and not what was spiked: a draft has no readers. A correction shows instead of what it corrects.
     """
     with reading(desk.engine) as session:
-        seen = _seen_by(session, desk, reader, scope, now)
+        seen = seen_by(session, desk, reader, scope, now)
         if seen is None:
             return None
         row, variant = seen
-        found = {one.variant: one for one in load_renderings(session, row.id or 0)}
+        renderings = load_renderings(session, row.id or 0)
+        subscriber_id = session.exec(select(Subscriber.id).where(Subscriber.reader == reader)).one() or 0
+        letter, _ = subject_drawn(session, row.id or 0, subscriber_id)
+    found = {one.variant: one for one in renderings}
     rendered = found.get(variant) or found.get(class_of(variant))
     if rendered is None:
         return None
     recipient = recipients(desk.sender.signer, desk.sender.base_url, row, Readers("", reader, ("",), ("",)))[
         0
     ]
-    return fill(rendered.html, recipient.values)
+    return fill(_titled(rendered, letter), recipient.values)
 
 
-def magazine_of(desk: Desk, reader: str, scope: bytes, kind: str, *, now: datetime) -> bytes | None:
-    """
-    The file of *kind* of the edition that *scope* names; None for who is not paying now, or if it has no magazine.
-
-    It is made when somebody first asks for it, from the snapshot that was sent, and kept.
-    """
-    with reading(desk.engine) as session:
-        seen = _seen_by(session, desk, reader, scope, now)
-        if seen is None or class_of(seen[1]) != "paying" or not seen[0].snapshot:
-            return None
-        row, _ = seen
-        data = edition_file(session, row.id or 0, kind)
-    snapshot = load_snapshot(row.snapshot or {})
-    if data is None and snapshot.magazine and is_installed():
-        data = desk.magazine(snapshot, kind)
-        with writing(desk.engine) as session:
-            keep_edition_file(session, row.id or 0, kind, data)
-    return data
+def _titled(rendered: Rendered, letter: str) -> str:
+    """The page under the subject its reader got, where there were several: the mail itself holds none of them."""
+    if not rendered.other_subjects:
+        return rendered.html
+    title = f"<title>{escape(subject_of(rendered.subjects, letter))}</title>"
+    return re.sub(r"<title>.*?</title>", lambda _: title, rendered.html, count=1, flags=re.DOTALL)
 
 
-def _seen_by(
+def seen_by(
     session: Session, desk: Desk, reader: str, scope: bytes, now: datetime
 ) -> tuple[EditionRow, str] | None:
     """The newest revision that *scope* names, and the variant *reader* may see of it."""

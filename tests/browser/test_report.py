@@ -39,7 +39,16 @@ def a_report() -> str:
         stories=(story,),
     )  # fmt: skip
     mail = '<html><head><title>Mail</title></head><body><main><a href="https://news.example/1">A story</a></main></body></html>'
-    return report_page(told, history=[told, told], cohorts=[Cohort("2026-10", 1, 2, 3, 4)], html=mail)
+    return report_page(
+        told,
+        history=[told, told],
+        cohorts=[Cohort("2026-10", 1, 2, 3, 4)],
+        weeks=[
+            Cohort(f"2026-{month:02}-02", 9 * month, 400 - month, 50, 20 + 6 * month)
+            for month in range(1, 11)
+        ],
+        html=mail,
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

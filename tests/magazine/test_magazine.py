@@ -28,9 +28,12 @@ from newsletter.settings import load_settings
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionFile, Subscriber
 from newsletter.times import parse_instant
-from newsletter.web.view import PAID_VIEW_DAYS, magazine_of
-from tests.builders import ROOT, a_site, the_catalogue
+from newsletter.web.app import create_app
+from newsletter.web.issues import Shelf, magazine_of
+from newsletter.web.view import PAID_VIEW_DAYS
+from tests.builders import ROOT, a_site, ask, the_catalogue
 from tests.snapshots import a_snapshot
+from tests.visiting import Moment
 
 CATALOGUE = the_catalogue()
 NOW = parse_instant("2026-11-20T04:00:00Z")
@@ -75,7 +78,11 @@ def test_an_epub_is_whole(pictured: bool, tmp_path: Path) -> None:
     if checker := shutil.which("epubcheck"):
         path = tmp_path / "issue.epub"
         path.write_bytes(made)
-        checked = subprocess.run([checker, str(path)], capture_output=True, text=True, check=False)
+        program = Path(
+            checker
+        ).resolve()  # on Debian a .jar, which runs by itself only where the kernel was told how
+        command = ["java", "-jar", str(program)] if program.suffix == ".jar" else [checker]
+        checked = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -91,10 +98,8 @@ def test_an_arabic_issue_runs_from_right_to_left() -> None:
         assert "المحتويات" in book.read("EPUB/nav.xhtml").decode()
 
 
-def test_it_opens_for_those_who_pay_and_for_nobody_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sent, asked for by a member, kept; not for a free reader, nor after thirty days, nor of another newsletter."""
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Desk, dict[str, str]]:
+    """An installation that has sent the magazine, and a reader of each plan."""
     monkeypatch.chdir(a_site(tmp_path))
     for name in ("DATABASE_URL", "NEWSLETTER_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -105,7 +110,50 @@ def test_it_opens_for_those_who_pay_and_for_nobody_else(
         assert CliRunner().invoke(app, [*command, "--now", NOW.isoformat()]).exit_code in (0, 3)
     desk = Desk.open(load_settings())
     with reading(desk.engine) as session:
-        readers = {one.plan: one.reader for one in session.exec(select(Subscriber))}
+        return desk, {one.plan: one.reader for one in session.exec(select(Subscriber))}
+
+
+def test_all_issues_are_listed_for_those_who_pay_and_for_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page below the link of the mail, with files that open there; a stranger and a free reader meet nothing."""
+    desk, readers = sent(tmp_path, monkeypatch)
+    moment = Moment(NOW)
+    pages = create_app(
+        desk.engine, desk.catalogue, desk.keys, desk.settings, clock=moment, shelf=Shelf(desk, moment)
+    )
+    day = desk.edition_date(desk.catalogue["magazine"], NOW)
+
+    def link(plan: str) -> str:
+        return f"/view/{desk.sender.signer.view(readers[plan], 'magazine', day)}"
+
+    page = ask(pages, "GET", f"{link('annual')}/issues")
+    files = re.findall(r'href="(/view/[^"]*\.(?:pdf|epub))"', page.text)
+
+    assert page.status_code == 200 and "noindex" in page.headers["x-robots-tag"]
+    assert [path.rpartition("/")[2] for path in files] == [f"{day}.pdf", f"{day}.epub"]
+    assert ask(pages, "GET", files[0]).content.startswith(b"%PDF-")
+    assert ask(pages, "GET", files[1]).headers["content-type"] == "application/epub+zip"
+    other = files[0].replace(str(day), str(day - timedelta(days=7)))
+    assert [ask(pages, "GET", path).status_code for path in (other, files[0].replace(str(day), "never"))] == [
+        404,
+        404,
+    ]
+    for path in (
+        f"{link('free')}/issues",
+        files[0].replace(link("annual"), link("free")),
+        "/view/nobody/issues",
+    ):
+        assert ask(pages, "GET", path).status_code == 404
+    moment.now = NOW + timedelta(days=PAID_VIEW_DAYS + 2)
+    assert {ask(pages, "GET", path).status_code for path in (f"{link('annual')}/issues", *files)} == {404}
+
+
+def test_it_opens_for_those_who_pay_and_for_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent, asked for by a member, kept; not for a free reader, nor after thirty days, nor of another newsletter."""
+    desk, readers = sent(tmp_path, monkeypatch)
     day = desk.edition_date(desk.catalogue["magazine"], NOW)
     scope = scope_of("magazine", day)
 

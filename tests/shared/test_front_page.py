@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,33 @@ def test_the_front_page_is_an_editors(tmp_path: Path) -> None:
     for picks in nine.values():
         told = [pick["story"] for pick in picks]
         assert len(told) == len(set(told))
-    leads = [
-        picks[0]["story"] for slug, picks in nine.items() if picks and slug not in ("letter", "pictures")
-    ]
-    assert len(leads) == len(set(leads))
+    for newsletter_, section in (
+        (one, section) for one in the_catalogue().newsletters for section in one.sections
+    ):
+        mine = [articles[pick["url"]] for pick in nine[newsletter_.slug] if pick["section"] == section.id]
+        for cap, key in ((section.per_source, "source"), (section.per_country, "countries")):
+            counts = Counter(
+                str(one[key][:1] if key == "countries" else one[key]) for one in mine if one[key]
+            )
+            assert not cap or max(counts.values(), default=0) <= cap
+    no_reader_meets_a_lead_twice(nine)
+
+
+def no_reader_meets_a_lead_twice(nine: dict[str, list[dict[str, Any]]]) -> None:
+    """Nobody of the sample audience who gets three newsletters or more: neither at two heads nor below one."""
+    with (ROOT / "samples" / "subscribers.csv").open(encoding="utf-8", newline="") as file:
+        gets = [row["newsletters"].split("|") for row in csv.DictReader(file) if row["status"] == "active"]
+    heads = {one.slug: one.sections[0].id for one in the_catalogue().newsletters}
+    leads = {
+        slug: {pick["story"] for pick in picks if pick["section"] == heads[slug]}
+        for slug, picks in nine.items()
+    }
+    many = [slugs for slugs in gets if len(slugs) >= 3]
+    assert len(many) > 20
+    for slugs in many:
+        for slug in slugs:
+            elsewhere = {pick["story"] for other in slugs if other != slug for pick in nine[other]}
+            assert leads[slug].isdisjoint(elsewhere)
 
 
 def test_three_days_repeat_only_what_has_moved_on(tmp_path: Path) -> None:

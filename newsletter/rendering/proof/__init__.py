@@ -26,9 +26,25 @@ from newsletter.rendering.proof import (
     structure,
     words,
 )
-from newsletter.rendering.proof.material import CLIP_BYTES, Edition, Variant, tracked_bytes
+from newsletter.rendering.proof.material import (
+    BUDGET_BYTES,
+    CLIP_BYTES,
+    Edition,
+    Variant,
+    over_budget,
+    tracked_bytes,
+)
 
-__all__ = ["CLIP_BYTES", "Finding", "Severity", "blocks", "proof", "tracked_bytes"]
+__all__ = [
+    "BUDGET_BYTES",
+    "CLIP_BYTES",
+    "Finding",
+    "Severity",
+    "blocks",
+    "over_budget",
+    "proof",
+    "tracked_bytes",
+]
 
 _OF_A_VARIANT = (
     headers.check_variant, structure.check_variant, contrast.check_variant, clients.check_variant, links.check_variant,

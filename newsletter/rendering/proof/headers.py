@@ -20,7 +20,7 @@ _SHOUTS = re.compile(r"[!?！？]{2,}\s*$|\${2,}")
 
 def check_variant(one: Variant) -> Iterator[Finding]:
     """The inbox lines of a variant."""
-    for part, text in (("subject", one.rendered.subject), ("preheader", one.rendered.preheader)):
+    for part, text in one.inbox_lines:
         if not text.strip():
             yield one.find(f"{part}-missing", part)
         if len(text) > _LONG[part]:
@@ -30,23 +30,29 @@ def check_variant(one: Variant) -> Iterator[Finding]:
             yield one.find(
                 code, part, where=repr(found), message=f"The {part} holds the character {found!r}."
             )
-    subject, preheader = headline_key(one.rendered.subject), headline_key(one.rendered.preheader)
-    repeats = len(subject.split()) >= _WORDS_REPEATED and f"{preheader} ".startswith(f"{subject} ")
-    if subject and (preheader == subject or repeats):
-        yield one.find("preheader-repeat", "preheader", where=one.rendered.preheader)
-    letters = [letter for letter in one.rendered.subject if letter.isalpha()]
-    capitals = sum(letter.isupper() for letter in letters)
-    if (len(letters) >= 12 and capitals > 0.7 * len(letters)) or _SHOUTS.search(one.rendered.subject):
-        yield one.find("subject-shouts", "subject", where=one.rendered.subject)
-    subject, preheader = one.edition.last
-    if subject and flat(subject) == flat(one.rendered.subject):
-        yield one.find("subject-repeat", "subject", where=one.rendered.subject)
-    if preheader and flat(preheader) == flat(one.rendered.preheader):
+    last_subject, last_preheader = one.edition.last
+    preheader = headline_key(one.rendered.preheader)
+    for said in one.rendered.subjects:
+        subject = headline_key(said)
+        repeats = len(subject.split()) >= _WORDS_REPEATED and f"{preheader} ".startswith(f"{subject} ")
+        if subject and (preheader == subject or repeats):
+            yield one.find("preheader-repeat", "preheader", where=one.rendered.preheader)
+        letters = [letter for letter in said if letter.isalpha()]
+        capitals = sum(letter.isupper() for letter in letters)
+        if (len(letters) >= 12 and capitals > 0.7 * len(letters)) or _SHOUTS.search(said):
+            yield one.find("subject-shouts", "subject", where=said)
+        if last_subject and flat(last_subject) == flat(said):
+            yield one.find("subject-repeat", "subject", where=said)
+    if last_preheader and flat(last_preheader) == flat(one.rendered.preheader):
         yield one.find("preheader-old", "preheader", where=one.rendered.preheader)
 
 
 def check_edition(edition: Edition) -> Iterator[Finding]:
-    """The sender and the reply address."""
+    """The sender and the reply address, and whether several subjects can be tried."""
+    if edition.snapshot.other_subjects and edition.newsletter.local_time is not None:
+        yield edition.find(
+            "subjects-untried", part="subject", where=" / ".join(edition.snapshot.other_subjects)
+        )
     sender = edition.newsletter.sender or edition.publication.sender
     for mailbox in (sender, edition.publication.reply_to):
         if mailbox is None:

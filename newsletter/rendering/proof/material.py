@@ -19,10 +19,14 @@ from newsletter.rendering.findings import Finding, Severity
 
 CLIP_BYTES = 102_400
 """Gmail cuts the HTML off at about 102 KB (FACTS §8)."""
+BUDGET_BYTES = CLIP_BYTES * 8 // 10
+"""What an edition is made up to hold, tracking and all: clients count differently, and a footer may grow."""
 TRACKED_BYTES = 300
 """What click tracking adds to a link at most (FACTS §8: about 100 to 300 bytes)."""
 PERSONAL = frozenset(PERSONAL_TAGS.values())
-MAGAZINE = frozenset(f"{PERSONAL_TAGS['view_url']}/magazine.{kind}" for kind in ("pdf", "epub"))
+MAGAZINE = frozenset(
+    f"{PERSONAL_TAGS['view_url']}/{path}" for path in ("magazine.pdf", "magazine.epub", "issues")
+)
 PERSONAL_LINKS = PERSONAL | MAGAZINE
 """The whole addresses in which a personal tag may stand."""
 
@@ -48,7 +52,8 @@ def words_of(item: Item) -> tuple[str, ...]:
     """All words a story's source wrote, as plain text."""
     image = (item.image.alt, item.image.caption, item.image.credit) if item.image else ()
     return (
-        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, *image,
+        item.headline, item.kicker, item.standfirst, item.byline, item.dateline, item.source_name, item.translator, item.paper,
+        *image,
         *map(plain, item.paragraphs),
     )  # fmt: skip
 
@@ -112,8 +117,15 @@ class Variant:
         """What a reader sees of each part, on one line."""
         one = self.rendered
         return (
-            ("subject", flat(one.subject)), ("preheader", flat(one.preheader)), ("html", self.visible), ("text", self.text),
+            ("subject", flat(" ".join(one.subjects))), ("preheader", flat(one.preheader)), ("html", self.visible),
+            ("text", self.text),
         )  # fmt: skip
+
+    @property
+    def inbox_lines(self) -> tuple[tuple[str, str], ...]:
+        """Part and words of what an inbox shows: every subject it may go out with, and the preheader."""
+        subjects = (("subject", subject) for subject in self.rendered.subjects)
+        return (*subjects, ("preheader", self.rendered.preheader))
 
     @cached_property
     def classes(self) -> frozenset[str]:
@@ -130,7 +142,7 @@ class Variant:
         """What a reader sees, in pieces as they are written: a page's text nodes, a text's paragraphs."""
         one = self.rendered
         return (
-            ("subject", one.subject), ("preheader", one.preheader), *(("html", text) for text in self.texts),
+            *(("subject", subject) for subject in one.subjects), ("preheader", one.preheader), *(("html", text) for text in self.texts),
             *(("text", text) for text in one.text.split("\n\n")),
         )  # fmt: skip
 
@@ -165,6 +177,14 @@ def tracked_bytes(rendered: Rendered) -> int:
     """The size of the HTML of a variant once click tracking has lengthened every link that it may."""
     page = parsed(rendered.html)
     return _tracked(rendered, page.iter("a") if page is not None else ())
+
+
+def over_budget(rendered: Rendered) -> bool:
+    """Whether a variant, tracking and all, is larger than ``BUDGET_BYTES``."""
+    most = (
+        rendered.size_bytes + rendered.html.count('href="http') * TRACKED_BYTES
+    )  # no parsing where it is small
+    return most > BUDGET_BYTES and tracked_bytes(rendered) > BUDGET_BYTES
 
 
 def _tracked(rendered: Rendered, links: Iterable[Any]) -> int:

@@ -54,7 +54,7 @@ def names_in(text: str) -> frozenset[str]:
 
 def _own_words(edition: Edition) -> Iterator[str]:
     snapshot = edition.snapshot
-    yield from (snapshot.subject, snapshot.preheader, snapshot.intro, snapshot.sign_off, *snapshot.makers)
+    yield from (*snapshot.subjects, snapshot.preheader, snapshot.intro, snapshot.sign_off, *snapshot.makers)
     yield from snapshot.letter
     if snapshot.quote:
         yield from (snapshot.quote.who, snapshot.quote.about)

@@ -43,6 +43,8 @@ def check_edition(edition: Edition) -> Iterator[Finding]:
     """Rights, and where our own links lead."""
     if is_loopback(urlsplit(edition.base_url).hostname or ""):
         yield edition.find("base-url-loopback", where=edition.base_url)
+    for told in edition.snapshot.gave_way:
+        yield edition.find("gave-way", message=told)
     for item in edition.snapshot.items:
         if item.rights is not Rights.EXCERPT:
             continue
@@ -81,7 +83,7 @@ def _footer(one: Variant) -> Iterator[Finding]:
 def _without(one: Variant, kind: Offer | Advert | None, mark: str) -> Iterator[Finding]:
     """An offer or advert that these readers must not get: neither its words, nor its address, nor its block."""
     raw = (
-        ("subject", one.rendered.subject), ("preheader", one.rendered.preheader), ("html", one.rendered.html),
+        ("subject", " ".join(one.rendered.subjects)), ("preheader", one.rendered.preheader), ("html", one.rendered.html),
         ("text", one.rendered.text),
     )  # fmt: skip
     if kind is not None:

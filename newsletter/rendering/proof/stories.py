@@ -35,6 +35,11 @@ def check_variant(one: Variant) -> Iterator[Finding]:
             yield one.find("story-missing", where=item.url, message=f"“{item.headline}” is in neither part.")
         elif item.translated_from:
             translated[item.translated_from] += 1
+            for part in ("html", "text"):
+                for name in (item.translator, item.paper):
+                    if flat(name).casefold() not in seen[part]:
+                        message = f"{name}, who is behind “{item.headline}”, is not named in the {part} part."
+                        yield one.find("translation-credit", part, where=item.url, message=message)
     for part in ("html", "text"):
         for language, stories in sorted(translated.items()):
             if seen[part].count(language.casefold()) < stories:

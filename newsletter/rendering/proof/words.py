@@ -76,7 +76,11 @@ def _tokens(one: Variant) -> Iterator[Finding]:
                 "leftover-token", part, where=token, message=f"“{token}” is left over: the reader would see it.",
                 is_theirs=one.edition.is_theirs(token) or token.casefold() in theirs,
             )  # fmt: skip
-    raw = {"subject": one.rendered.subject, "preheader": one.rendered.preheader, "html": one.rendered.html}
+    raw = {
+        "subject": " ".join(one.rendered.subjects),
+        "preheader": one.rendered.preheader,
+        "html": one.rendered.html,
+    }
     for part, text in {**raw, "text": one.rendered.text}.items():
         for tag in sorted(set(_OUR_TAG.findall(text)) - PERSONAL):
             yield one.find("unfilled-tag", part, where=tag)
@@ -84,7 +88,7 @@ def _tokens(one: Variant) -> Iterator[Finding]:
 
 def _misplaced(one: Variant) -> Iterator[Finding]:
     """A personal tag is the whole address of a link, or a line of the text part, and stands nowhere else."""
-    for part, words in (("subject", one.rendered.subject), ("preheader", one.rendered.preheader)):
+    for part, words in one.inbox_lines:
         if any(tag in words for tag in PERSONAL):
             yield one.find("tag-misplaced", part, where=words)
     if one.rendered.html.count("[[nl:") == sum(address in PERSONAL_LINKS for _, address in one.links):

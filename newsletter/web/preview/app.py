@@ -263,7 +263,12 @@ class Preview:
             return PlainTextResponse(html, headers=FRESH)
         if kind == "json":
             sizes = {"bytes": rendered.size_bytes, "tracked": tracked_bytes(rendered)}
-            told = {"subject": rendered.subject, "preheader": rendered.preheader, **sizes}
+            told = {
+                "subject": rendered.subject,
+                "subjects": list(rendered.subjects),
+                "preheader": rendered.preheader,
+                **sizes,
+            }
             return JSONResponse(told, headers=FRESH)
         if kind == "headers":
             return PlainTextResponse(self._headers(newsletter, rendered, request), headers=FRESH)
@@ -312,10 +317,11 @@ class Preview:
                     422, f"{language[:40]!r} is no language; write for example fr or pt-BR."
                 ) from None
             newsletter = newsletter.model_copy(update={"language": language})
-        _, snapshot = self.desk.draft(newsletter, day, now=now)
-        if snapshot is None or variant not in snapshot.variants:
-            raise HTTPException(404, f"There is no story for {newsletter.name} on {day}.")
-        return self.desk.renderer.render(snapshot, variant)
+        _, _, renderings = self.desk.draft(newsletter, day, now=now)
+        for one in renderings:
+            if one.variant == variant:
+                return one
+        raise HTTPException(404, f"There is no story for {newsletter.name} on {day}.")
 
     def _headers(self, newsletter: Newsletter, rendered: Rendered, request: Request) -> str:
         publication = self.desk.catalogue.publication
@@ -370,7 +376,8 @@ class Preview:
             raise HTTPException(422, f"{newsletter.slug} has no section {given.section!r} for stories.")
         if given.verb == "edit" and not known_fields(given.fields):
             raise HTTPException(
-                422, "An edit changes a story's headline, standfirst, kicker, byline or picture."
+                422,
+                "An edit changes a story's headline, standfirst, kicker, byline, translator, paper or picture.",
             )
         if given.verb == "edit" and not given.fields.get("headline", "x").strip():
             raise HTTPException(422, "A story needs a headline; drop the story instead.")

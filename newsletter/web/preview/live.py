@@ -28,6 +28,7 @@ from newsletter.errors import NewsletterError, TemplateError
 from newsletter.picks import Picks
 from newsletter.rendering.engine import content_hash
 from newsletter.rendering.findings import Finding
+from newsletter.rendering.proof import over_budget
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, EditorOrder, SourceState
 
@@ -211,9 +212,13 @@ class Live:
                 self._show(self._of(before, stored, row, is_stored=True))
                 return
             picks, snapshot = before.picks, before.snapshot
-            if whole or snapshot is None or picks is None or before.is_stored:
-                picks, snapshot = self.desk.draft(newsletter, day, now=now)
-            renderings = self.desk.renderer.render_all(snapshot) if snapshot else ()
+            renderings: tuple[Rendered, ...] = ()
+            whole = whole or snapshot is None or picks is None or before.is_stored
+            if snapshot is not None and not whole:
+                renderings = self.desk.renderer.render_all(snapshot)
+                whole = bool(snapshot.gave_way) or any(map(over_budget, renderings))
+            if whole:
+                picks, snapshot, renderings = self.desk.draft(newsletter, day, now=now)
         except TemplateError as error:
             self._show(self._at_fault(before, Fault(str(error), error.template, error.line)))
         except NewsletterError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from newsletter.catalogue import Newsletter
-from newsletter.edition import EditionStatus, Item, Rendered, Snapshot
+from newsletter.edition import SUBJECT_LETTERS, EditionStatus, Item, Rendered, Snapshot
 from newsletter.picks import EDITABLE, Order, Pick
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof import CLIP_BYTES, tracked_bytes
@@ -33,6 +33,7 @@ def wall_state(newsletter: Newsletter, shown: Shown) -> dict[str, Any]:
         "hash": shown.hash,
         "stories": shown.snapshot.stories if shown.snapshot else 0,
         "shortfalls": list(shown.picks.shortfalls) if shown.picks else [],
+        "filled": list(shown.picks.filled) if shown.picks else [],
         "fault": _fault(shown),
         "proofed": shown.is_proofed,
         "errors": severities.count("error"),
@@ -47,6 +48,7 @@ def _variant_state(shown: Shown, rendered: Rendered) -> dict[str, Any]:
     return {
         "variant": rendered.variant,
         "subject": rendered.subject,
+        "subjects": list(rendered.subjects),
         "preheader": rendered.preheader,
         "bytes": rendered.size_bytes,
         "errors": sum(one.severity == "error" for one in its),
@@ -68,12 +70,22 @@ def edition_state(newsletter: Newsletter, shown: Shown, orders: Sequence[Order])
         "findings": [_finding(one) for one in shown.findings],
         "sections": _sections(newsletter, shown),
         "dropped": _dropped(shown),
-        "lines": {name: getattr(shown.snapshot, name, "") for name in LINES},
+        "lines": _lines(shown.snapshot),
         "words": _words(newsletter, shown.snapshot),
         "orders": [_order(one) for one in orders],
         "can_undo": any(one.undone_at is None for one in orders),
         "can_redo": _can_redo(orders),
     }
+
+
+def _lines(snapshot: Snapshot | None) -> dict[str, str]:
+    """The plain lines; below the subject those that are tried beside it, and room for another."""
+    lines = {name: getattr(snapshot, name, "") for name in LINES}
+    others = snapshot.other_subjects if snapshot else ()
+    tried = {
+        f"subject.{letter}": one for letter, one in zip(SUBJECT_LETTERS[1:], (*others, ""), strict=False)
+    }
+    return {"subject": lines.pop("subject"), **tried, **lines}
 
 
 def _can_redo(orders: Sequence[Order]) -> bool:
@@ -134,7 +146,7 @@ def _story(item: Item, pick: Pick | None) -> dict[str, Any]:
     image = item.image
     return {
         "url": item.url, "headline": item.headline, "standfirst": item.standfirst, "kicker": item.kicker,
-        "byline": item.byline, "image_url": image.url if image else "", "image_alt": image.alt if image else "",
+        "byline": item.byline, "translator": item.translator, "paper": item.paper, "image_url": image.url if image else "", "image_alt": image.alt if image else "",
         "image_caption": image.caption if image else "", "image_credit": image.credit if image else "",
         "source": item.source_name, "language": item.language, "direction": item.direction, "rights": item.rights,
         "score": pick.score if pick else None, "reasons": list(pick.reasons) if pick else [],

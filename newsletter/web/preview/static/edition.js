@@ -44,7 +44,7 @@ function show(told) {
   version = told.version;
   if (before && same(before, told)) return; // nothing is replaced under a hand for nothing
   const [words, kind] = verdictOf(told);
-  $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
+  $("verdict").textContent = words + (told.shortfalls.length ? `: ${told.shortfalls.join("; ")}` : "") + (told.filled.length ? `. Thin day: ${told.filled.join("; ")}` : "") + (told.reason ? `. ${told.reason}` : "");
   $("verdict").className = kind;
   $("facts").textContent = `${told.date} · ${told.status === "none" ? "not made yet" : told.status} · hash ${told.hash.slice(0, 16)}`;
   $("facts").title = told.hash;
@@ -230,8 +230,10 @@ function inbox() {
     ["Apple Mail on a phone", () => [h("span", { class: "one" }, h("strong", {}, sender)), h("span", { class: "one" }, one.subject), h("span", { class: "two after" }, one.preheader)], 0, 0],
     ["Outlook", () => [h("span", { class: "one" }, sender), h("span", { class: "one" }, h("strong", {}, one.subject)), h("span", { class: "one after" }, one.preheader)], 0, 0],
   ];
+  const others = one.subjects.slice(1).map((subject, at) => h("p", { class: "line light" }, h("span", { class: "app" }, `Tried beside it: ${"BCDE"[at]}`), h("span", { class: "one", dir: "auto" }, subject)));
   $("inbox").replaceChildren(
     ...["light", "dark"].flatMap((scheme) => lines.map(([app, parts]) => h("div", { class: `line ${scheme}` }, h("span", { class: "app" }, `${app}, ${scheme}`), ...parts()))),
+    ...others,
   );
 }
 
@@ -587,6 +589,7 @@ function hold() {
 
 const EDITED = [
   ["headline", "Headline"], ["standfirst", "Standfirst"], ["kicker", "Kicker"], ["byline", "Byline"],
+  ["translator", "Translator"], ["paper", "First published by"],
   ["image_url", "Picture’s address"], ["image_alt", "What the picture shows (alt)"], ["image_caption", "Caption"], ["image_credit", "Credit"],
 ];
 

@@ -53,6 +53,7 @@ function card(one, held) {
       first ? h("p", { class: "subject" }, first.subject) : null,
       first ? h("p", { class: "preheader" }, first.preheader) : null,
       one.shortfalls.length ? h("p", { class: "warn" }, one.shortfalls.join("; ")) : null,
+      one.filled.length ? h("p", { class: "warn" }, `Thin day: ${one.filled.join("; ")}`) : null,
       one.reason ? h("p", { class: "facts" }, one.reason) : null,
       h("p", { class: "facts" }, `${one.date} · ${plural(one.stories, "story").replace("storys", "stories")} · ${plural(one.notes, "note")} · ${one.hash.slice(0, 10)}`),
     ),
