@@ -161,6 +161,8 @@ def _fill(engine: Engine) -> None:
             Rendering(
                 edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b"", other_subjects=["Ü"]
             ),
+            EditionPicture(picture="ü", edition_id=1),
+            StoryRead(newsletter="daily", edition_date=DAY, url="https://a.example/ü", place=1, readers=2, counted_at=NOW),
             SunsetStep(subscriber_id=1, step="stayed", at=NOW, quiet_since=NOW, reason="ü", until=NOW),
             SubjectTest(edition_id=1, sample=2, until=NOW, chosen="b", chosen_at=NOW, chosen_by="mia", reason="ü"),
             EditionStory(edition_id=1, url="https://a.example/1"),
