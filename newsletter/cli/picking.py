@@ -43,7 +43,7 @@ def picks(chosen: Picks, newsletter: Newsletter, day: date, *, as_json: bool, ev
             _aside(f"{_paper(pick.article)}: {pick.score:.1f} points. {'; '.join(pick.reasons)}.")
             if also := others.get(pick.article.story):
                 _aside(f"Also told by {also}.")
-    for title, sentences in (("Thin", chosen.shortfalls), ("A thin day, filled", chosen.filled)):
+    for title, sentences in (("Thin", chosen.shortfalls), ("Filled", chosen.filled)):
         if sentences:
             out.print(f"\n{title}: {'; '.join(sentences)}", markup=False, style="yellow")
     if chosen.waiting:
