@@ -152,7 +152,7 @@ def choose(session: Session, edition_id: int, *, at: datetime) -> bool:
     """
     Choose the subject of the rest by the numbers, if it is time; whether it is chosen now.
 
-    The time runs from when the whole sample was handed over. It is looked at once half-way, when only a lead that
+    The time runs from when the whole sample was handed over, or released if that is later. It is looked at once half-way, when only a lead that
     chance gives one time in two hundred ends it, and at its end, which takes the best whatever its lead. Who
     finds another process at it leaves it to that. The caller commits.
     """
@@ -172,7 +172,7 @@ def choose(session: Session, edition_id: int, *, at: datetime) -> bool:
     if test.until is None:
         if _is_waiting_for_its_turn(session, edition_id):
             return False
-        test.until = at + timedelta(minutes=test.wait_minutes)
+        test.until = max(at, _released(session, edition_id) or at) + timedelta(minutes=test.wait_minutes)
         session.add(test)
         session.flush()
     is_over = at >= test.until
@@ -251,6 +251,12 @@ def _begun(test: SubjectTest) -> datetime:
     if test.until is None:
         raise ValueError("the test has not begun")
     return test.until - timedelta(minutes=test.wait_minutes)
+
+
+def _released(session: Session, edition_id: int) -> datetime | None:
+    """When the last of the sample is released, where it is scheduled."""
+    sample = (Batch.edition_id == edition_id, Batch.subject != "")
+    return session.exec(select(func.max(Batch.release_at)).where(*sample)).one()
 
 
 def _is_waiting_for_its_turn(session: Session, edition_id: int) -> bool:
