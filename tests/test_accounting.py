@@ -301,9 +301,9 @@ def test_what_can_go_is_told_with_the_command(desk: Desk) -> None:
 
 def test_the_plain_view_says_why_once(capsys: pytest.CaptureFixture[str]) -> None:
     """A line when an edition begins to wait, not one for every look."""
-    from newsletter.cli import show
+    from newsletter.cli import progress
 
-    with show.telling() as tell:
+    with progress.telling() as tell:
         for _ in range(3):
             tell("waits", "today: until 2026-11-20T05:00:00Z: its delivery window is closed", 0, 10)
 

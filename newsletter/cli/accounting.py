@@ -23,15 +23,15 @@ def add_commands(app: typer.Typer) -> None:
 
 def status(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """What is where: the newest edition of each newsletter and whatever is still being sent, or a date's."""
-    from newsletter.cli import show
+    from newsletter.cli import show_accounts
 
     desk = open_desk()
     if now is not None and day is None and slug:
         day = desk.date_meant(desk.catalogue[slug], now, verb="status")
     accounts = desk.status([slug] if slug else [], day=day)
-    show.accounts(accounts, as_json=as_json)
+    show_accounts.accounts(accounts, as_json=as_json)
     if slug and not as_json:
-        show.batches(desk, accounts)
+        show_accounts.batches(desk, accounts)
 
 
 def edition_meant(
@@ -61,7 +61,7 @@ def why(
 ) -> None:
     """What happened to one reader with one edition, its corrections included."""
     from newsletter.audience.subscribers import find_subscriber
-    from newsletter.cli import show
+    from newsletter.cli import show_accounts
     from newsletter.outbox import accounts as ledger
     from newsletter.store.session import reading
 
@@ -69,12 +69,12 @@ def why(
     edition, edition_date = edition_meant(desk, desk.catalogue[slug], now=now, day=day)
     with reading(desk.engine) as session:
         verdict = ledger.why(session, edition, slug, find_subscriber(session, address))
-    show.verdict(verdict, slug, edition_date, as_json=as_json)
+    show_accounts.verdict(verdict, slug, edition_date, as_json=as_json)
 
 
 def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """Prove the balance of an edition and of all its revisions from the ledger; exit 1 if one does not balance."""
-    from newsletter.cli import show
+    from newsletter.cli import show_accounts
     from newsletter.outbox import accounts as ledger
     from newsletter.store.session import reading
 
@@ -82,7 +82,9 @@ def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -
     edition, edition_date = edition_meant(desk, desk.catalogue[slug], now=now, day=day)
     with reading(desk.engine) as session:
         books = ledger.audit_date(session, slug, edition_date) if edition else ()
-    show.books([(row.revision, balance) for row, balance in books], slug, edition_date, as_json=as_json)
+    show_accounts.books(
+        [(row.revision, balance) for row, balance in books], slug, edition_date, as_json=as_json
+    )
     if not all(balance.balanced for _, balance in books):
         raise typer.Exit(1)
 
@@ -97,7 +99,7 @@ def settle(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
-    from newsletter.cli import show
+    from newsletter.cli import show_accounts
 
     if word not in ("submitted", "abandoned", "resend"):
         raise typer.BadParameter("--as must be submitted, abandoned or resend")
@@ -108,12 +110,12 @@ def settle(
     edition_date = desk.settle(
         newsletter, day, batch, word, revision=revision, actor=desk.settings.who  # type: ignore[arg-type]  # checked above
     )  # fmt: skip
-    show.accounts(desk.status([slug], day=edition_date), as_json=as_json)
+    show_accounts.accounts(desk.status([slug], day=edition_date), as_json=as_json)
 
 
 def resend(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """Send an edition again to those who got nothing, because the provider dropped it (a quota, its content)."""
-    from newsletter.cli import show, signals
+    from newsletter.cli import progress, show_accounts, signals
     from newsletter.outbox.missed import send_again
     from newsletter.store.session import writing
 
@@ -127,9 +129,9 @@ def resend(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) 
         row = session.merge(edition)
         size = desk.sender.provider.max_recipients
         send_again(session, row, batch_size=size, actor=desk.settings.who, at=desk.clock())
-    with signals.stopping(desk.stop), show.telling() as tell:
+    with signals.stopping(desk.stop), progress.telling() as tell:
         desk.send(newsletter, edition_date, now=moment(now), tell=tell)
-    show.accounts(desk.status([slug], day=edition_date), as_json=as_json)
+    show_accounts.accounts(desk.status([slug], day=edition_date), as_json=as_json)
 
 
 def release(slug: Slug) -> None:

@@ -114,14 +114,14 @@ def subscribers_import(
     A trial without plan_until ends after its days; any other plan without one runs until it is changed.
     """
     from newsletter.audience.imports import import_subscribers
-    from newsletter.cli import show
+    from newsletter.cli import progress, show
 
     lists = _open()
-    with show.importing(file.name) as progress:
+    with progress.importing(file.name) as tell:
         report = import_subscribers(
             lists.engine, file, catalogue=lists.catalogue, keys=lists.keys, now=now or system_clock(),
             newsletters=lists.slugs(newsletters), consent=consent, rejected_to=rejected, dry_run=dry_run, restart=restart,
-            progress=progress, tell=lambda text: show.err.print(text, markup=False),
+            progress=tell, tell=lambda text: show.err.print(text, markup=False),
         )  # fmt: skip
     show.import_report(report, as_json=as_json)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from newsletter.cli import show
+from newsletter.cli import progress, show
 from newsletter.edition import PERSONAL_TAGS, SUBJECT_LETTERS, EditionStatus
 from newsletter.errors import NewsletterError, NotFound, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
@@ -126,7 +126,7 @@ def write_photos(
             html = pictured(desk, html)
             wanted += photos_of(html, out / newsletter.slug, rendered.variant)
     taken: list[str] = []
-    with show.counting() as count:
+    with progress.counting() as count:
         for path in take(wanted) if wanted else ():
             taken.append(str(path))
             count(path.name, len(taken), len(wanted))

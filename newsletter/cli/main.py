@@ -69,17 +69,17 @@ def run(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The whole day: collect, pick, make up, proof, and send every newsletter that is due."""
-    from newsletter.cli import show, signals
+    from newsletter.cli import progress, show, show_accounts, signals
 
     desk = _desk()
     desk.check_provider()
     moment = _now(now)
-    with signals.stopping(desk.stop), show.telling() as tell:
+    with signals.stopping(desk.stop), progress.telling() as tell:
         reports = desk.collect(source or None, now=moment, tell=tell)
         if not as_json:
             show.sources(reports, summary=True)
         accounts = desk.run(now=moment, day=day, only=only or (), every=every, tell=tell)
-    show.accounts(accounts, as_json=as_json)
+    show_accounts.accounts(accounts, as_json=as_json)
     _exit(any(account.waits for account in accounts))
 
 
@@ -90,10 +90,10 @@ def collect(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Read sources into articles."""
-    from newsletter.cli import show
+    from newsletter.cli import progress, show
 
     desk = _desk()
-    with show.telling() as tell:
+    with progress.telling() as tell:
         reports = desk.collect(sources or None, now=_now(now), tell=tell)
     show.sources(reports, as_json=as_json)
 
@@ -242,13 +242,13 @@ def test_send(
 
 
 def _go(verb: str, slug: str, *, now: datetime | None, day: date | None, as_json: bool, **more: Any) -> None:
-    from newsletter.cli import show
+    from newsletter.cli import show_accounts
 
     desk = _desk()
     newsletter = desk.catalogue[slug]
     edition_date = day or desk.date_meant(newsletter, _now(now), verb=verb)
     account = getattr(desk, verb)(newsletter, edition_date, actor=desk.settings.who, **more)
-    show.accounts((account,), as_json=as_json)
+    show_accounts.accounts((account,), as_json=as_json)
 
 
 @app.command()
@@ -291,16 +291,16 @@ def resume(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) 
 @app.command()
 def send(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """Submit what is approved; go on with what was begun."""
-    from newsletter.cli import show, signals
+    from newsletter.cli import progress, show_accounts, signals
 
     desk = _desk()
     newsletter = desk.catalogue[slug]
     moment = _now(now)
-    with signals.stopping(desk.stop), show.telling() as tell:
+    with signals.stopping(desk.stop), progress.telling() as tell:
         edition_date = day or desk.date_meant(newsletter, moment, verb="send")
         desk.send(newsletter, edition_date, now=moment, tell=tell)
     accounts = desk.status([slug], day=edition_date)
-    show.accounts(accounts, as_json=as_json)
+    show_accounts.accounts(accounts, as_json=as_json)
     _exit(any(account.waits for account in accounts))
 
 
@@ -313,18 +313,18 @@ def correct(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Send a corrected revision to those who have the wrong one. Give `edit` or `drop` first, or mend a template."""
-    from newsletter.cli import show, signals
+    from newsletter.cli import progress, show_accounts, signals
 
     desk = _desk()
     newsletter = desk.catalogue[slug]
     moment = _now(now)
     edition_date = day or desk.date_meant(newsletter, moment, verb="correct")
-    with signals.stopping(desk.stop), show.telling() as tell:
+    with signals.stopping(desk.stop), progress.telling() as tell:
         desk.correct(
             newsletter, edition_date, now=moment, actor=desk.settings.who, subject=subject, tell=tell
         )
     accounts = desk.status([slug], day=edition_date)
-    show.accounts(accounts, as_json=as_json)
+    show_accounts.accounts(accounts, as_json=as_json)
     _exit(any(account.waits for account in accounts))
 
 
@@ -389,7 +389,7 @@ def db_copy(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Move everything to another database, verified row by row. Stop the scheduler and the pages first."""
-    from newsletter.cli import show
+    from newsletter.cli import progress, show
     from newsletter.settings import load_settings
     from newsletter.store.copying import copy_store
     from newsletter.store.session import open_store
@@ -397,7 +397,7 @@ def db_copy(
     source = open_store(load_settings().database_url)
     target = open_store(to)
     try:
-        with show.counting() as count:
+        with progress.counting() as count:
             rows = copy_store(source, target, progress=count)
     finally:
         source.dispose()

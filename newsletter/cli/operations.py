@@ -33,7 +33,7 @@ def backup(
 ) -> None:
     """Write everything into one file, verified, while everything goes on."""
     from newsletter.backups import back_up
-    from newsletter.cli import show
+    from newsletter.cli import progress, show
     from newsletter.settings import load_settings
     from newsletter.store.session import open_store
     from newsletter.times import system_clock
@@ -42,7 +42,7 @@ def backup(
     engine = open_store(settings.database_url)
     keys = _keys_file(settings)
     try:
-        with show.counting() as count:
+        with progress.counting() as count:
             rows = back_up(engine, file, keys_file=keys, at=system_clock(), progress=count)
     finally:
         engine.dispose()
@@ -63,7 +63,7 @@ def restore(
     from newsletter.backups import readers_of
     from newsletter.backups import restore as put_back
     from newsletter.catalogue import load_catalogue
-    from newsletter.cli import show
+    from newsletter.cli import progress, show
     from newsletter.settings import load_settings
     from newsletter.store.session import open_store
     from newsletter.times import iso, system_clock
@@ -72,7 +72,7 @@ def restore(
     catalogue = load_catalogue(settings.templates)
     engine = open_store(settings.database_url)
     try:
-        with show.counting() as count:
+        with progress.counting() as count:
             told = put_back(
                 file, engine, keys_file=_keys_file(settings), catalogue=catalogue, at=system_clock(), progress=count
             )  # fmt: skip
