@@ -29,6 +29,7 @@ from newsletter.feeds.stored import load_articles
 from newsletter.makeup import make_snapshot
 from newsletter.picks import Newslist, pick_articles
 from newsletter.rendering.engine import BODY_HTML, BODY_TEXT, Renderer
+from newsletter.rendering.plaintext import plain
 from newsletter.rendering.proof import proof
 from newsletter.settings import Settings
 from newsletter.store.session import open_store, reading
@@ -71,10 +72,11 @@ def rendering(catalogue: Catalogue) -> tuple[float, float, float]:
         for snapshot in snapshots:
             renderer.render_all(snapshot)
 
+    unnumbered = {"noted": lambda words, _: words, "linked": plain, "links": lambda: ""}
     pages = [
         (
             renderer._environment(snapshot.newsletter),
-            renderer._context(for_variant(snapshot, variant), variant),
+            {**renderer._context(for_variant(snapshot, variant), variant), **unnumbered},
         )
         for snapshot in snapshots
         for variant in CLASSES

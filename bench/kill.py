@@ -45,6 +45,7 @@ class Plan:
     workers: int
     rounds: int
     hear_early: bool
+    subjects: int
 
     @property
     def mix(self) -> str:
@@ -53,6 +54,7 @@ class Plan:
         parts += [f"{self.rounds} rounds"] if self.rounds > 1 else []
         parts += ["faults"] if self.with_faults else []
         parts += ["early events"] if self.hear_early else []
+        parts += [f"{self.subjects} subjects"] if self.subjects > 1 else []
         return ", ".join(parts)
 
     def run(self) -> Outcome:
@@ -66,6 +68,7 @@ class Plan:
                 url, standin, seed=self.seed, step=self.step, workers=self.workers, rounds=self.rounds,
                 batch_size=15 if self.with_faults else 50, hear_early=self.hear_early,
                 timeout_seconds=SHORT_TIMEOUT if self.with_faults else 30.0,
+                subjects=("A", "B", "C")[: self.subjects] if self.subjects > 1 else (),
             )  # fmt: skip
 
 
@@ -79,6 +82,7 @@ def plans(seed: int, postgres: str) -> Iterator[Plan]:
                     seed=seed, step=step, postgres=database, with_faults=dice.random() < 0.3,
                     workers=dice.choice((1, 2, 2, 3)) if database else dice.choice((1, 1, 2)),
                     rounds=dice.choice((1, 1, 2, 3)), hear_early=dice.random() < 0.3,
+                    subjects=dice.choice((1, 1, 2, 3)),
                 )  # fmt: skip
                 seed += 1
 

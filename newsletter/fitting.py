@@ -193,7 +193,7 @@ def at_cap(article: Article, section: Section, taken: Sequence[Article]) -> str:
 
 
 def repetition(article: Article, taken: Sequence[Article]) -> list[tuple[str, float]]:
-    """What *taken* has of *article*'s country, region, source and topic already, in negative points."""
+    """What *taken* has of *article*'s country, region, source, topic and affair already, in negative points."""
     if not taken:
         return []
     topic = article.topics[:1]
@@ -202,5 +202,14 @@ def repetition(article: Article, taken: Sequence[Article]) -> list[tuple[str, fl
         (sum(one.region == article.region for one in taken), 0.3, f"from {article.region}"),
         (sum(one.source == article.source for one in taken), 0.3, f"from {article.source_name or article.source}"),
         (sum(bool(topic) and one.topics[:1] == topic for one in taken), 0.15, f"about {topic[0] if topic else ''}"),
+        (sum(_same_affair(article, one) for one in taken), 1.0, "between the same countries"),
     )  # fmt: skip
     return [(f"{times} {what} already", -each * min(times, 4)) for times, each, what in counted if times]
+
+
+def _same_affair(article: Article, other: Article) -> bool:
+    """Whether both are about the same two countries at least, and one topic: two looks at one affair."""
+    if len(article.countries) < 2 or len(other.countries) < 2:
+        return False
+    both = set(article.countries) & set(other.countries)
+    return len(both) > 1 and not set(article.topics).isdisjoint(other.topics)

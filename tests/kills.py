@@ -337,6 +337,8 @@ class Field:
         problems: list[str] = []
         resent = 0
         for number in range(ROUNDS_OF_WORK):
+            if self.subjects:  # by then the time of the test is over, or has at least begun
+                self.ahead += timedelta(hours=2)
             if number or not workers:
                 self.send_here()
             else:
@@ -522,6 +524,7 @@ def run_once(
     timeout_seconds: float = 30.0,
     hear_early: bool = False,
     restart_here: bool = False,
+    subjects: tuple[str, ...] = (),
     after_freeze: Callable[[Field], None] | None = None,
     after_kill: Callable[[Field], None] | None = None,
 ) -> Outcome:
@@ -530,11 +533,12 @@ def run_once(
 
     In the first round at least one worker dies, in each of the *rounds* after it every one may, anywhere.
     *hear_early*: events come while the batches they are about still are in flight, and never again.
-    *restart_here*: the next start is of this process and not of *workers* new ones, which is quicker.
+    *restart_here*: the next start is of this process and not of *workers* new ones, which is quicker. *subjects* are
+    tried on a sample, and the rest goes with one of them once time has passed.
     Everything that is drawn comes from *seed*.
     """
     dice = random.Random(f"{seed} {step} {workers} {rounds}")
-    place = Field(database_url, standin, readers, batch_size, in_flight, timeout_seconds)
+    place = Field(database_url, standin, readers, batch_size, in_flight, timeout_seconds, subjects)
     problems: list[str] = []
     kills = uncertain = 0
     if step != DURING_FREEZE:

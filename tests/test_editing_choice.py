@@ -15,7 +15,7 @@ from newsletter.catalogue import Weights, read_weights
 from newsletter.errors import CatalogueError
 from newsletter.fitting import moved_on
 from newsletter.liking import Liking
-from newsletter.picks import Elsewhere, Ran
+from newsletter.picks import Elsewhere, Newslist, Ran, pick_articles
 from newsletter.weighing import stories_of
 from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
 
@@ -94,6 +94,34 @@ def test_an_edition_spreads_over_the_world() -> None:
 
     assert africa[0].url in {pick.article.url for pick in picks.picked}
     assert any("from Europe already (-" in reason for pick in picks.picked for reason in pick.reasons)
+
+
+def test_two_looks_at_one_affair_do_not_stand_together() -> None:
+    """What is between the same countries and on the same topic as a pick gives way to something else, and it is said."""
+    talks = [an_article(n, countries=("IR", "US"), region=Region.MIDDLE_EAST, source=f"t{n}") for n in (1, 2)]
+    other = an_article(9, source="o", published_at=NOW - timedelta(hours=9), topics=(Topic.CULTURE,))
+    newsletter = a_newsletter(sections=[{"id": "briefs", "block": "briefs", "min": 1, "max": 2}])
+
+    picks = choose([*talks, other], newsletter)
+
+    assert other.url in {pick.article.url for pick in picks.picked}
+    (left,) = picks.dropped
+    assert "1 between the same countries already (-1.0)" in left.points
+
+
+def test_what_lost_says_with_how_many_points() -> None:
+    """The points of a drop add up to those it was outranked at, beside what the edition has at its end."""
+    newsletter = a_newsletter(
+        sections=[{"id": "briefs", "block": "briefs", "min": 1, "max": 2}], min_stories=1
+    )
+
+    picks = choose([an_article(n, source=f"s{n}", countries=("FR",)) for n in range(5)], newsletter)
+
+    for drop in picks.dropped:
+        assert drop.reasons == (f"briefs: outranked at {drop.score:.1f} points",)
+        added = sum(float(one.rpartition("(")[2].rstrip(")")) for one in drop.points if one.endswith(")"))
+        assert abs(added - drop.score) <= 0.05 * len(drop.points)
+        assert "2 from FR already (-1.2)" in drop.points
 
 
 def test_a_topic_has_its_cap() -> None:
@@ -250,3 +278,26 @@ def test_engagement_lifts_what_readers_go_for() -> None:
     assert "readers clicked science 2.0 times as often as usual (+0.5)" in reasons
     assert "readers clicked The Herald 0.5 times as often as usual (-0.5)" in reasons
     assert not any("Africa" in reason for reason in reasons)
+
+
+@given(articles=stories_strategy, weight=st.sampled_from([0.0, 1.0, 5.0]))
+@settings(max_examples=40)
+def test_nothing_better_is_left(articles: list[Article], weight: float) -> None:
+    """A search ends early, and yet no article that was outranked had more points than the weakest that runs."""
+    newsletter = a_newsletter(
+        sections=[
+            {"id": "lead", "block": "lead", "topics": ["politics"], "min": 1, "max": 1, "full": True},
+            {"id": "light", "block": "briefs", "light": True, "topics": ["culture", "politics"], "max": 3},
+        ]
+    )  # fmt: skip
+    publication = PUBLICATION.model_copy(update={"weights": Weights(repetition=weight, main_topic=3.0)})
+
+    picks = pick_articles(
+        newsletter, Newslist(articles, publication), now=NOW, since=NOW - timedelta(hours=24)
+    )
+
+    for drop in picks.dropped:
+        for section, _, why in (reason.partition(": outranked at ") for reason in drop.reasons):
+            if why:
+                weakest = min(pick.score for pick in picks.of(section))
+                assert float(why.removesuffix(" points")) <= weakest + 0.06

@@ -131,10 +131,12 @@ def test_pins_are_always_in_and_drops_never(articles: list[Article], number: int
     chosen = articles[number % len(articles)].url
 
     pinned = choose(articles, orders=[Order("pin", chosen, section="briefs", actor="mia")])
+    every = choose(articles, orders=[Order("pin", one.url, section="briefs") for one in articles])
     dropped = choose(articles, orders=[Order("drop", chosen, actor="mia", reason="stale")])
 
     assert pinned.of("briefs")[0].article.url == chosen
     assert pinned.of("briefs")[0].pinned
+    assert [pick.article.url for pick in every.picked] == [article.url for article in articles]
     assert chosen not in {pick.article.url for pick in dropped.picked}
     assert reasons_of(dropped, chosen) == "drop by mia: stale"
 

@@ -162,6 +162,14 @@ def twice_shown(desk: Desk) -> Desk:
     return page(f'src="{addresses[1]}"', f'src="{addresses[0]}"')(desk)
 
 
+def two_in_local_mornings(desk: Desk) -> Desk:
+    """Two subjects, where each reader gets it in their own morning."""
+    newsletter = desk.newsletter.model_copy(update={"deliver": "local 06:30"})
+    return replace(
+        desk, newsletter=newsletter, snapshot=replace(desk.snapshot, other_subjects=("Ferries stay",))
+    )
+
+
 def sender(**changes: str) -> Plant:
     """In the publication's mailbox."""
     return house(sender=CATALOGUE.publication.sender.model_copy(update=changes))
@@ -188,6 +196,7 @@ PLANTED: tuple[tuple[str, str, str, Plant, set[str]], ...] = (
     ("subject-repeat", "subject", "Harvest", lambda desk: replace(desk, last=(desk.snapshot.subject, "")), set()),
     ("subject-shouts", "subject", "FERRIES", line(subject="FERRIES STOP FOR GOOD"), set()),
     ("subject-shouts", "subject", "Ferries", line(subject="Ferries stop for good!!"), set()),
+    ("subjects-untried", "subject", "Ferries stay", two_in_local_mornings, set()),
     ("preheader-missing", "preheader", "", line(preheader=""), set()),
     ("preheader-long", "preheader", "", line(preheader="word " * 60), set()),
     ("preheader-repeat", "preheader", "Harvest", line(preheader=GOOD.snapshot.subject), set()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.outbox.settle import close
 from newsletter.outbox.subjects import Draw, choose, choose_by_word
-from newsletter.providers import Envelope, Outcome, Refused, Uncertain
+from newsletter.providers import Accepted, Divided, Envelope, Outcome, Refused, Uncertain
 from newsletter.reports.intervals import difference, wilson
 from newsletter.reports.subjects import ERROR, Figure, judge, subjects_now
 from newsletter.store.session import reading, writing
@@ -395,6 +396,52 @@ def test_who_changes_class_keeps_their_subject(engine: Engine) -> None:
             session, session.get_one(EditionRow, edition_id), "daily", session.get_one(Subscriber, reader)
         )
     assert told.subject == "B" and told.reason.endswith("subject B by the draw of the sample")
+
+
+def test_a_part_of_a_request_keeps_its_subject(engine: Engine) -> None:
+    """Of a batch of the sample a half is taken and a half is to be tried again: with the same subject, and at once."""
+    edition_id = frozen(engine, 60, "B", size=40)
+    drawn = sample_of(engine)
+
+    class Halving(Postman):
+        def submit(self, envelope: Envelope) -> Outcome:
+            super().submit(envelope)
+            if len(self.envelopes) > 1:
+                return Accepted("x")
+            rest = tuple(range(1, len(envelope.recipients)))
+            return Divided(((Accepted("x"), (0,)), (Refused("later", retry_at=NOW), rest)))
+
+    postman = Halving(size=40)
+
+    send(engine, postman, edition_id)
+
+    assert {letter: some for letter, some in sample_of(engine).items() if letter} == {
+        "a": drawn["a"],
+        "b": drawn["b"],
+    }
+    assert {envelope.subject for envelope in postman.envelopes} == {"A", "B"}
+    assert balance_of(engine, edition_id) == (60, len(drawn[""]), 60 - len(drawn[""]), 0, 0, 0)
+
+
+def test_two_processes_send_the_rest_after_one_choice(engine: Engine) -> None:
+    """Two drains at once, when it is time: one choice, and each reader of the rest once."""
+    edition_id = frozen(engine, 200, "B")
+    postman = Postman()
+    send(engine, postman, edition_id)
+    act(engine, postman, "opened", sample_of(engine)["b"])
+    drains = [
+        threading.Thread(target=send, args=(engine, postman, edition_id), kwargs={"at": NOW + HOUR})
+        for _ in range(2)
+    ]
+
+    for one in drains:
+        one.start()
+    for one in drains:
+        one.join()
+
+    drawn = sample_of(engine)
+    assert got(postman) == {"A": Counter(drawn["a"]), "B": Counter(drawn["b"] | drawn[""])}
+    assert balance_of(engine, edition_id) == (200, 0, 200, 0, 0, 0)
 
 
 def test_why_says_the_subject_of_the_rest(engine: Engine) -> None:

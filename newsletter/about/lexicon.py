@@ -9,8 +9,9 @@ are searched as they stand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from anyascii import anyascii
 
@@ -23,6 +24,27 @@ _PARTICLES = re.compile("^(?:وال|بال|لل|ال|و|ب|ل|ف|ה|ו|ב|ל|מ|
 _NOT_LATIN = re.compile("[\u0370-\u1cff]")
 _PARTED = re.compile("[\u0590-\u06ff]")
 _SHORTEST_BEGINNING = 2
+_Found = TypeVar("_Found")
+
+
+@lru_cache(maxsize=65_536)
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of *text*, in their order."""
+    return tuple(WORD.findall(text))
+
+
+class Looked(dict[str, _Found]):
+    """What *look_up* says of each word, remembered: faster than a cache that keeps its order."""
+
+    def __init__(self, look_up: Callable[[str], _Found], most: int = 131_072) -> None:
+        super().__init__()
+        self._look_up, self._most = look_up, most
+
+    def __missing__(self, word: str) -> _Found:
+        if len(self) >= self._most:
+            self.clear()
+        found = self[word] = self._look_up(word)
+        return found
 
 
 @lru_cache(maxsize=131_072)
@@ -73,7 +95,7 @@ class Lexicon:
         self._unspaced = unspaced
         longest_first = sorted(unspaced, key=lambda word: (-len(word), word))
         self._unspaced_words = re.compile("|".join(map(re.escape, longest_first))) if unspaced else None
-        self._of = lru_cache(maxsize=65_536)(self._look_up)
+        self._of = Looked(self._look_up)
 
     def _add(self, thing: str, entry: str) -> None:
         by_beginning = entry.endswith("*")
@@ -88,25 +110,29 @@ class Lexicon:
         else:
             self._exact.setdefault(words[0], set()).add(thing)
 
-    def _look_up(self, word: str) -> tuple[str, frozenset[str], tuple[_Phrase, ...]]:
-        """A word's key, the things it stands for alone, and the phrases it may open."""
+    def _look_up(self, word: str) -> tuple[str, frozenset[str], tuple[_Phrase, ...]] | None:
+        """A word's key, the things it stands for alone, and the phrases it may open; None if there are neither."""
         found: set[str] = set()
         for form in _forms(word):
             found |= self._exact.get(form, set())
             for end in range(_SHORTEST_BEGINNING, len(form) + 1):
                 found |= self._beginnings.get(form[:end], set())
         key = _key(word)
-        return key, frozenset(found), tuple(self._phrases.get(key, ()))
+        phrases = tuple(self._phrases.get(key, ()))
+        return (key, frozenset(found), phrases) if found or phrases else None
 
     def found(self, text: str) -> dict[str, set[str]]:
         """The things *text* speaks of, each with the different words that say so (folded)."""
         things: dict[str, set[str]] = {}
-        words = WORD.findall(text)
+        words = words_of(text)
         taken = 0  # what a phrase has used up stands for nothing else: the West Bank is no bank
-        for at, word in enumerate(words):
-            first, alone, phrases = self._of(word)
+        for at, looked in enumerate(map(self._of.__getitem__, words)):
+            if looked is None:
+                continue
+            first, alone, phrases = looked
+            following = _key(words[at + 1]) if phrases and at + 1 < len(words) else ""
             for rest, by_beginning, thing in phrases:
-                if self._follows(words, at + 1, rest, by_beginning):
+                if following.startswith(rest[0]) and self._follows(words, at + 1, rest, by_beginning):
                     things.setdefault(thing, set()).add(" ".join((first, *rest)))
                     taken = max(taken, at + 1 + len(rest))
             if alone and at >= taken:
@@ -119,7 +145,7 @@ class Lexicon:
         return things
 
     @staticmethod
-    def _follows(words: list[str], at: int, rest: tuple[str, ...], by_beginning: bool) -> bool:
+    def _follows(words: Sequence[str], at: int, rest: tuple[str, ...], by_beginning: bool) -> bool:
         if at + len(rest) > len(words):
             return False
         *middle, last = rest

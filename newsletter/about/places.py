@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pycountry
 from babel import Locale
 
+from newsletter.about.lexicon import Looked
 from newsletter.articles import Region
 
 _DATA = Path(__file__).with_name("data")
@@ -157,23 +158,24 @@ def _places_in(text: str) -> dict[str, float]:
     """Countries and regions that *text* names, in order of appearance, each with the most its names prove."""
     if not text:
         return {}
-    names, beginnings = _weighed_names(), _beginnings()
+    names = _weighed_names()
     found: dict[str, float] = {}
     words = _WORD.findall(text)
-    at = 0
-    while at < len(words):
-        for length in range(min(beginnings.get(_bare(words[at]), 0), len(words) - at), 0, -1):
+    taken = 0
+    for at, longest in enumerate(map(_LONGEST_FROM.__getitem__, words)):
+        if not longest or at < taken:
+            continue
+        for length in range(min(longest, len(words) - at), 0, -1):
             phrase = " ".join(words[at : at + length])
             place = names.get(phrase) or names.get(_bare(phrase))
             if place and not (length == 1 and _bare(phrase) in _AMBIGUOUS and not _after_in(words, at)):
                 found[place[0]] = max(found.get(place[0], 0.0), place[1])
-                at += length
+                taken = at + length
                 break
         else:
             for part in words[at].split("-") if "-" in words[at] else ():
                 if place := names.get(_bare(part)):
                     found[place[0]] = max(found.get(place[0], 0.0), place[1])
-            at += 1
     if _UNSPACED.search(text):
         for name, where in _unspaced_names():
             if name in text:
@@ -254,3 +256,11 @@ def _bare(phrase: str) -> str:
 
 def _after_in(words: list[str], at: int) -> bool:
     return at > 0 and words[at - 1].lower() in ("in", "from", "to", "across", "into")
+
+
+def _longest_from(word: str) -> int:
+    """How many words the longest name that *word* may open, or holds between hyphens, has; 0: none."""
+    return _beginnings().get(_bare(word), 1 if "-" in word else 0)
+
+
+_LONGEST_FROM = Looked(_longest_from)

@@ -153,13 +153,17 @@ def what_if(present: Picks, other: Picks, newsletter: Newsletter, *, as_json: bo
     """Two choices side by side: what would come, go and move with the other weights."""
     now = {pick.article.url: pick for pick in present.picked}
     then = {pick.article.url: pick for pick in other.picked}
+    left, would_leave = ({drop.article.url: drop.score for drop in one.dropped} for one in (present, other))
     rows = []
     for url in sorted({*now, *then}, key=lambda one: _place(newsletter, then.get(one) or now[one])):
         before, after = now.get(url), then.get(url)
         was_in = f"{_named(newsletter, before.section)} {before.position}" if before else ""
         will_be_in = f"{_named(newsletter, after.section)} {after.position}" if after else ""
         headline = (after or now[url]).article.headline
-        scores = (before.score if before else 0.0, after.score if after else 0.0)
+        scores = (
+            before.score if before else left.get(url, 0.0),
+            after.score if after else would_leave.get(url, 0.0),
+        )
         rows.append((headline, url, was_in, will_be_in, *scores))
     if as_json:
         names = ("headline", "url", "now", "then", "score", "score_then")

@@ -129,8 +129,8 @@ def part_batch(
         Batch(
             edition_id=batch.edition_id, seq=number, variant=batch.variant, trailing=batch.trailing, ids=b"", lo_id=0,
             hi_id=0, n=0, state=batch.state, attempt=batch.attempt, owner=batch.owner, lease_until=batch.lease_until,
-            rank=batch.rank, release_at=batch.release_at, not_before=batch.not_before, given_up=batch.given_up,
-            error=batch.error, changed_at=at,
+            rank=batch.rank, release_at=batch.release_at, subject=batch.subject, not_before=batch.not_before,
+            given_up=batch.given_up, error=batch.error, changed_at=at,
         )
         for number in range(last + 1, last + 1 + len(parts))
     ]  # fmt: skip

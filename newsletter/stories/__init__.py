@@ -20,11 +20,10 @@ from newsletter.stories.likeness import OTHER, Corpus
 from newsletter.stories.traits import Traits, traits_of
 
 _RECENT = 12  # how many tellings back a handle leads
-_LEAST_EVIDENCE = 1.1  # rarity that makes a candidate, in that of a handle used once
-_MOST_CANDIDATES = 10
-_NEAREST = 3
+_LEAST_EVIDENCE = 1.3  # rarity that makes a candidate, in that of a handle used once
+_MOST_CANDIDATES = 6
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
-_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.58
+_ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.4
 _TOO_COMMON = 0.1
 
 
@@ -70,8 +69,9 @@ class Grouping:
             self._group.append(len(self._all))
             self._members[len(self._all)] = [len(self._all)]
             self._all.append(traits)
-            self._corpus.add(traits)
             self._used.update(traits.handles)
+        self._corpus.add(self._all[one] for one in new)
+        self._log_size = math.log(self._corpus.size or 1)
         self._hearts.clear()
         self._bind()
         self._join([pair for one in new for pair in self._candidates(one)])
@@ -87,20 +87,24 @@ class Grouping:
 
     def _candidates(self, one: int) -> list[tuple[int, int]]:
         """Earlier tellings that share enough rare handles with *one*, the likeliest first."""
-        size = self._corpus.size
+        handles, used = self._all[one].handles, self._used
+        most = max(_RECENT, self._corpus.size * _TOO_COMMON)
         evidence: dict[int, float] = {}
-        for handle in self._all[one].handles:
-            used = self._used[handle]
-            if 1 < used <= max(_RECENT, size * _TOO_COMMON):
-                weight = math.log(size / used)
-                for other in self._recent.get(handle, ()):
+        for handle in handles:
+            recent = self._recent.get(handle)
+            if recent is None:
+                self._recent[handle] = [one]
+                continue
+            if used[handle] <= most:
+                weight = self._log_size - math.log(used[handle])
+                for other in recent:
                     evidence[other] = evidence.get(other, 0.0) + weight
-            recent = self._recent.setdefault(handle, [])
             recent.append(one)
-            del recent[:-_RECENT]
-        likely = [other for other, weight in evidence.items() if weight >= _LEAST_EVIDENCE * math.log(size)]
-        likely.sort(key=lambda other: (-evidence[other], other))
-        return [(other, one) for other in likely[:_MOST_CANDIDATES]]
+            if len(recent) > _RECENT:
+                del recent[0]
+        least = _LEAST_EVIDENCE * self._log_size
+        likely = [(-weight, other) for other, weight in evidence.items() if weight >= least]
+        return [(other, one) for _, other in sorted(likely)[:_MOST_CANDIDATES]]
 
     def _sure(self, one: int, other: int) -> float:
         pair = (one, other) if one < other else (other, one)
@@ -155,11 +159,9 @@ class Grouping:
 
     def _side(self, a: int, b: int) -> float:
         """How sure the members of *a* are on average of their nearest in *b*."""
-        total = 0.0
-        for one in self._members[a]:
-            nearest = sorted((self._sure(one, other) for other in self._members[b]), reverse=True)[:_NEAREST]
-            total += sum(nearest) / len(nearest)
-        return total / len(self._members[a])
+        others = self._members[b]
+        surest = [max([self._sure(one, other) for other in others]) for one in self._members[a]]
+        return sum(surest) / len(surest)
 
     def _drawn(self, few: int, many: int) -> float:
         """
@@ -172,8 +174,9 @@ class Grouping:
             heart, whole = self._heart(many, self._all[one].language)
             if whole:
                 said = sum(weight for word, weight in heart.items() if word in self._all[one].words)
+                rarities = self._corpus.rarities(self._all[one])
                 most = min(
-                    whole, self._corpus.substance(self._all[one])
+                    whole, sum(rarities[word] for word in self._all[one].words)
                 )  # a headline alone cannot say it all
                 total += said / (most or 1.0) - _HEART_USUAL
         return total / len(self._members[few])
@@ -188,7 +191,8 @@ class Grouping:
             if len(tellings) >= _ESTABLISHED:
                 said = Counter(word for one in tellings for word in one.words)
                 agreed = [word for word, times in said.items() if 2 * times >= len(tellings)]
-                heart = self._corpus.rarities(agreed, "", tellings[0], 1)
+                rarities = self._corpus.rarities(tellings[0])
+                heart = {word: rarities[word] for word in agreed}
             self._hearts[key] = (heart, sum(heart.values()))
         return self._hearts[key]
 

@@ -1,14 +1,13 @@
-"""What two tellings of a story are compared by: words, roots of names, numbers, matters, places, pictures."""
+"""What two tellings of a story are compared by: words, roots of names, matters, places, pictures."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from newsletter.about import matters_in
-from newsletter.about.lexicon import UNSPACED, WORD, folded
+from newsletter.about.lexicon import UNSPACED, Looked, folded, words_of
 from newsletter.about.places import countries_in
 from newsletter.articles import Article
 
@@ -16,6 +15,7 @@ HEADLINE, STANDFIRST = 2.0, 1.0
 _STEM = 6
 _SHORTEST_WORD, _SHORTEST_ROOT = 3, 3
 _TEXT_WORDS = 70
+_NAME = 1.6  # how much more the root of a name counts
 
 # Spellings of one sound in the languages of the papers: Putin, Poutine and Путин have one root, Azaz and Asas too.
 _SOUNDS = (("ph", "f"), ("w", "v"), ("z", "s"), ("q", "k"), ("x", "ks"))
@@ -35,20 +35,21 @@ def root(word: str) -> str:
     return word[:1] + _VOWELS.sub("", word[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """
     One telling, ready to be compared.
 
-    *words* are stems, with 2 when the headline has them and 1 otherwise; *roots* the same of consonants, names
-    counting more; *handles* are what candidates are found by.
+    *words* are stems, with 2 when the headline has them and 1 otherwise; *names* those written with a capital,
+    elsewhere than at the beginning of the headline; *roots* are consonants, names counting more; *handles* are
+    what candidates are found by.
     """
 
     url: str
     language: str
     source: str
-    at: datetime
+    at: float  # days
     words: dict[str, float]
+    names: frozenset[str]
     roots: dict[str, float]
     matters: frozenset[str]
     countries: frozenset[str]
@@ -56,45 +57,61 @@ class Traits:
     picture: str
     handles: tuple[str, ...]
 
-    @property
-    def headline_words(self) -> list[str]:
-        """The stems the headline has."""
-        return [word for word, weight in self.words.items() if weight == HEADLINE]
-
 
 def traits_of(article: Article) -> Traits:
     """Read *article* once for all comparisons: its headline, and the beginning of what stands below it."""
-    words: dict[str, float] = {}
+    head, text = _read(article.headline), _read(article.standfirst)
+    words = dict.fromkeys([word.stem for word in text], STANDFIRST)
+    words.update(dict.fromkeys([word.stem for word in head], HEADLINE))
     roots: dict[str, float] = {}
-    names: dict[str, None] = {}
-    for text, weight in ((article.headline, HEADLINE), (article.standfirst, STANDFIRST)):
-        for word in WORD.findall(text)[:_TEXT_WORDS]:
-            if UNSPACED.search(word):
-                for at in range(len(word) - 1):
-                    words.setdefault(word[at : at + 2], weight)
-                continue
-            plain = folded(word)
-            if plain.isdigit():
-                words.setdefault("#" + plain, weight)
-            elif len(plain) >= _SHORTEST_WORD:
-                words.setdefault(plain[:_STEM], weight)
-                sound = root(plain) if len(plain) > _SHORTEST_WORD else ""
-                if len(sound) >= _SHORTEST_ROOT:
-                    is_name = word[0].isupper()
-                    roots[sound] = max(roots.get(sound, 0.0), weight * (1.6 if is_name else 1.0))
-                    if is_name:
-                        names.setdefault(sound)
+    for some, weight in ((text, STANDFIRST), (head, HEADLINE)):
+        roots.update(dict.fromkeys([word.root for word in some], weight))
+        roots.update(dict.fromkeys([word.root for word in some if word.capital], weight * _NAME))
+    roots.pop("", None)
     matters = matters_in(article.headline) | matters_in(article.standfirst)
     named = frozenset(countries_in(article.headline))
-    countries = frozenset(article.countries) | named
+    countries = named.union(article.countries)
     handles = [
-        *(word for word, weight in words.items() if weight == HEADLINE),
-        *(f"={name}" for name in names),
-        *(f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)),
+        *[word for word, weight in words.items() if weight == HEADLINE],
+        *dict.fromkeys([f"={word.root}" for word in (*head, *text) if word.capital and word.root]),
+        *[f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)],
     ]
     return Traits(
-        url=article.url, language=article.language.split("-")[0], source=article.source, at=article.published_at,
-        words=words, roots=roots, matters=matters, countries=countries,
-        headline_countries=named,
+        url=article.url, language=article.language.split("-")[0], source=article.source,
+        at=article.published_at.timestamp() / 86_400, words=words,
+        names=frozenset([word.stem for word in (*head[1:], *text) if word.capital]), roots=roots,
+        matters=matters, countries=countries, headline_countries=named,
         picture=article.image.url if article.image else "", handles=tuple(handles),
     )  # fmt: skip
+
+
+class _Word(NamedTuple):
+    """What a word says: its stem ('' nothing), the root of what may be a name, whether it has a capital."""
+
+    stem: str
+    root: str
+    capital: bool
+
+
+def _read(text: str) -> list[_Word]:
+    read = [word for word in map(_READ.__getitem__, words_of(text)[:_TEXT_WORDS]) if word.stem]
+    return read + [_Word(pair, "", False) for pair in _pairs(text)] if UNSPACED.search(text) else read
+
+
+def _look_at(word: str) -> _Word:
+    plain = folded(word)
+    if plain.isdigit():
+        return _Word(f"#{plain}", "", False)
+    if UNSPACED.search(word) or len(plain) < _SHORTEST_WORD:
+        return _Word("", "", False)
+    sound = root(plain) if len(plain) > _SHORTEST_WORD else ""
+    return _Word(plain[:_STEM], sound if len(sound) >= _SHORTEST_ROOT else "", word[0].isupper())
+
+
+_READ = Looked(_look_at)
+
+
+def _pairs(text: str) -> list[str]:
+    """Pairs of neighbouring letters, which stand for words in scripts that put no spaces between them."""
+    spans = [word for word in words_of(text) if UNSPACED.search(word)]
+    return [span[at : at + 2] for span in spans for at in range(len(span) - 1)]
