@@ -49,8 +49,9 @@ class ProofMail:
 class EditorsMail:
     """Makes and sends the mails; a delivery that fails is logged and said by the answer."""
 
-    def __init__(self, notices: Notices) -> None:
-        self.notices = notices
+    def __init__(self, notices: Notices, *, other_way: Provider | None = None) -> None:
+        """*other_way*: what the provider does not take for certain goes by this one."""
+        self.notices, self.other_way = notices, other_way
         self.engine, self.catalogue, self.clock = notices.engine, notices.catalogue, notices.clock
         self.base_url = notices.settings.base_url
 
@@ -104,19 +105,8 @@ class EditorsMail:
         editors = newsletter.editors_of(self.catalogue.publication)
         return self.tell(kind, editors, {"newsletter": newsletter, "day": day, **values})
 
-    def tell(
-        self,
-        kind: str,
-        people: Sequence[str],
-        values: Mapping[str, Any],
-        *,
-        other_way: Provider | None = None,
-    ) -> bool:
-        """
-        Send the notice ``_notices/<kind>.j2`` to *people*; whether it was taken. Nobody to tell is no trouble.
-
-        *other_way*: what the provider does not take for certain goes by this one.
-        """
+    def tell(self, kind: str, people: Sequence[str], values: Mapping[str, Any]) -> bool:
+        """Send the notice ``_notices/<kind>.j2`` to *people*; whether it was taken. Nobody to tell is no trouble."""
         if not people:
             return True
         try:
@@ -124,17 +114,9 @@ class EditorsMail:
         except NewsletterError as error:
             log.error("editors.not_told", kind=kind, reason=str(error))
             return False
-        return self._send(kind, notice, people, other_way=other_way)
+        return self._send(kind, notice, people)
 
-    def _send(
-        self,
-        kind: str,
-        notice: Notice,
-        editors: Sequence[str],
-        *,
-        language: str = "en",
-        other_way: Provider | None = None,
-    ) -> bool:
+    def _send(self, kind: str, notice: Notice, editors: Sequence[str], *, language: str = "en") -> bool:
         publication = self.catalogue.publication
         envelope = Envelope(
             edition=f"notice.{kind}", batch=f"{secrets.token_hex(6)}.1", newsletter="", variant=f"notice-{kind}",
@@ -145,7 +127,7 @@ class EditorsMail:
                 for number, email in enumerate(editors, start=1)
             ),
         )  # fmt: skip
-        for way in filter(None, (self.notices.provider, other_way)):
+        for way in filter(None, (self.notices.provider, self.other_way)):
             outcome = way.submit(envelope)
             if isinstance(outcome, Accepted) or (isinstance(outcome, Divided) and outcome.is_taken):
                 log.info("editors.told", kind=kind, editors=len(editors), way=way.name)

@@ -30,6 +30,7 @@ from newsletter.store.tables import (
     Counted,
     Decision,
     EditionFile,
+    EditionPicture,
     EditionRow,
     EditionStory,
     EditorOrder,
@@ -50,6 +51,7 @@ from newsletter.store.tables import (
     Slot,
     SourceState,
     StoryLink,
+    StoryRead,
     SubjectTest,
     Subscriber,
     SubscriberTag,
@@ -144,6 +146,7 @@ def _fill(engine: Engine) -> None:
             Suppression(address_hash="h3", scope="all", reason="erased", suppressed_at=NOW),
             Event(event_id="e1", address_hash="h1", occurred_at=NOW, received_at=NOW, raw=hard),
             Counted(newsletter="daily", edition_date=DAY, numbers={"total": {"opened": 1}}, counted_at=NOW),
+            StoryRead(newsletter="daily", edition_date=DAY, url="https://a.example/1", place=1, readers=3, counted_at=NOW),
             CohortWeek(newsletter="daily", week=DAY, new_n=1, gone_n=4),
             Inbox(received_at=NOW, body=zlib.compress(b"[]"), error="ValueError"),
             *(Pace(key=key, minute=29_000_000, n=3) for key in ("b", "B", "a_", "a", "é", "Z", "a b", "😀")),
@@ -158,6 +161,8 @@ def _fill(engine: Engine) -> None:
             Rendering(
                 edition_id=1, variant="free", html=zlib.compress(bytes(range(256))), text=b"", other_subjects=["Ü"]
             ),
+            EditionPicture(picture="ü", edition_id=1),
+            StoryRead(newsletter="daily", edition_date=DAY, url="https://a.example/ü", place=1, readers=2, counted_at=NOW),
             SunsetStep(subscriber_id=1, step="stayed", at=NOW, quiet_since=NOW, reason="ü", until=NOW),
             SubjectTest(edition_id=1, sample=2, until=NOW, chosen="b", chosen_at=NOW, chosen_by="mia", reason="ü"),
             EditionStory(edition_id=1, url="https://a.example/1"),
@@ -183,7 +188,7 @@ def _fill(engine: Engine) -> None:
             ),
             Subscription(subscriber_id=77, newsletter="daily", state="left", since=NOW, left_at=NOW),
         ),
-        (_batch(id=4), EditionFile(edition_id=1, kind="pdf", data=b"%PDF\x00")),
+        (_batch(id=4), EditionPicture(picture="p1", edition_id=1), EditionFile(edition_id=1, kind="pdf", data=b"%PDF\x00")),
         (
             ReaderException(batch_id=4, subscriber_id=88, edition_id=1, verdict="skipped", recorded_at=NOW),
             Cancellation(reservation="s1", batch_id=4, attempt=1, release_at=NOW, cancelled_at=NOW),

@@ -412,6 +412,18 @@ def test_a_provider_that_schedules_gets_the_release_time(engine: Engine) -> None
     assert [one.release_at for one in postman.envelopes] == [datetime(2026, 11, 20, 5, 30, tzinfo=UTC)]
 
 
+def test_a_provider_that_cannot_schedule_sends_at_once(engine: Engine) -> None:
+    """What is to be handed over ahead does not wait for a handle that nobody gives."""
+    add_readers(engine, 2, paying_every=99)
+    newsletter, clock, postman = a_newsletter(mode="scheduled"), Clock(NOW), Postman()
+    edition_id = frozen(engine, newsletter, PUBLICATION, postman)
+
+    drain(a_sender(engine, postman, clock), [Mailing(newsletter, PUBLICATION, edition_id)], now=NOW)
+
+    assert [len(one.recipients) for one in postman.envelopes] == [2]
+    assert balance_of(engine, edition_id) == (2, 0, 2, 0, 0, 0)
+
+
 @given(
     st.sampled_from(["Europe/London", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]),
     st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)),

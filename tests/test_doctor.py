@@ -133,6 +133,16 @@ def test_each_wrong_file_is_found(
     assert examined(monkeypatch)[name] == severity
 
 
+def test_what_the_provider_cannot_do_is_found(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing over ahead: SendGrid can, a relay cannot."""
+    rewrite(fit, "today/newsletter.toml", "[schedule]", 'mode = "scheduled"\n[schedule]')
+
+    able = examined(monkeypatch)
+    unable = examined(monkeypatch, NEWSLETTER_PROVIDER="smtp", NEWSLETTER_SMTP_URL="smtp://u:p@relay.example")
+
+    assert (able.get("scheduled"), unable["scheduled"]) == (None, "warning")
+
+
 def test_a_full_disk_is_found(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than half a gigabyte."""
     usage = namedtuple("usage", "free")

@@ -99,10 +99,10 @@ def templates(tmp_path: Path) -> Path:
     [
         ("_shared/blocks/briefs.mjml.j2", "</table>", "</table> 1 < 2", 10),
         ("_shared/blocks/briefs.mjml.j2", "</mj-text>\n", "\n", 6),
-        ("_shared/blocks/briefs.mjml.j2", "{{ heading(section) }}", "{{ nosuch }}", 5),
+        ("_shared/blocks/briefs.mjml.j2", "{{ heading(section, near=true) }}", "{{ nosuch }}", 5),
         ("_shared/blocks/briefs.mjml.j2", "{% endfor %}", "", 9),
         ("_shared/blocks/briefs.txt.j2", "{{ heading(section) }}", "{{ section.nosuch }}", 2),
-        ("_shared/blocks/credits.mjml.j2", "</div></mj-text>", "</div> 1 < 2</mj-text>", 4),
+        ("_shared/blocks/credits.mjml.j2", "{% endif %}</mj-text>", "{% endif %} 1 < 2</mj-text>", 4),
     ],
 )
 def test_a_fault_is_named_by_template_and_line(

@@ -49,4 +49,4 @@ def say(desk: Desk, alarm: Alarm) -> bool:
     people = dict.fromkeys(publication.operators or publication.editors)
     if alarm.newsletter:
         people |= dict.fromkeys(desk.catalogue[alarm.newsletter].editors_of(publication))
-    return desk.editors.tell("alarm", list(people), {"alarm": alarm}, other_way=desk.other_way)
+    return desk.editors.tell("alarm", list(people), {"alarm": alarm})

@@ -35,6 +35,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _provider(settings)
     yield _other_way(settings)
     yield from _catalogue(settings)
+    yield from _scheduled(settings)
     from newsletter.cli.store_checks import store_checks
 
     yield from store_checks(settings)
@@ -168,6 +169,25 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "error", "publication.toml names no feeds.")
     elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _scheduled(settings: Settings) -> Iterator[Check]:
+    """Newsletters that are to be handed over ahead, by a provider that keeps nothing back."""
+    from newsletter.catalogue import load_catalogue
+    from newsletter.providers import make_provider
+
+    try:
+        slugs = [
+            one.slug for one in load_catalogue(settings.templates).newsletters if one.mode == "scheduled"
+        ]
+        can = bool(make_provider(settings).schedules_ahead)
+    except NewsletterError:
+        return  # said already
+    if slugs and not can:
+        yield Check(
+            "scheduled", "warning",
+            f"{', '.join(slugs)}: mode is scheduled, but the provider {settings.provider} keeps nothing back: they go at once, and a batch in doubt cannot be called back.",
+        )  # fmt: skip
 
 
 def _zone_data() -> Check:

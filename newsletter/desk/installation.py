@@ -87,7 +87,7 @@ class Installation:
 
     @cached_property
     def other_way(self) -> Provider | None:
-        """By which alarms go when the provider does not take them; None: no such way is named."""
+        """By which mails to editors and operators go when the provider does not take them; None: none is named."""
         return make_other_way(self.settings)
 
     def check_provider(self) -> None:
@@ -115,7 +115,7 @@ class Installation:
         notices = Notices(
             self.engine, self.catalogue, self.keys, self.settings, clock=self.clock, provider=own
         )
-        return EditorsMail(notices)
+        return EditorsMail(notices, other_way=self.other_way)
 
     def reload(self) -> None:
         """Read templates and newsletters again (the preview does, before every page)."""

@@ -125,15 +125,12 @@ class _Edition:
     mailing: Mailing
     row: EditionRow
     renderings: dict[str, Rendered]
+    is_scheduled: bool = False
     waits_for_choice: bool = False
     in_flight: int = 0
     served: int = 0
     rests_until: datetime | None = None
     is_done: bool = False
-
-    @property
-    def is_scheduled(self) -> bool:
-        return self.mailing.newsletter.mode == "scheduled"
 
 
 @dataclass(slots=True)
@@ -467,4 +464,6 @@ def _load(sender: Sender, mailing: Mailing) -> _Edition:
         renderings = load_renderings(session, mailing.edition_id)
     if row is None:
         raise NotFound(f"There is no edition {mailing.edition_id}.")
-    return _Edition(mailing, row, {one.variant: one for one in renderings})
+    # Where the provider cannot, an edition goes at once, as the freeze has it.
+    is_scheduled = mailing.newsletter.mode == "scheduled" and bool(sender.provider.schedules_ahead)
+    return _Edition(mailing, row, {one.variant: one for one in renderings}, is_scheduled)
