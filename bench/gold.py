@@ -11,10 +11,11 @@ import csv
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from newsletter.articles import Article, Flag
 from newsletter.catalogue import load_catalogue
@@ -28,6 +29,8 @@ GOLD = ROOT / "tests" / "gold"
 FEEDS = ROOT.parent / "shared" / "feeds"
 DAYS = {"2026-02-17": "2026-02-18T02:20:00+00:00", "2017-01-07": "2017-01-07T16:30:00+00:00"}
 """The labelled days, each with its editorial time."""
+THIRD = "2021-09-20T23:59:00+00:00"
+"""The end of the two days labelled for stories alone, wholly to tune on."""
 
 Pair = tuple[str, str]
 
@@ -109,6 +112,21 @@ def labelled_articles(day: str) -> tuple[Article, ...]:
     known = load_gold(day).labels
     articles = read_articles(FEEDS, now=datetime.fromisoformat(DAYS[day]))
     return tuple(one for one in articles if one.url in known)
+
+
+def third_day() -> tuple[Gold, tuple[Article, ...]]:
+    """The third day, of six papers of one folder, each under its own name."""
+    table = rows(GOLD / "third" / "articles.tsv")
+    labels = {row["url"]: Label(row["url"], "tune", row["story"], (), (), ()) for row in table}
+    doubtful: set[Pair] = set()
+    for one, other in combinations(sorted(table, key=lambda row: row["url"]), 2):
+        said = [{row["story"], *row["perhaps"].split()} - {""} for row in (one, other)]
+        if not said[0].isdisjoint(said[1]) and not one["story"] == other["story"] != "":
+            doubtful.add((one["url"], other["url"]))
+    alike = {(row["url"], row["other"]): "tune" for row in rows(GOLD / "third" / "lookalikes.tsv")}
+    articles = read_articles(FEEDS / "series", now=datetime.fromisoformat(THIRD))
+    named = tuple(replace(one, source=urlsplit(one.url).hostname or "") for one in articles)
+    return Gold("2021-09-20", labels, alike, frozenset(doubtful)), named
 
 
 def sheet() -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations
 
-from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, rows
+from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, rows, third_day
 from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
@@ -123,6 +123,10 @@ def stories_table() -> None:
                     f"| {day} | {half} | {name} | {' | '.join(_number(value) for value in told.values())} |"
                 )
         _about(day, gold, articles)
+    gold, articles = third_day()
+    for name, way in ways:
+        told = measure(gold, way(articles), {one.url: "en" for one in articles}, "tune")
+        print(f"| {gold.day} | tune | {name} | {' | '.join(_number(value) for value in told.values())} |")
 
 
 def _number(value: float) -> str:
@@ -183,7 +187,7 @@ def many(count: int) -> list[Article]:
         }
         found.append(
             replace(
-                one, url=f"{one.url}?copy={turn}", flags=(), countries=one.countries if not turn else (),
+                one, url=f"{one.url}?copy={len(found)}", flags=(), countries=one.countries if not turn else (),
                 headline=" ".join(swap.get(word, word) for word in one.headline.split()),
                 standfirst=" ".join(swap.get(word, word) for word in one.standfirst.split()),
                 published_at=now - timedelta(minutes=chance.randrange(72 * 60)),
