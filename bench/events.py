@@ -2,7 +2,8 @@
 A million events of one edition: ours, from the request to what follows, against bare orjson + executemany.
 
 ``python -m bench.events [--events N] [--rounds N] [--alone]``: both sides are whole processes that write into a
-fresh, migrated SQLite file with the same readers, one transaction a request; rounds alternate; medians are printed.
+fresh, migrated SQLite file with the same readers, one transaction a request, both at the same time, so that a busy machine
+is as busy for both; medians are printed, and the seconds of the processor, which neighbours change least.
 Meanwhile (but with ``--alone``) another process sends editions from that very file, as many commits a second as a
 send at full speed makes: four batches in flight to a sink that takes a fifth of a second.
 A fifth of the events comes twice, half of that under another id, one in a hundred is rubbish, all are shuffled.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import sqlite3
@@ -248,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bench.delivery import a_sink
 
     ours: list[dict[str, float]] = []
-    bare: list[float] = []
+    bare: list[dict[str, float]] = []
     mailed: list[float] = []
     with (
         tempfile.TemporaryDirectory(prefix="newsletter-events-") as folder,
@@ -258,30 +260,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected = write_requests(requests, given.events)
         fill(str(empty), given.events // 3 + 1)
         for turn in range(given.rounds):
-            database = Path(folder) / "bare.db"
-            database.write_bytes(empty.read_bytes())
-            with sending(database, sink):
-                begun = time.perf_counter()
-                subprocess.run([sys.executable, "-c", BARE, str(requests), str(database)], check=True)
-                bare.append(time.perf_counter() - begun)
-            _remove(database)
-            database = Path(folder) / "ours.db"
-            _remove(database)
-            database.write_bytes(empty.read_bytes())
+            theirs, database = Path(folder) / "bare.db", Path(folder) / "ours.db"
+            for one in (theirs, database):
+                _remove(one)
+                one.write_bytes(empty.read_bytes())
             begun = time.perf_counter()
-            with sending(database, sink) as submitted:
-                told = subprocess.run(
+            with sending(theirs, sink), sending(database, sink) as submitted:
+                started = time.perf_counter()
+                simple = subprocess.Popen([sys.executable, "-c", BARE, str(requests), str(theirs)])
+                whole = subprocess.Popen(
                     [sys.executable, "-m", "bench.events", "--take", str(requests), str(database)],
-                    check=True, capture_output=True, text=True, cwd=ROOT,
+                    stdout=subprocess.PIPE, text=True, cwd=ROOT,
                 )  # fmt: skip
-            ours.append(json.loads(told.stdout))
+                simple_cpu = _cpu(simple)
+                bare.append({"seconds": time.perf_counter() - started, "cpu": simple_cpu})
+                assert whole.stdout is not None
+                ours.append({**json.loads(whole.stdout.read()), "cpu": _cpu(whole)})
             mailed += [number / (time.perf_counter() - begun) for number in submitted]
             spent = ours[-1]["intake"] + ours[-1]["processing"]
-            print(f"round {turn + 1}: bare {bare[-1]:.1f} s, ours {spent:.1f} s", flush=True)
+            print(
+                f"round {turn + 1}: bare {bare[-1]['seconds']:.1f} s ({bare[-1]['cpu']:.1f} s of processor), "
+                f"ours {spent:.1f} s ({ours[-1]['cpu']:.1f})", flush=True,
+            )  # fmt: skip
         counted, seconds = count(str(Path(folder) / "ours.db"))
     intake = statistics.median(one["intake"] for one in ours)
     processing = statistics.median(one["processing"] for one in ours)
-    plain = statistics.median(bare)
+    plain = statistics.median(one["seconds"] for one in bare)
+    plain_cpu, cpu = (statistics.median(one["cpu"] for one in side) for side in (bare, ours))
     table = Table("what", "seconds", "events/s", "of bare", "memory")
     table.add_row("bare orjson + executemany", f"{plain:.1f}", f"{given.events / plain:,.0f}", "1.00", "")
     table.add_row(
@@ -297,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     whole = intake + processing
     table.add_row("ours: both", f"{whole:.1f}", f"{given.events / whole:,.0f}", f"{plain / whole:.2f}", grown)
+    table.add_row("processor: bare", f"{plain_cpu:.1f}", "", "1.00", "")
+    table.add_row("processor: ours", f"{cpu:.1f}", "", f"{plain_cpu / cpu:.2f}", "")
     table.add_row("ours: every number of the edition", f"{seconds:.1f}", "", "", "")
     Console().print(table)
     if mailed:
@@ -304,6 +311,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     same = all(counted[kind] == expected.get(kind, 0) for kind in counted)
     print(f"numbers equal to the plain count: {'yes' if same else f'NO: {counted} instead of {expected}'}")
     return 0 if same else 1
+
+
+def _cpu(process: subprocess.Popen[Any]) -> float:
+    """Wait for *process*; the seconds of the processor it took."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_utime + used.ru_stime
 
 
 def _remove(database: Path) -> None:

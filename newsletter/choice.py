@@ -2,7 +2,7 @@
 The choice itself: candidates are taken into sections one by one, each the one that adds most to those before it.
 
 Candidates are kept by what they weigh for the newsletter, the most first. A section can add only so much to that
-(``_most_added``), and repetition only takes away, so a search ends where nothing further down can be better.
+(``most_section_points``), and repetition only takes away, so a search ends where nothing further down can be better.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from rapidfuzz import fuzz
 
-from newsletter.articles import Article, Topic, headline_key
+from newsletter.articles import Article, headline_key
 from newsletter.catalogue import Newsletter, Section
 from newsletter.fitting import (
     SHORT_HEADLINE_WORDS,
@@ -33,7 +33,7 @@ from newsletter.liking import Liking, Points
 from newsletter.newslist import Entry, Newslist
 from newsletter.orders import Order
 from newsletter.pools import Reserve
-from newsletter.weighing import in_words, reader_points, total
+from newsletter.weighing import in_words, most_section_points, reader_points, section_points, total
 
 SAME_HEADLINE = 86.0
 """From this likeness (token sort ratio, 0–100) two headlines of one language tell the same story."""
@@ -45,9 +45,7 @@ MANY_SHARE = 0.2
 """From this share of common readers, a story that leads one newsletter does not run in the other."""
 
 _MOST_REPETITION = 6.0
-_IN_FULL = 1.0
 _ROUNDING = 1e-9
-_HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +193,17 @@ class Choice:
         *thin*: also with what other newsletters tell the same readers.
         """
         while len(self.taken[section.id]) < quota:
-            best = self._best(section, thin=thin)
+            best = self._best(self._fitting[section.id], section, thin=thin)
             if best is None:
                 return
             self.take(best, section, self.points_in(best, section))
 
-    def _best(self, section: Section, *, thin: bool) -> Candidate | None:
-        """What adds most; of equals what weighs more by itself, then the first by URL."""
-        most_added = self._most_added(section)
+    def _best(self, fitting: Sequence[Candidate], section: Section, *, thin: bool) -> Candidate | None:
+        """What of *fitting* (the best first) adds most; of equals what weighs more by itself, then by URL."""
+        most_added = most_section_points(section, self.newslist.weights)
         best: Candidate | None = None
         least = (0.0, 0.0, "")
-        for one in self._fitting[section.id]:
+        for one in fitting:
             if best is not None and one.score + most_added + _ROUNDING < -least[0]:
                 break
             if one.url in self.used:
@@ -222,18 +220,15 @@ class Choice:
         self, section: Section, quota: int, pool: str, reserves: Sequence[Reserve], why: str
     ) -> None:
         """Fill *section* up to *quota* from a pool; *why* is said with each."""
-        free = [(one, self._reserve(one)) for one in reserves if not self._barred(one, section)]
-        while free and len(self.taken[section.id]) < quota:
-            ranked = [
-                (total([*candidate.points, *self.repeating(candidate)]), one, candidate)
-                for one, candidate in free
-                if one.article.url not in self.used and not self.refused(candidate, section)
-            ]
-            if not ranked:
+        told = {one.article.url: one.told for one in reserves}
+        free = [self._reserve(one) for one in reserves if not self._barred(one, section)]
+        free.sort(key=attrgetter("score"), reverse=True)
+        while len(self.taken[section.id]) < quota:
+            best = self._best(free, section, thin=False)
+            if best is None:
                 return
-            _, reserve, best = min(ranked, key=lambda row: (-row[0], row[2].url))
-            points = [*best.points, *self.repeating(best)]
-            self.take(best, section, points, first=(f"from {reserve.told}, because {why}",), pool=pool)
+            first = (f"from {told[best.url]}, because {why}",)
+            self.take(best, section, self.points_in(best, section), first=first, pool=pool)
 
     def _barred(self, reserve: Reserve, section: Section) -> bool:
         """Whether *section* may not have it at all: no condition but age is waived, and nothing is told again."""
@@ -244,6 +239,7 @@ class Choice:
         return bool(
             not readers <= set(reserve.classes)
             or (order is not None and order.verb == "drop")
+            or self.candidate_of(article.url) is not None  # it is of the day, and had its chance
             or never_fits(article, self.newsletter, self.now)
             or ran_before(article, headline_key(article.headline), self.sent)
             or story in self.ran
@@ -253,15 +249,13 @@ class Choice:
         )
 
     def _reserve(self, reserve: Reserve) -> Candidate:
-        """A candidate whose news is over: it matters nothing any more who else carried it and how grave it was."""
+        """A candidate whose news is over: its entry is not weighed, for who else carried it and how grave it was."""
         entry = self.newslist.entry_beside(reserve.article)
         points = reader_points(
             reserve.article, self.newsletter, self.newslist.weights, now=self.now, liking=self.liking
         )
         points += [*reserve.points, *self.newslist.telling_points(entry)]
-        return Candidate(
-            entry, frozenset(), points, total(points)
-        )  # the entry is not weighed: it has no points
+        return Candidate(entry, frozenset(), points, total(points))
 
     # --- what speaks for and against a candidate --------------------------------------------------
 
@@ -322,39 +316,16 @@ class Choice:
         """Its points in *section* with those that are the section's own, and their sum."""
         known = self._known.get((candidate.url, section.id))
         if known is None:
-            more = self._section_points(candidate, section)
+            entry, weights = candidate.entry, self.newslist.weights
+            weight = total(self.newslist.story_points(entry.story)) if entry.is_weighed else 0.0
+            more = section_points(candidate.article, section, weights, story_weight=weight)
+            more += [
+                (f"{other.shared:.0%} of the readers get it in {other.newsletter}", -2.0 * other.shared)
+                for other in self.elsewhere.get(candidate.story, ())
+            ]
             known = candidate.score + total(more), [*candidate.points, *more]
             self._known[candidate.url, section.id] = known
         return known
-
-    def _section_points(self, candidate: Candidate, section: Section) -> Points:
-        points: Points = []
-        article, weights = candidate.article, self.newslist.weights
-        if section.light:
-            if weight := total(self.newslist.story_points(candidate.entry.story)):
-                points.append(("weight counts nothing in a lighter place", -weight))
-            if hard := [topic for topic in article.topics if topic in _HARD]:
-                points.append((f"also about {', '.join(hard)}, in a lighter place", -3.0 * len(hard)))
-        if section.topics and article.topics:
-            main = article.topics[0]
-            if main in section.topics:
-                points.append((f"mainly about {main}", weights.main_topic))
-            else:
-                shared = next(topic for topic in article.topics if topic in section.topics)
-                points.append((f"also about {shared}", -weights.main_topic))
-        if section.full and article.body:
-            points.append(("can be printed in full", _IN_FULL))
-        points += [
-            (f"{other.shared:.0%} of the readers get it in {other.newsletter}", -2.0 * other.shared)
-            for other in self.elsewhere.get(candidate.story, ())
-        ]
-        return points
-
-    def _most_added(self, section: Section) -> float:
-        """The most that ``_section_points`` give to anything."""
-        return (self.newslist.weights.main_topic if section.topics else 0.0) + (
-            _IN_FULL if section.full else 0.0
-        )
 
     # --- small steps ------------------------------------------------------------------------------
 

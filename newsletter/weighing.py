@@ -15,12 +15,14 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from newsletter.about import gravest, matters_in
-from newsletter.articles import Article, Flag, Kind, Rights, headline_key
-from newsletter.catalogue import Newsletter, Publication, Weights
+from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
+from newsletter.catalogue import Newsletter, Publication, Section, Weights
 from newsletter.liking import Liking, Points
 
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
+_HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
+_IN_FULL = 1.0
 _SECOND_LEVELS = {"co", "com", "org", "net", "gov", "ac"}
 
 
@@ -132,6 +134,30 @@ def reader_points(
     if weights.engagement:
         points += liking.points(article, weights.engagement)
     return points
+
+
+def section_points(article: Article, section: Section, weights: Weights, *, story_weight: float) -> Points:
+    """What *article* weighs more or less in *section* than elsewhere; *story_weight* is what its story gave it."""
+    points: Points = []
+    if section.light:
+        if story_weight:
+            points.append(("weight counts nothing in a lighter place", -story_weight))
+        if hard := [topic for topic in article.topics if topic in _HARD]:
+            points.append((f"also about {', '.join(hard)}, in a lighter place", -3.0 * len(hard)))
+    if section.topics and article.topics:
+        main = article.topics[0]
+        if main in section.topics:
+            points.append((f"mainly about {main}", weights.main_topic))
+        elif shared := next((topic for topic in article.topics if topic in section.topics), None):
+            points.append((f"also about {shared}", -weights.main_topic))
+    if section.full and article.body:
+        points.append(("can be printed in full", _IN_FULL))
+    return points
+
+
+def most_section_points(section: Section, weights: Weights) -> float:
+    """The most that ``section_points`` give to anything."""
+    return (weights.main_topic if section.topics else 0.0) + (_IN_FULL if section.full else 0.0)
 
 
 def total(points: Sequence[tuple[str, float]]) -> float:

@@ -22,7 +22,7 @@ from newsletter.outbox.accounts import why
 from newsletter.outbox.claim import waits
 from newsletter.outbox.doubt import settle_by_word
 from newsletter.outbox.drain import Mailing, drain
-from newsletter.outbox.freeze import freeze
+from newsletter.outbox.freeze import SCHEDULE_LEAD, freeze
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.outbox.settle import close
@@ -33,7 +33,7 @@ from newsletter.reports.subjects import ERROR, Figure, judge, subjects_now
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Event, Rendering, SubjectTest, Subscriber, Subscription
 from tests.test_correcting import correct, had
-from tests.test_delivery import Clock, a_sender
+from tests.test_delivery import Clock, Scheduling, a_sender
 from tests.test_outbox import (
     NEWSLETTER,
     NOW,
@@ -194,11 +194,11 @@ def test_ten_thousand_sample_readers(engine: Engine) -> None:
     send(engine, postman, edition_id, at=NOW + HOUR, newsletter=newsletter)
 
     assert sample == {"A": Counter(drawn["a"]), "B": Counter(drawn["b"])}
-    assert (len(drawn["a"]), len(drawn["b"])) == (4974, 5135)
-    assert the_test(engine).sample == 10_109
+    assert (len(drawn["a"]), len(drawn["b"])) == (5081, 5030)
+    assert the_test(engine).sample == 10_111
     assert the_test(engine).chosen == "b"
     assert the_test(engine).reason == (
-        "opens by people: A 300 of 4,974 (6.0%), B 450 of 5,135 (8.8%); B is 2.7 points ahead of A (+1.7 to +3.8), "
+        "opens by people: A 300 of 5,081 (5.9%), B 450 of 5,030 (8.9%); B is 3.0 points ahead of A (+2.0 to +4.1), "
         "which is more than chance"
     )
     assert got(postman) == {"A": Counter(drawn["a"]), "B": Counter(drawn["b"] | drawn[""])}
@@ -572,6 +572,26 @@ def test_a_pace_lets_the_sample_go_first(engine: Engine) -> None:
     until = the_test(engine).until
     assert until is not None and until >= NOW + timedelta(minutes=62)
     assert set(got(postman)) == {"A", "B"}
+
+
+def test_a_scheduled_sample_is_tried_from_its_release_on(engine: Engine) -> None:
+    """Handed over half an hour ahead, the sample has its whole time; then the rest is scheduled with the chosen one."""
+    newsletter = tried().model_copy(update={"mode": "scheduled"})
+    add_readers(engine, 60)
+    edition_id = an_edition_with(engine, "B")
+    postman = Scheduling()
+    freeze(engine, newsletter, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=10, can_schedule=True)
+    send(engine, postman, edition_id, newsletter=newsletter)
+    drawn, until = sample_of(engine), the_test(engine).until
+
+    act(engine, postman, "opened", drawn["b"])
+    assert until is not None
+    send(engine, postman, edition_id, at=until, newsletter=newsletter)
+
+    assert until == NOW + SCHEDULE_LEAD + HOUR
+    assert got(postman) == {"A": Counter(drawn["a"]), "B": Counter(drawn["b"] | drawn[""])}
+    assert all(one.release_at and one.release_at > until for one in postman.envelopes[-3:])
+    assert balance_of(engine, edition_id) == (60, 0, 60, 0, 0, 0)
 
 
 def test_a_sample_that_nobody_may_be_sent_ends_all_the_same(engine: Engine) -> None:

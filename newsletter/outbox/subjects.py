@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from struct import unpack
 from typing import Any
 
 import structlog
@@ -24,7 +25,7 @@ from newsletter.audience.segments import audience_sizes
 from newsletter.catalogue import Newsletter, Publication
 from newsletter.edition import SUBJECT_LETTERS, EditionStatus, subject_of
 from newsletter.errors import NotFound, StateError
-from newsletter.outbox.ids import unpack
+from newsletter.outbox import ids as frozen
 from newsletter.outbox.ledger import BatchState
 from newsletter.reports.subjects import ERROR, ERROR_HALF_WAY, figures_of, judge
 from newsletter.store.editions import edition_ref, retitle, subjects_of
@@ -47,13 +48,17 @@ class Draw:
     def sort(self, ids: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
         """*ids* by their subject, '' for the rest; each once, in the order given."""
         found: dict[str, list[int]] = {"": [], **{letter: [] for letter in self.letters}}
-        keyed = hashlib.blake2b(key=self.key, digest_size=8)
+        keyed = hashlib.blake2b(key=self.key, digest_size=64)
         width = self.share * 2**64
         parts = len(self.letters) / width
+        block, numbers = -1, tuple[int, ...]()
         for reader in ids:
-            drawing = keyed.copy()
-            drawing.update(reader.to_bytes(8, "big"))
-            drawn = int.from_bytes(drawing.digest(), "big")
+            its_block, place = divmod(reader, 8)
+            if its_block != block:  # one hash holds the numbers of eight neighbours
+                drawing = keyed.copy()
+                drawing.update(its_block.to_bytes(8, "big"))
+                block, numbers = its_block, unpack(">8Q", drawing.digest())
+            drawn = numbers[place]
             found[self.letters[int(drawn * parts)] if drawn < width else ""].append(reader)
         yield from found.items()
 
@@ -152,7 +157,7 @@ def choose(session: Session, edition_id: int, *, at: datetime) -> bool:
     """
     Choose the subject of the rest by the numbers, if it is time; whether it is chosen now.
 
-    The time runs from when the whole sample was handed over. It is looked at once half-way, when only a lead that
+    The time runs from when the whole sample was handed over, or released if that is later. It is looked at once half-way, when only a lead that
     chance gives one time in two hundred ends it, and at its end, which takes the best whatever its lead. Who
     finds another process at it leaves it to that. The caller commits.
     """
@@ -172,7 +177,7 @@ def choose(session: Session, edition_id: int, *, at: datetime) -> bool:
     if test.until is None:
         if _is_waiting_for_its_turn(session, edition_id):
             return False
-        test.until = at + timedelta(minutes=test.wait_minutes)
+        test.until = max(at, _released(session, edition_id) or at) + timedelta(minutes=test.wait_minutes)
         session.add(test)
         session.flush()
     is_over = at >= test.until
@@ -253,6 +258,12 @@ def _begun(test: SubjectTest) -> datetime:
     return test.until - timedelta(minutes=test.wait_minutes)
 
 
+def _released(session: Session, edition_id: int) -> datetime | None:
+    """When the last of the sample is released, where it is scheduled."""
+    sample = (Batch.edition_id == edition_id, Batch.subject != "")
+    return session.exec(select(func.max(Batch.release_at)).where(*sample)).one()
+
+
 def _is_waiting_for_its_turn(session: Session, edition_id: int) -> bool:
     """Whether some of the sample was not tried to be sent yet; what is tried again does not keep the rest waiting."""
     untried = select(Batch.id).where(
@@ -285,5 +296,5 @@ def subject_drawn(session: Session, edition_id: int, subscriber_id: int) -> tupl
             ~moved,
         )
     )
-    drawn = next((one.subject for one in near if subscriber_id in unpack(one.ids)), "")
+    drawn = next((one.subject for one in near if subscriber_id in frozen.unpack(one.ids)), "")
     return drawn or test.chosen, bool(drawn)

@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from newsletter.audience.tokens import Signer, TokenKind
+from newsletter.settings import Settings, load_keys
 from tests.browser.conftest import NOW, Site
 
 pytestmark = pytest.mark.browser
@@ -146,6 +149,10 @@ def test_a_reader_joins_reads_chooses_leaves_and_returns(
     for path in ("/preferences/address", "/preferences/erase", "/preferences"):
         traveller.go(path)
 
+    traveller.go(stay_link(site, traveller.link(edition, "u")))
+    page.wait_for_timeout(1600)
+    traveller.press()  # asked whether they still want it, they do
+
     traveller.go(traveller.link(edition, "u"))
     page.wait_for_timeout(1600)
     traveller.press("button[value=one]")
@@ -163,6 +170,13 @@ def test_a_reader_joins_reads_chooses_leaves_and_returns(
     heavy = {url: size for url, size in traveller.weights.items() if size > PAGE_BYTES}
     assert heavy == {} and any("/view/" in url for url in traveller.weights)
     keep(context, name, traveller.shots)
+
+
+def stay_link(site: Site, link: str) -> str:
+    """The link by which the reader of another *link* says that they still want it."""
+    token = urlsafe_b64decode(link.rpartition("/")[2])
+    keys = load_keys(Settings(DATABASE_URL=f"sqlite:///{site.folder}/subscribers.db"))
+    return f"/stay/{Signer(keys).sign(TokenKind.STAY, token[3:15].hex())}"
 
 
 def keep(context: BrowserContext, name: str, shots: list[bytes]) -> None:
