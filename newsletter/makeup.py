@@ -116,7 +116,7 @@ def make_snapshot(
         sections=sections,
         offer=publication.offer,
         advert=_advert(publication, edition_date),
-        reminders=publication.reminders_of(newsletter),
+        reminders=publication.reminders_named(newsletter.reminders),
         number=written.number if "number" in used else None,
         quote=written.quote if "quote" in used else None,
         this_day=written.this_day if "this_day" in used else None,

@@ -60,7 +60,7 @@ class Segmented:
     def _reminded(self, query: Select[Any]) -> Select[Any]:
         if self.variant in ("", *CLASSES):
             return query
-        reminders = self.publication.reminders_of(self.newsletter)
+        reminders = self.publication.reminders_named(self.newsletter.reminders)
         index = variant_index(self.publication, reminders, self.now)
         return query.where(index == variants(reminders).index(self.variant))
 

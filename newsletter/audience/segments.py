@@ -273,7 +273,7 @@ def audience_sizes(
     session: Session, newsletter: Newsletter, publication: Publication, now: datetime
 ) -> dict[str, int]:
     """How many readers each variant of a newsletter would go to now."""
-    reminders = publication.reminders_of(newsletter)
+    reminders = publication.reminders_named(newsletter.reminders)
     index = variant_index(publication, reminders, now).label("variant")
     query = _audience(newsletter, (index,), publication, now=now).order_by(None).subquery()
     counted = session.execute(columns(query.c.variant, func.count()).group_by(query.c.variant)).all()

@@ -163,7 +163,7 @@ def _segment(lists: _Lists, text: str, now: datetime) -> Segmented:
 
     slug, colon, variant = text.partition(":")
     newsletter, publication = lists.catalogue[slug], lists.catalogue.publication
-    known = variants(publication.reminders_of(newsletter))
+    known = variants(publication.reminders_named(newsletter.reminders))
     if colon and variant not in known:
         raise typer.BadParameter(f"{variant!r} is none of {', '.join(known)}", param_hint="--segment")
     return Segmented(newsletter, publication, now, variant)

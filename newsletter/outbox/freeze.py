@@ -117,7 +117,7 @@ def freeze(
             return False
         size = largest_batch(newsletter, publication, at, batch_size)
         writer = Writer(session.connection(), edition_id, size, at)
-        reminders = _rendered(session, edition_id, publication.reminders_of(newsletter))
+        reminders = _rendered(session, edition_id, publication.reminders_named(newsletter.reminders))
         draw = plan_test(session, edition_id, newsletter, publication, now=now, at=at)
         _sort(writer, newsletter, publication, reminders, draw, now=now, at=at, can_schedule=can_schedule)
         _open(session, edition_id, writer.close(), at=at)

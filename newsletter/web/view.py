@@ -113,7 +113,7 @@ def _variant(session: Session, desk: Desk, row: EditionRow, subscriber: Subscrib
         return "free"
     publication = desk.catalogue.publication
     newsletter = next((one for one in desk.catalogue.newsletters if one.slug == row.newsletter), None)
-    reminders = publication.reminders_of(newsletter) if newsletter else ()
+    reminders = publication.reminders_named(newsletter.reminders) if newsletter else ()
     index = variant_index(publication, reminders, now, reminded_at=frozen)
     found = session.execute(columns(index).where(col(Subscriber.id) == subscriber.id)).scalar_one()
     return str(variants(reminders)[found])
