@@ -23,13 +23,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 from newsletter.catalogue import Newsletter, Publication, load_catalogue
 from newsletter.desk import Desk
 from newsletter.errors import NewsletterError
-from newsletter.listening import Watch
 from newsletter.outbox.ledger import is_dead, this_owner
 from newsletter.rota import Collecting, attend, begin, carry_on, coming, next_wake
 from newsletter.settings import load_settings
 from newsletter.store.lease import HEARTBEAT_SECONDS, hold_lease, release_lease
 from newsletter.store.session import spoken
 from newsletter.times import iso, system_clock
+from newsletter.watch.listening import Watch
 
 LEASE = "scheduler"
 ENDING = {signal.SIGTERM, signal.SIGINT}

@@ -27,7 +27,7 @@ from newsletter.edition import Snapshot, for_variant
 from newsletter.feeds.collect import collect
 from newsletter.feeds.stored import load_articles
 from newsletter.makeup import make_snapshot
-from newsletter.picks import Newslist, pick_articles
+from newsletter.picking.picks import Newslist, pick_articles
 from newsletter.rendering.engine import BODY_HTML, BODY_TEXT, Renderer
 from newsletter.rendering.plaintext import plain
 from newsletter.rendering.proof import proof

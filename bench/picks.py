@@ -19,7 +19,7 @@ from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, 
 from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
-from newsletter.picks import Newslist, pick_articles
+from newsletter.picking.picks import Newslist, pick_articles
 from newsletter.stories import Grouping, group
 from tests.builders import ROOT
 

@@ -26,7 +26,7 @@ from newsletter.articles import Image, Region, Rights, direction, shortened
 from newsletter.catalogue import Advert, Newsletter, Publication
 from newsletter.edition import Item, SectionMade, Snapshot
 from newsletter.errors import CatalogueError
-from newsletter.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
+from newsletter.picking.picks import PICTURE, TEXTS, Order, Pick, Picks, edited_image
 from newsletter.tokens import neutralise, neutralise_address, neutralise_fragment
 from newsletter.wording import BLOCKS, LINES, FrontPage, Hello, Wording
 from newsletter.words import marked, words

@@ -21,12 +21,12 @@ from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.desk import Account, Desk
 from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError
-from newsletter.foresight import foresee, tell_owed
-from newsletter.listening import keep_listening
 from newsletter.store.rota import keep_from
 from newsletter.store.session import writing
 from newsletter.store.telling import claim, owe
 from newsletter.times import Due, due_dates, iso
+from newsletter.watch.foresight import foresee, tell_owed
+from newsletter.watch.listening import keep_listening
 
 LOOK_BACK = timedelta(days=14)
 _WAITING = (EditionStatus.DRAFT, EditionStatus.APPROVED, EditionStatus.HELD, EditionStatus.SKIPPED)

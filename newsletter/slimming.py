@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from newsletter.catalogue import Newsletter, PlanClass
-from newsletter.picks import Drop, Pick, Picks
+from newsletter.picking.picks import Drop, Pick, Picks
 
 TOO_LARGE = "left out: with it the mail would be larger than Gmail shows"
 

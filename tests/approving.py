@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
-from newsletter.approval import decisions
 from newsletter.audience.imports import import_subscribers
 from newsletter.catalogue import Catalogue, Newsletter
 from newsletter.desk import Account, Desk
-from newsletter.picks import Order
+from newsletter.desk.approval import decisions
+from newsletter.picking.picks import Order
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import open_store, reading, writing
 from newsletter.store.tables import EditionRow

@@ -15,12 +15,9 @@ from sqlmodel import select
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from newsletter.alarms import look, raise_alarms
 from newsletter.cli.main import app
 from newsletter.desk import Desk
-from newsletter.digest import send_digest
 from newsletter.events import EventKind
-from newsletter.listening import Watch, keep_listening
 from newsletter.outbox import inbox
 from newsletter.outbox.ids import pack
 from newsletter.settings import Settings, load_settings
@@ -36,6 +33,9 @@ from newsletter.store.tables import (
     Slot,
     SourceState,
 )
+from newsletter.watch.alarms import look, raise_alarms
+from newsletter.watch.digest import send_digest
+from newsletter.watch.listening import Watch, keep_listening
 from tests.builders import a_site
 from tests.relay import Relay
 

@@ -15,18 +15,18 @@ from sqlalchemy import Engine, update
 from sqlmodel import col
 from typer.testing import CliRunner
 
-from newsletter.approval import BY_RULE, deadline_of, slot_of, warnings_of
 from newsletter.catalogue import load_catalogue
 from newsletter.cli.main import app
-from newsletter.editors import EditorsMail
+from newsletter.desk.approval import BY_RULE, deadline_of, slot_of, warnings_of
+from newsletter.desk.editors import EditorsMail
 from newsletter.errors import CatalogueError, NewsletterError, ProofFailed, StateError
-from newsletter.foresight import foresee, tell_owed
 from newsletter.notices import Notices
 from newsletter.providers.sendgrid import SendGrid
 from newsletter.rendering.engine import fill_samples
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import writing
 from newsletter.store.tables import EditionRow, Rendering
+from newsletter.watch.foresight import foresee, tell_owed
 from tests.approving import (
     DAY,
     MAKE_UP,

@@ -20,7 +20,7 @@ from newsletter.outbox.correct import have_wrong, take_over
 from newsletter.outbox.doubt import Word, call_back, call_back_wrong, hear_silence, settle_by_word
 from newsletter.outbox.drain import Mailing, drain
 from newsletter.outbox.ledger import BatchState, recover
-from newsletter.picks import Order, Picks
+from newsletter.picking.picks import Order, Picks
 from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, Event, Rendering, Subscriber

@@ -26,7 +26,7 @@ from newsletter.outbox.drain import Mailing, Sender, drain
 from newsletter.outbox.freeze import freeze, next_local
 from newsletter.outbox.ids import unpack
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.providers import Accepted, Envelope, Outcome, Refused, Uncertain
 from newsletter.settings import Keys, load_settings
 from newsletter.store.session import reading, writing

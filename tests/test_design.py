@@ -12,7 +12,7 @@ from newsletter.articles import Article, Rights
 from newsletter.catalogue import Gates, Section
 from newsletter.edition import Snapshot, for_variant
 from newsletter.makeup import make_snapshot
-from newsletter.picks import Pick, Picks
+from newsletter.picking.picks import Pick, Picks
 from newsletter.rendering.engine import Renderer
 from newsletter.rendering.proof.cascade import contrast
 from newsletter.rendering.proof.contrast import LEAST

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from newsletter.articles import Article, Kind, Region, Rights, Topic
 from newsletter.catalogue import Weights, read_weights
 from newsletter.errors import CatalogueError
-from newsletter.fitting import moved_on
-from newsletter.liking import Liking
-from newsletter.picks import Elsewhere, Newslist, Ran, pick_articles
-from newsletter.weighing import stories_of
+from newsletter.picking.fitting import moved_on
+from newsletter.picking.liking import Liking
+from newsletter.picking.picks import Elsewhere, Newslist, Ran, pick_articles
+from newsletter.picking.weighing import stories_of
 from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
 
 
@@ -205,7 +205,7 @@ def test_a_lighter_place_minds_gravity() -> None:
 
 def test_an_edit_changes_what_is_read_not_what_is_chosen() -> None:
     """An edited headline does not move its story."""
-    from newsletter.picks import Order
+    from newsletter.picking.picks import Order
 
     articles = [
         an_article(1, headline="War spreads in the valley"),

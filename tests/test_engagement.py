@@ -10,11 +10,11 @@ from sqlalchemy import insert
 from sqlmodel import select
 
 from newsletter.desk import Desk
-from newsletter.listening import keep_listening
 from newsletter.settings import load_settings
 from newsletter.store.session import writing
 from newsletter.store.tables import Event, Subscriber, Subscription
 from newsletter.times import parse_instant
+from newsletter.watch.listening import keep_listening
 from tests.test_day import NOW, run
 from tests.test_day import site as site
 

@@ -13,11 +13,11 @@ from sqlalchemy import Engine, update
 from sqlmodel import col
 
 from newsletter.desk import Account, Desk
-from newsletter.foresight import foresee, troubles
 from newsletter.rota import Collecting, attend, begin, carry_on
 from newsletter.store.session import writing
 from newsletter.store.tables import SourceState
 from newsletter.store.telling import claim, is_told, owe, owed, tell_once
+from newsletter.watch.foresight import foresee, troubles
 from tests.approving import (
     DAY,
     MAKE_UP,

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from newsletter.articles import Kind, Region, Topic
-from newsletter.liking import Liking, Read, liking_of
+from newsletter.picking.liking import Liking, Read, liking_of
 from newsletter.reports.reads import FIRST, LAST, count_reads
 from newsletter.settings import Keys
 from newsletter.store.reads import load_reads

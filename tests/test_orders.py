@@ -19,7 +19,7 @@ from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.errors import OrderConflict, StateError, WordingError
 from newsletter.feeds.stored import find_article
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.settings import Keys, load_settings
 from newsletter.store.orders import add_order, all_orders, last_touched, load_orders, redo_last, undo_last
 from newsletter.store.session import open_store, reading, writing

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from newsletter.articles import Article, Flag, Image, Kind, Rights, Topic
 from newsletter.catalogue import Newsletter, Publication
-from newsletter.picks import Newslist, Order, Picks, pick_articles
+from newsletter.picking.picks import Newslist, Order, Picks, pick_articles
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 

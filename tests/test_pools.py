@@ -14,16 +14,16 @@ from sqlmodel import Session, SQLModel
 
 from newsletter.articles import Article, Kind, Rights, Topic, headline_key
 from newsletter.catalogue import ArchivePool, Catalogue, MostReadPool, Newsletter, Publication, load_catalogue
+from newsletter.desk.newsroom import Newsroom
 from newsletter.edition import EditionStatus
 from newsletter.errors import CatalogueError
 from newsletter.feeds.stored import to_row
-from newsletter.fitting import Elsewhere, Ran
-from newsletter.liking import Read
 from newsletter.makeup import make_snapshot
-from newsletter.newsroom import Newsroom
-from newsletter.orders import Order
-from newsletter.picks import Picks
-from newsletter.pools import Reserve, most_read, well_run
+from newsletter.picking.fitting import Elsewhere, Ran
+from newsletter.picking.liking import Read
+from newsletter.picking.orders import Order
+from newsletter.picking.picks import Picks
+from newsletter.picking.pools import Reserve, most_read, well_run
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, EditionStory, EditorOrder, StoryRead
 from tests.builders import ROOT

@@ -19,7 +19,7 @@ from newsletter.cli.main import app as app_of_commands
 from newsletter.desk import Desk
 from newsletter.edition import PERSONAL_TAGS
 from newsletter.errors import NotFound
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.rendering.engine import fill_samples
 from newsletter.settings import load_settings
 from newsletter.web.preview import create_preview
@@ -427,7 +427,7 @@ def test_a_broken_rule_or_word_is_told_where_it_is(
 
 def test_an_order_of_another_process_is_seen(app: Starlette, desk: Desk) -> None:
     """The database is looked at, too: an editor on another machine, a collector."""
-    from newsletter.picks import Order
+    from newsletter.picking.picks import Order
 
     live: Live = app.state.preview.live
 

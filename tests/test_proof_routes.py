@@ -22,7 +22,7 @@ from newsletter.desk import Desk
 from newsletter.edition import EditionStatus, Rendered
 from newsletter.errors import ProofFailed, StateError
 from newsletter.feeds.fetch import Fetcher
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.rendering.proof.online import follow
 from newsletter.rota import carry_on
 from newsletter.settings import load_settings

@@ -10,7 +10,7 @@ import pytest
 
 from newsletter.articles import Article, Image, Rights, canonical_url
 from newsletter.makeup import make_snapshot
-from newsletter.picks import Pick, Picks
+from newsletter.picking.picks import Pick, Picks
 from newsletter.rendering.findings import Severity
 from tests.test_proof import CATALOGUE, GOOD, NOW, edition, picked, story
 

@@ -341,7 +341,7 @@ def test_a_wrong_file_names_file_and_field(
 def test_a_subject_that_cannot_be_filled_names_its_field(templates: Path, slip: str, words: str) -> None:
     """The words of newsletter.toml are templates too."""
     from newsletter.makeup import make_snapshot
-    from newsletter.picks import Picks
+    from newsletter.picking.picks import Picks
 
     path = templates / "planet" / "newsletter.toml"
     path.write_text(

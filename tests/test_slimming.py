@@ -16,7 +16,7 @@ import pytest
 from newsletter.articles import Article
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk, Made
-from newsletter.picks import Order, Pick, Picks
+from newsletter.picking.picks import Order, Pick, Picks
 from newsletter.rendering.proof import BUDGET_BYTES, tracked_bytes
 from newsletter.settings import Keys, Settings
 from newsletter.slimming import lighter

@@ -36,7 +36,7 @@ from newsletter.store.tables import (
     SunsetStep,
     Suppression,
 )
-from newsletter.sunset import take_care
+from newsletter.watch.sunset import take_care
 from tests.builders import ROOT
 from tests.test_outbox import NEWSLETTER, NOW, PUBLICATION, an_edition
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from newsletter.errors import WordingError
 from newsletter.makeup import make_snapshot
-from newsletter.picks import Order, Picks
+from newsletter.picking.picks import Order, Picks
 from newsletter.rendering.engine import Renderer
 from newsletter.wording import LINES, Quote, Wording, read_wording
 from tests.builders import ROOT, the_catalogue

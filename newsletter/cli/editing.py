@@ -10,7 +10,7 @@ import typer
 from newsletter.cli.options import Day, Json, Now, Reason, Slug, Url, moment, open_desk
 
 if TYPE_CHECKING:
-    from newsletter.picks import Order
+    from newsletter.picking.picks import Order
 
 Position = Annotated[
     int, typer.Option("--position", min=0, help="The place within the section, from 1; default first.")
@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def _give(verb: str, slug: str, url: str, *, now: datetime | None, day: date | None, **more: Any) -> None:
     from newsletter.articles import canonical_url
-    from newsletter.picks import Order
+    from newsletter.picking.picks import Order
 
     desk = open_desk()
     newsletter = desk.catalogue[slug]
@@ -163,8 +163,8 @@ def diff(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) ->
 
 def history(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -> None:
     """Who ordered what for an edition, who let it go or not, and when; what is undone included."""
-    from newsletter.approval import decisions
     from newsletter.cli import show_editing as show
+    from newsletter.desk.approval import decisions
     from newsletter.store.session import reading
 
     desk = open_desk()

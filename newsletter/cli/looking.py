@@ -374,7 +374,7 @@ def serve_readers(*, host: str, port: int) -> None:
 
 def _watched(desk: Desk) -> None:
     """Look for alarms each minute: a scheduler that is dead cannot say so."""
-    from newsletter.listening import Watch
+    from newsletter.watch.listening import Watch
 
     Watch(desk).keep()
 

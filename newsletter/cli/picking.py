@@ -16,7 +16,7 @@ from newsletter.errors import NotFound
 if TYPE_CHECKING:
     from newsletter.articles import Article
     from newsletter.catalogue import Newsletter, Section
-    from newsletter.picks import Pick, Picks
+    from newsletter.picking.picks import Pick, Picks
 
 
 _NEAREST = 25

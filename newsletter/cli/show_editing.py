@@ -14,7 +14,7 @@ from newsletter.times import iso
 if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.edition import Difference
-    from newsletter.picks import Order
+    from newsletter.picking.picks import Order
     from newsletter.store.tables import Decision, EditionRow
 
 

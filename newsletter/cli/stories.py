@@ -26,8 +26,8 @@ def stories_list(
     """The stories that more than one article tells, those of most papers first."""
     from newsletter.cli.show import out, print_json
     from newsletter.feeds.stored import load_articles
+    from newsletter.picking.weighing import stories_of
     from newsletter.store.session import reading
-    from newsletter.weighing import stories_of
 
     desk = open_desk()
     at = moment(now)

@@ -14,24 +14,24 @@ from functools import partial
 
 from sqlmodel import Session
 
-from newsletter.approval import (
+from newsletter.archive import index_missing
+from newsletter.audience.sunset import Step, standing
+from newsletter.catalogue import Newsletter
+from newsletter.desk.approval import (
     BY_RULE,
     check_proof,
     hold_edition,
     record,
 )
-from newsletter.archive import index_missing
-from newsletter.audience.sunset import Step, standing
-from newsletter.catalogue import Newsletter
-from newsletter.correction import make_correction
+from newsletter.desk.correcting import make_correction
 from newsletter.desk.deciding import Deciding
 from newsletter.desk.installation import Tell
 from newsletter.desk.looking import Account
 from newsletter.desk.making import _silent
+from newsletter.desk.newsroom import in_order
 from newsletter.desk.ordering import Ordering
 from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError, StateError
-from newsletter.newsroom import in_order
 from newsletter.outbox.accounts import counts
 from newsletter.outbox.doubt import resolve
 from newsletter.outbox.drain import Mailing, drain

@@ -9,7 +9,8 @@ from datetime import date, datetime
 
 from sqlmodel import Session, col, exists, select
 
-from newsletter.approval import (
+from newsletter.catalogue import Newsletter
+from newsletter.desk.approval import (
     Action,
     approve_edition,
     deadline_of,
@@ -20,7 +21,6 @@ from newsletter.approval import (
     record,
     use_link,
 )
-from newsletter.catalogue import Newsletter
 from newsletter.desk.looking import Account
 from newsletter.desk.making import Making
 from newsletter.edition import EditionStatus

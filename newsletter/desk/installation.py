@@ -13,9 +13,6 @@ from typing import Self
 
 from sqlalchemy import Engine
 
-from newsletter.approval import (
-    sweep_links,
-)
 from newsletter.archive import index_missing
 from newsletter.audience.doors import sweep
 from newsletter.audience.joining import expire
@@ -24,7 +21,10 @@ from newsletter.audience.repeats import forget_repeats
 from newsletter.audience.subscribers import check_suppression_key
 from newsletter.audience.tokens import Signer
 from newsletter.catalogue import Catalogue, Newsletter, load_catalogue
-from newsletter.editors import EditorsMail
+from newsletter.desk.approval import (
+    sweep_links,
+)
+from newsletter.desk.editors import EditorsMail
 from newsletter.feeds.pictures import prune_pictures
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender

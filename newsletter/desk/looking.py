@@ -21,7 +21,7 @@ from newsletter.outbox.freeze import SCHEDULE_LEAD
 from newsletter.outbox.inbox import process
 from newsletter.outbox.ledger import BatchState, recover
 from newsletter.outbox.pace import Later
-from newsletter.picks import Order, Picks
+from newsletter.picking.picks import Order, Picks
 from newsletter.rendering.engine import content_hash
 from newsletter.rendering.proof import Finding
 from newsletter.store.editions import (

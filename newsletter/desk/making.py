@@ -13,7 +13,10 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
-from newsletter.approval import (
+from newsletter.articles import Image
+from newsletter.audience.tokens import scope_of
+from newsletter.catalogue import Newsletter, Weights, class_of
+from newsletter.desk.approval import (
     asked_key,
     changes_in_words,
     deadline_of,
@@ -25,19 +28,16 @@ from newsletter.approval import (
     slot_of,
     warnings_of,
 )
-from newsletter.articles import Image
-from newsletter.audience.tokens import scope_of
-from newsletter.catalogue import Newsletter, Weights, class_of
 from newsletter.desk.installation import Tell
 from newsletter.desk.looking import Account, Looking, Made
+from newsletter.desk.newsroom import Grouper, Newsroom
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.errors import NewsletterError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.pictures import keep_pictures
 from newsletter.makeup import hosted, make_snapshot
-from newsletter.newsroom import Grouper, Newsroom
 from newsletter.outbox.ledger import move_edition
-from newsletter.picks import Order, Picks
+from newsletter.picking.picks import Order, Picks
 from newsletter.rendering.codes import finding
 from newsletter.rendering.magazine import is_installed
 from newsletter.rendering.proof import Finding, blocks, over_budget, proof

@@ -16,7 +16,7 @@ from newsletter.desk.making import _REMADE, Making
 from newsletter.edition import EditionStatus
 from newsletter.errors import StateError, WordingError
 from newsletter.feeds.stored import find_article
-from newsletter.picks import EDITABLE, PICTURE, Order, field_of
+from newsletter.picking.picks import EDITABLE, PICTURE, Order, field_of
 from newsletter.rendering.proof.links import why_no_picture
 from newsletter.settings import is_loopback
 from newsletter.store.editions import (

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from newsletter.articles import headline_key
 from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered, Snapshot, subject_of
-from newsletter.fitting import Ran
+from newsletter.picking.fitting import Ran
 from newsletter.store.tables import (
     ArchiveText,
     ArticleRow,

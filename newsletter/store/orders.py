@@ -14,7 +14,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from newsletter.errors import OrderConflict, StateError
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.store.tables import EditorOrder
 from newsletter.times import parse_instant
 

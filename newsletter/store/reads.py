@@ -8,7 +8,7 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, col
 
 from newsletter.articles import Kind, Region, Topic
-from newsletter.liking import Read
+from newsletter.picking.liking import Read
 from newsletter.store.tables import ArticleRow, StoryRead
 
 

@@ -23,10 +23,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from newsletter.catalogue import Catalogue
+from newsletter.catalogue.standing import Standing
 from newsletter.errors import CatalogueError, NewsletterError, SettingsError
 from newsletter.notices import Notices
 from newsletter.settings import Keys, Settings
-from newsletter.standing import Standing
 from newsletter.store.session import answers, is_current
 from newsletter.times import Clock
 from newsletter.web.api.routes import Api

@@ -18,7 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from newsletter.approval import (
+from newsletter.audience.limits import Limit
+from newsletter.audience.segments import audience_sizes
+from newsletter.catalogue import Newsletter
+from newsletter.catalogue.standing import Standing
+from newsletter.desk import Desk
+from newsletter.desk.approval import (
     HASH_SHOWN,
     deadline_of,
     decisions,
@@ -28,13 +33,8 @@ from newsletter.approval import (
     slot_of,
     warnings_of,
 )
-from newsletter.audience.limits import Limit
-from newsletter.audience.segments import audience_sizes
-from newsletter.catalogue import Newsletter
-from newsletter.desk import Desk
-from newsletter.editors import ENGLISH, findings_of
+from newsletter.desk.editors import ENGLISH, findings_of
 from newsletter.errors import NewsletterError
-from newsletter.standing import Standing
 from newsletter.store.editions import load_renderings
 from newsletter.store.session import reading
 from newsletter.store.tables import ApprovalLink, EditionRow

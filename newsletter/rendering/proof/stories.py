@@ -11,7 +11,7 @@ from rapidfuzz import fuzz
 
 from newsletter.articles import headline_key
 from newsletter.edition import Item, SectionMade, for_variant
-from newsletter.picks import SAME_HEADLINE
+from newsletter.picking.picks import SAME_HEADLINE
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof.material import Edition, Variant, flat
 

@@ -43,7 +43,7 @@ from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered
 from newsletter.errors import NewsletterError, NotFound, OrderConflict, StateError
-from newsletter.picks import Order
+from newsletter.picking.picks import Order
 from newsletter.providers import Envelope, Recipient
 from newsletter.providers.message import build_message
 from newsletter.rendering.engine import fill_samples, sample_links

@@ -25,7 +25,7 @@ from watchfiles import watch
 from newsletter.desk import Desk, Made
 from newsletter.edition import Rendered, Snapshot
 from newsletter.errors import NewsletterError, TemplateError
-from newsletter.picks import Picks
+from newsletter.picking.picks import Picks
 from newsletter.rendering.engine import content_hash
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof import over_budget

@@ -7,7 +7,7 @@ from typing import Any
 
 from newsletter.catalogue import Newsletter
 from newsletter.edition import SUBJECT_LETTERS, EditionStatus, Item, Rendered, Snapshot
-from newsletter.picks import EDITABLE, Order, Pick
+from newsletter.picking.picks import EDITABLE, Order, Pick
 from newsletter.rendering.findings import Finding
 from newsletter.rendering.proof import CLIP_BYTES, tracked_bytes
 from newsletter.store.orders import iso_exact

@@ -15,9 +15,9 @@ from functools import partial
 import structlog
 from sqlmodel import col, select
 
-from newsletter.approval import BY_RULE, in_words, is_touched, slot_of
 from newsletter.catalogue import Newsletter, Source
 from newsletter.desk import Desk
+from newsletter.desk.approval import BY_RULE, in_words, is_touched, slot_of
 from newsletter.edition import EditionStatus
 from newsletter.errors import NewsletterError
 from newsletter.store.session import reading

@@ -20,7 +20,7 @@ from newsletter.makeup import corrected
 from newsletter.outbox.correct import check_landed, have_wrong, take_over
 from newsletter.outbox.doubt import call_back_wrong
 from newsletter.outbox.pace import largest_batch
-from newsletter.picks import Order, Picks
+from newsletter.picking.picks import Order, Picks
 from newsletter.store.editions import with_chosen_subject, write_content
 from newsletter.store.orders import load_orders
 from newsletter.store.session import reading, writing

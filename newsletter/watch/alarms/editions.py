@@ -10,7 +10,6 @@ from sqlalchemy import distinct
 from sqlalchemy import select as columns
 from sqlmodel import col, func, select
 
-from newsletter.alarms.alarm import Alarm, minutes_of
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.edition import EditionStatus
@@ -25,6 +24,7 @@ from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, EditionRow, Event
 from newsletter.store.telling import is_told, keep_told
 from newsletter.times import iso
+from newsletter.watch.alarms.alarm import Alarm, minutes_of
 
 COMPLAINTS_WARN, COMPLAINTS_HOLD = 0.001, 0.003
 """In parts of the submitted. Gmail and Yahoo ask senders to stay below 0.1 % and never to reach 0.3 %."""

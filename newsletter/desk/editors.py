@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
-from newsletter.approval import HASH_SHOWN, Action, in_words, make_links, record, slot_of, warnings_of
 from newsletter.audience.segments import audience_sizes
 from newsletter.catalogue import Newsletter, class_of
+from newsletter.desk.approval import HASH_SHOWN, Action, in_words, make_links, record, slot_of, warnings_of
 from newsletter.errors import NewsletterError
 from newsletter.notices import Notice, Notices
 from newsletter.providers import Accepted, Divided, Envelope, Provider, Recipient

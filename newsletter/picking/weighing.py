@@ -17,7 +17,7 @@ from functools import lru_cache
 from newsletter.about import gravest, matters_in
 from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
 from newsletter.catalogue import Newsletter, Publication, Section, Weights
-from newsletter.liking import Liking, Points
+from newsletter.picking.liking import Liking, Points
 
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}

@@ -16,7 +16,7 @@ from rapidfuzz import fuzz
 
 from newsletter.articles import Article, headline_key
 from newsletter.catalogue import Newsletter, Section
-from newsletter.fitting import (
+from newsletter.picking.fitting import (
     SHORT_HEADLINE_WORDS,
     Elsewhere,
     Ran,
@@ -29,11 +29,11 @@ from newsletter.fitting import (
     wrong_category,
     wrong_sort,
 )
-from newsletter.liking import Liking, Points
-from newsletter.newslist import Entry, Newslist
-from newsletter.orders import Order
-from newsletter.pools import Reserve
-from newsletter.weighing import in_words, most_section_points, reader_points, section_points, total
+from newsletter.picking.liking import Liking, Points
+from newsletter.picking.newslist import Entry, Newslist
+from newsletter.picking.orders import Order
+from newsletter.picking.pools import Reserve
+from newsletter.picking.weighing import in_words, most_section_points, reader_points, section_points, total
 
 SAME_HEADLINE = 86.0
 """From this likeness (token sort ratio, 0–100) two headlines of one language tell the same story."""

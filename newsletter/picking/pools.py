@@ -14,7 +14,7 @@ from datetime import date
 
 from newsletter.articles import Article, Kind
 from newsletter.catalogue import CLASSES, ArchivePool, MostReadPool, Newsletter, PlanClass
-from newsletter.liking import Points, Read, usual_of
+from newsletter.picking.liking import Points, Read, usual_of
 
 PERISHABLE = (Kind.LIVE_BLOG, Kind.SPORT_RESULT, Kind.PROMO)
 """Kinds that are worth nothing once their day is over."""

@@ -10,16 +10,16 @@ from datetime import timedelta
 
 import structlog
 
-from newsletter.alarms import raise_alarms, say
-from newsletter.alarms.machine import database_away
 from newsletter.desk import Desk
-from newsletter.digest import send_digest
 from newsletter.errors import NewsletterError, StoreError
 from newsletter.outbox.reconcile import reconcile
 from newsletter.reports.cohorts import keep_week
 from newsletter.store.session import spoken
 from newsletter.store.telling import claim
-from newsletter.sunset import take_care
+from newsletter.watch.alarms import raise_alarms, say
+from newsletter.watch.alarms.machine import database_away
+from newsletter.watch.digest import send_digest
+from newsletter.watch.sunset import take_care
 
 RECONCILED_EVERY = timedelta(hours=1)
 LOOKED_EVERY = timedelta(minutes=5)

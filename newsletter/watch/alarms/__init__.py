@@ -13,13 +13,13 @@ from functools import partial
 
 import structlog
 
-from newsletter.alarms.alarm import Alarm
-from newsletter.alarms.editions import of_editions
-from newsletter.alarms.machine import of_machine
-from newsletter.alarms.slots import of_slots
-from newsletter.alarms.sources import of_sources
 from newsletter.desk import Desk
 from newsletter.store.telling import tell_once
+from newsletter.watch.alarms.alarm import Alarm
+from newsletter.watch.alarms.editions import of_editions
+from newsletter.watch.alarms.machine import of_machine
+from newsletter.watch.alarms.slots import of_slots
+from newsletter.watch.alarms.sources import of_sources
 
 log = structlog.get_logger()
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from newsletter.alarms.alarm import Alarm
 from newsletter.desk import Desk
 from newsletter.outbox.inbox import waiting
 from newsletter.store.health import CLOCK_OFF, LARGE_WAL_BYTES, clock_off, wal_bytes
 from newsletter.times import iso
+from newsletter.watch.alarms.alarm import Alarm
 
 BACKLOG = timedelta(minutes=10)
 LOW_DISK_BYTES = 500_000_000

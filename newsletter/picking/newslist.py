@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from newsletter.articles import Article, headline_key
 from newsletter.catalogue import Publication, Weights
-from newsletter.fitting import sort_of
-from newsletter.liking import Points
-from newsletter.weighing import Story, stories_of, story_points, telling_points, total
+from newsletter.picking.fitting import sort_of
+from newsletter.picking.liking import Points
+from newsletter.picking.weighing import Story, stories_of, story_points, telling_points, total
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from rapidfuzz import fuzz
 from newsletter.about import matters_in
 from newsletter.articles import Article, Flag, Rights, headline_key
 from newsletter.catalogue import Newsletter, Section
-from newsletter.weighing import Story
+from newsletter.picking.weighing import Story
 
 SHORT_HEADLINE_WORDS = 4
 _NEW_WORDS = 70.0

@@ -20,10 +20,10 @@ from newsletter.audience.overlap import shares
 from newsletter.catalogue import Catalogue, Newsletter, PoolName, Weights
 from newsletter.edition import EditionStatus
 from newsletter.feeds.stored import load_articles, load_by_url, load_long_reads
-from newsletter.liking import Liking, liking_of
-from newsletter.orders import Order
-from newsletter.picks import Elsewhere, Newslist, Picks, Ran, pick_articles
-from newsletter.pools import Reserve, kept, most_read, reserves, well_run
+from newsletter.picking.liking import Liking, liking_of
+from newsletter.picking.orders import Order
+from newsletter.picking.picks import Elsewhere, Newslist, Picks, Ran, pick_articles
+from newsletter.picking.pools import Reserve, kept, most_read, reserves, well_run
 from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
 from newsletter.store.grouped import load_links, store_stories
 from newsletter.store.orders import load_orders

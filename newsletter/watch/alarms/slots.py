@@ -7,13 +7,13 @@ from datetime import date, datetime, timedelta
 
 from sqlmodel import col, select
 
-from newsletter.alarms.alarm import Alarm, minutes_of
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.store.rota import kept_since
 from newsletter.store.session import reading
 from newsletter.store.tables import Slot
 from newsletter.times import due_dates
+from newsletter.watch.alarms.alarm import Alarm, minutes_of
 
 LOOKED_BACK = timedelta(days=4)
 LATE = timedelta(minutes=15)

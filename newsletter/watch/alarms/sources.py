@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import select as columns
 from sqlmodel import col, func, select
 
-from newsletter.alarms.alarm import Alarm
 from newsletter.desk import Desk
 from newsletter.store.session import reading
 from newsletter.store.tables import ArticleRow, SourceState
+from newsletter.watch.alarms.alarm import Alarm
 
 STALE = timedelta(days=7)
 DEAD = timedelta(days=3)

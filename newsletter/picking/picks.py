@@ -18,11 +18,11 @@ from typing import Any, overload
 
 from newsletter.articles import Article
 from newsletter.catalogue import Newsletter, Section
-from newsletter.choice import SAME_HEADLINE, Candidate, Choice, Pick
-from newsletter.fitting import Elsewhere, Ran, why_nowhere
-from newsletter.liking import Liking, Points
-from newsletter.newslist import Entry, Newslist
-from newsletter.orders import (
+from newsletter.picking.choice import SAME_HEADLINE, Candidate, Choice, Pick
+from newsletter.picking.fitting import Elsewhere, Ran, why_nowhere
+from newsletter.picking.liking import Liking, Points
+from newsletter.picking.newslist import Entry, Newslist
+from newsletter.picking.orders import (
     EDITABLE,
     PICTURE,
     TEXTS,
@@ -31,8 +31,8 @@ from newsletter.orders import (
     edited_image,
     field_of,
 )
-from newsletter.pools import Reserve
-from newsletter.weighing import in_words, total
+from newsletter.picking.pools import Reserve
+from newsletter.picking.weighing import in_words, total
 
 POOLS: Mapping[str, str] = {
     "earlier": "earlier days", "most-read": "the most read", "archive": "the archive", "magazine": "the magazine",
