@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
 from newsletter.catalogue import Newsletter
+from newsletter.desk.looking import Made
+from newsletter.desk.making import Making
 from newsletter.edition import EditionStatus, Rendered, Snapshot
 from newsletter.errors import ProofFailed, StateError
 from newsletter.makeup import corrected
@@ -26,14 +27,11 @@ from newsletter.store.orders import load_orders
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow
 
-if TYPE_CHECKING:
-    from newsletter.desk import Desk, Made
-
 _WENT = (EditionStatus.SUBMITTING, EditionStatus.PAUSED, EditionStatus.SUBMITTED)
 
 
 def make_correction(
-    desk: Desk, newsletter: Newsletter, wrong: EditionRow, *, now: datetime, actor: str, subject: str = ""
+    desk: Making, newsletter: Newsletter, wrong: EditionRow, *, now: datetime, actor: str, subject: str = ""
 ) -> int:
     """
     Make and freeze the revision that corrects *wrong*, the newest one of its date; return its id.
@@ -104,7 +102,7 @@ def make_correction(
 
 
 def _as_known(
-    desk: Desk, wrong: EditionRow, before: Snapshot, had: Sequence[Rendered], orders: Sequence[Order]
+    desk: Making, wrong: EditionRow, before: Snapshot, had: Sequence[Rendered], orders: Sequence[Order]
 ) -> tuple[Snapshot, Sequence[Order]]:
     """
     The wrong edition with the one subject it is known by, and what corrects it: nothing is tried with a correction.
@@ -123,7 +121,7 @@ def _as_known(
 
 
 def _store(
-    desk: Desk,
+    desk: Making,
     newsletter: Newsletter,
     wrong: EditionRow,
     made: Made,
