@@ -62,7 +62,7 @@ class Gold:
         for label in self.labels.values():
             if label.story and half in ("", label.half):
                 found.setdefault(label.story, set()).add(label.url)
-        return {name: frozenset(urls) for name, urls in found.items()}
+        return {name: frozenset(urls) for name, urls in found.items() if len(urls) > 1}
 
     def pairs(self, half: str = "") -> set[Pair]:
         """All pairs that tell the same story."""

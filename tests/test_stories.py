@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newsletter.articles import Article
+from newsletter.articles import Article, Image
 from newsletter.stories import Grouping, Link, group
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
@@ -110,3 +110,48 @@ def test_what_lies_days_apart_is_not_one_story() -> None:
     stories = group([*DAY, later])
 
     assert stories[later.url] != stories[DAY[0].url]
+
+
+TALKS = [
+    *[told(n, f"Iran and US envoys open nuclear talks in Geneva, {word}", f"Araghchi and Witkoff met over uranium enrichment and sanctions in Geneva. {word}.", countries=("IR", "US"))
+      for n, word in enumerate(["cautiously", "quietly", "at last", "again"])],
+    *[told(n, f"Ukraine and Russia negotiators in Geneva for peace talks, {word}", f"Umerov and Medinsky met over Donbas and a ceasefire in Geneva. {word}.", countries=("UA", "RU"))
+      for n, word in enumerate(["warily", "in silence", "once more", "by night"], start=4)],
+]  # fmt: skip
+BOTH = told(
+    8, "Iran and Ukraine negotiators in Geneva for talks with US envoys",
+    "Witkoff met Araghchi over uranium sanctions, then Umerov over a Donbas ceasefire.", countries=("IR", "UA"),
+)  # fmt: skip
+
+
+def test_two_affairs_of_one_city_are_two_stories_and_a_piece_about_both_is_of_neither() -> None:
+    """Talks and talks in one city on one day stay apart, with or without what speaks of both."""
+    iran, ukraine = frozenset(one.url for one in TALKS[:4]), frozenset(one.url for one in TALKS[4:])
+
+    assert grouped(group([*DAY, *TALKS])) >= {iran, ukraine}
+    assert grouped(group([*DAY, *TALKS, BOTH])) >= {iran, ukraine, frozenset({BOTH.url})}
+
+
+def test_one_picture_does_not_make_one_story() -> None:
+    """Two unlike stories may show the same picture of a library; two like ones are surer for it."""
+    picture = Image(url="https://pictures.example/library.jpg")
+    parrot = told(60, "Lost parrot recites its owner’s address, and two of his secrets", image=picture)
+    bread = told(
+        61, "The price of bread is fixed again, and the bakers have changed its shape", image=picture
+    )
+
+    stories = group([*DAY, parrot, bread])
+
+    assert stories[parrot.url] != stories[bread.url]
+
+
+def test_a_column_of_another_day_is_another_story() -> None:
+    """One headline of one source with two dates says nothing of what stands below it."""
+    days = [
+        told(n, f"Best of cartoons, {date}", "The news as our artists see it.", source="paper")
+        for n, date in ((70, "November 19, 2026"), (90, "November 18, 2026"))
+    ]
+
+    stories = group([*DAY, *days])
+
+    assert stories[days[0].url] != stories[days[1].url]

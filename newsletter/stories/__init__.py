@@ -2,8 +2,10 @@
 Stories: articles of all papers and languages that tell the same event, grouped; pure, and the same in any order.
 
 Candidates share rare words, names, or a country and a matter; ``likeness`` compares them; groups are joined while
-the members of each are, on average, sure of their nearest in the other. An editor's word binds: two articles
-brought together stay together, two held apart are never in one story. A story keeps its id while it grows.
+the members of each are, on average, sure of their nearest in the other. Two established stories whose tellings
+agree on other words stay two, and what is about as near to both of two unlike stories belongs to neither. An
+editor's word binds: two articles brought together stay together, two held apart are never in one story. A story
+keeps its id while it grows.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ _LEAST_EVIDENCE = 1.3  # rarity that makes a candidate, in that of a handle used
 _MOST_CANDIDATES = 6
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
 _ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.4
+# Two established stories are one if they share as much of the greater heart; a heart of a word or two says nothing.
+_ONE_HEART, _LEAST_HEART = 0.35, 16.0
+# A telling is torn if another story is nearly as near as the first, by so many points, and the two are unlike.
+_TORN, _UNLIKE = 2.0, -1.5
 _TOO_COMMON = 0.1
 
 
@@ -139,6 +145,8 @@ class Grouping:
             _, a, b, size_a, size_b = heapq.heappop(queue)
             if len(self._members.get(a, ())) != size_a or len(self._members.get(b, ())) != size_b:
                 continue
+            if self._torn(*self._by_size(a, b), near):
+                continue
             self._merge(a, b)
             around = (near.pop(a, set()) | near.pop(b, set())) - {a, b}
             near[a] = around
@@ -148,20 +156,47 @@ class Grouping:
 
     def _queue(self, queue: list[tuple[float, int, int, int, int]], a: int, b: int) -> None:
         """Put two groups up for joining, if they are sure enough of each other and no editor holds them apart."""
-        few, many = (a, b) if len(self._members[a]) <= len(self._members[b]) else (b, a)
+        few, many = self._by_size(a, b)
         sure = self._side(few, many)
         if len(self._members[few]) > 1:
             sure = min(sure, self._side(many, few))
         if len(self._members[many]) >= _ESTABLISHED:
             sure += _HEART * self._drawn(few, many)
-        if sure > 0 and not self._held_apart(a, b):
+        if sure > 0 and not self._held_apart(a, b) and self._of_one_heart(few, many):
             heapq.heappush(queue, (-sure, a, b, len(self._members[a]), len(self._members[b])))
+
+    def _by_size(self, a: int, b: int) -> tuple[int, int]:
+        return (a, b) if len(self._members[a]) <= len(self._members[b]) else (b, a)
 
     def _side(self, a: int, b: int) -> float:
         """How sure the members of *a* are on average of their nearest in *b*."""
         others = self._members[b]
         surest = [max([self._sure(one, other) for other in others]) for one in self._members[a]]
         return sum(surest) / len(surest)
+
+    def _torn(self, few: int, many: int, near: Mapping[int, set[int]]) -> bool:
+        """Whether *few*, a telling or two, are about as near to another story, which is unlike *many*."""
+        if len(self._members[few]) >= _ESTABLISHED or len(self._members[many]) == 1:
+            return False
+        least = self._side(few, many) - _TORN
+        return any(
+            len(self._members[other]) > 1
+            and self._side(few, other) > least
+            and self._side(other, many) <= _UNLIKE
+            for other in near[few] - {many}
+        )
+
+    def _of_one_heart(self, few: int, many: int) -> bool:
+        """Whether two established stories agree on enough in a language that both are told in often enough."""
+        if len(self._members[few]) < _ESTABLISHED:
+            return True
+        shares: list[float] = []
+        for language in {self._all[one].language for one in self._members[few]}:
+            (heart, whole), (other, other_whole) = self._heart(few, language), self._heart(many, language)
+            if min(whole, other_whole) >= _LEAST_HEART:
+                shared = sum(heart[word] for word in sorted(heart.keys() & other.keys()))
+                shares.append(shared / max(whole, other_whole))
+        return not shares or max(shares) >= _ONE_HEART
 
     def _drawn(self, few: int, many: int) -> float:
         """

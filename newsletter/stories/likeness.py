@@ -29,6 +29,7 @@ _LIKE_THE_LANGUAGE = 60.0  # tellings of a source that its language's counts are
 _FEW_NAMES = 8.0  # rarity below which the names, or the other words, of a telling are too few for a share
 _USUAL = 8.0  # rarity of a word used once in a day of all papers
 _MOST_RARITY = 8.0
+_PICTURE = 4.5  # one picture, of an agency or a library, is no proof by itself
 _A_PICTURE_OF_ITS_OWN = 4  # tellings with one picture; more have a placeholder
 
 
@@ -133,19 +134,16 @@ class Corpus:
 
     def points(self, one: Traits, other: Traits) -> float:
         """How sure we are that both tell the same story, from ``OTHER`` to ``SAME``."""
-        if abs(one.at - other.at) > WINDOW:
+        another_day = one.column and one.column == other.column and one.date != other.date
+        if abs(one.at - other.at) > WINDOW or (another_day and one.source == other.source):
             return OTHER
-        if (
-            one.picture
-            and one.picture == other.picture
-            and self._pictures[one.picture] <= _A_PICTURE_OF_ITS_OWN
-        ):
-            return SAME
         if one.language == other.language:
             said: float = sum(map(mul, _WEIGHTS, self.evidence(one, other)))
             points = _ONE_LANGUAGE + said
         else:
             points = self._across(one, other)
+        if one.picture and one.picture == other.picture:
+            points += _PICTURE * (self._pictures[one.picture] <= _A_PICTURE_OF_ITS_OWN)
         return round(max(OTHER, min(SAME, points)), 6)  # whatever the order in which floats were added
 
     def evidence(self, one: Traits, other: Traits) -> Evidence:

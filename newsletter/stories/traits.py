@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
+
+from babel import Locale, UnknownLocaleError
 
 from newsletter.about import matters_in
 from newsletter.about.lexicon import UNSPACED, Looked, folded, words_of
@@ -23,6 +25,7 @@ _HISSES = re.compile("tsch|tch|sch|sh|ch")
 _DOUBLED = re.compile(r"(.)\1+")
 _VOWELS = re.compile("[aeiouh]")
 _SINGLE = str.maketrans("cjy", "kii")
+_DIGIT = re.compile(r"\d")
 
 
 @lru_cache(maxsize=131_072)
@@ -41,7 +44,8 @@ class Traits(NamedTuple):
 
     *words* are stems, with 2 when the headline has them and 1 otherwise; *names* those written with a capital,
     elsewhere than at the beginning of the headline; *roots* are consonants, names counting more; *handles* are
-    what candidates are found by.
+    what candidates are found by. A column comes again under one headline with another *date* in it, which says
+    nothing of what it tells.
     """
 
     url: str
@@ -55,12 +59,16 @@ class Traits(NamedTuple):
     countries: frozenset[str]
     headline_countries: frozenset[str]
     picture: str
+    column: str  # the headline without its date; '' if it has none
+    date: str
     handles: tuple[str, ...]
 
 
 def traits_of(article: Article) -> Traits:
     """Read *article* once for all comparisons: its headline, and the beginning of what stands below it."""
-    head, text = _read(article.headline), _read(article.standfirst)
+    language = article.language.split("-")[0]
+    headline, date = _dated(article.headline, language)
+    head, text = _read(headline), _read(article.standfirst)
     words = dict.fromkeys([word.stem for word in text], STANDFIRST)
     words.update(dict.fromkeys([word.stem for word in head], HEADLINE))
     roots: dict[str, float] = {}
@@ -77,12 +85,39 @@ def traits_of(article: Article) -> Traits:
         *[f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)],
     ]
     return Traits(
-        url=article.url, language=article.language.split("-")[0], source=article.source,
+        url=article.url, language=language, source=article.source,
         at=article.published_at.timestamp() / 86_400, words=words,
         names=frozenset([word.stem for word in (*head[1:], *text) if word.capital]), roots=roots,
         matters=matters, countries=countries, headline_countries=named,
-        picture=article.image.url if article.image else "", handles=tuple(handles),
+        picture=article.image.url if article.image else "", column=headline if date else "", date=date,
+        handles=tuple(handles),
     )  # fmt: skip
+
+
+def _dated(headline: str, language: str) -> tuple[str, str]:
+    """The headline without the date in it, and that date."""
+    found = _dates(language).search(headline) if _DIGIT.search(headline) else None
+    return (headline.replace(found[0], " "), found[0]) if found else (headline, "")
+
+
+@cache
+def _dates(language: str) -> re.Pattern[str]:
+    """Dates as headlines have them: 20 September 2021, September 20, 20. September."""
+    try:
+        locale = Locale(language)
+    except (UnknownLocaleError, ValueError):
+        locale = Locale("en")
+    names = {
+        name.rstrip(".")
+        for form in ("format", "stand-alone")
+        for width in ("wide", "abbreviated")
+        for name in locale.months[form][width].values()
+    }
+    month = f"(?:{'|'.join(map(re.escape, sorted(names, key=lambda name: (-len(name), name))))})"
+    day = r"\d{1,2}(?:st|nd|rd|th|er|º|\.)?"
+    return re.compile(
+        rf"\b(?:{day}\s+(?:de\s+)?{month}|{month}\.?\s+{day})\b(?:,?\s+(?:de\s+)?\d{{4}})?", re.IGNORECASE
+    )
 
 
 class _Word(NamedTuple):
