@@ -49,6 +49,8 @@ def report(
         raise typer.BadParameter("name a newsletter for --beside")
     if html is not None and not slug:
         raise typer.BadParameter("name a newsletter for --html")
+    if sum((html is not None, as_csv, as_json)) > 1:
+        raise typer.BadParameter("--html, --csv and --json are three ways to tell it; take one")
     desk = open_desk()
     chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
     with reading(desk.engine) as session:
