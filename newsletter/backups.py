@@ -85,7 +85,12 @@ def restore(
     with tempfile.TemporaryDirectory(prefix="newsletter-restore-") as folder:
         copy = Path(folder) / "backup.db"
         shutil.copy(file, copy)
-        source = open_store(f"sqlite:///{copy}")
+        try:
+            source = open_store(f"sqlite:///{copy}")
+        except StoreError as error:
+            raise StoreError(
+                f"{file} is no database that can be read; give a file of newsletter backup."
+            ) from error
         try:
             with reading(source) as session:
                 row = session.get(Installation, _TAKEN_AT)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
+from newsletter.cli import show_accounts
 from newsletter.desk import Desk
 from newsletter.edition import EditionStatus
 from newsletter.outbox.batches import record_exception
@@ -18,6 +19,7 @@ from newsletter.outbox.correct import take_over
 from newsletter.outbox.freeze import freeze
 from newsletter.outbox.ledger import BatchState, move_edition, withdraw
 from newsletter.settings import load_settings
+from newsletter.store.holds import hold_newsletter
 from newsletter.store.session import writing
 from newsletter.store.tables import Batch, EditionRow, Event, Rendering, Slot, Subscriber, Subscription
 from tests.test_day import run
@@ -219,6 +221,39 @@ def test_which_batch_is_meant_must_be_clear(desk: Desk) -> None:
     assert "no edition of today on 2026-11-18" in run(
         "settle", "today", "--batch", "1", "--as", "abandoned", "--date", "2026-11-18", code=1
     )
+
+
+def test_all_that_is_in_doubt_is_settled_by_one_word(desk: Desk) -> None:
+    """As after a restore: hundreds of batches and one decision; one word says which, never none and never both."""
+    an_edition(desk, states=("uncertain", "uncertain"))
+
+    run("settle", "today", "--as", "resend", code=2)
+    run("settle", "today", "--as", "resend", "--all", "--batch", "1", code=2)
+    run("settle", "today", "--as", "resend", "--all")
+
+    told = run("status", "today", "--json")["editions"][0]
+    assert (told["uncertain"], told["pending"], told["submitted"]) == (0, 10, 0)
+
+
+def test_of_very_many_batches_those_to_look_at_are_shown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are a sum."""
+    monkeypatch.setattr(show_accounts, "_MOST_ROWS", 1)
+    an_edition(desk, states=("submitted", "uncertain"))
+
+    told = run("status", "today").split("batch  variant")[1]
+
+    assert "uncertain" in told and told.splitlines()[-1] == "1 more batches of free are submitted."
+
+
+def test_a_hold_is_said_where_one_looks(desk: Desk) -> None:
+    """Who missed the alarm's mail finds in the status that a newsletter is held, why, and how it goes again."""
+    with writing(desk.engine) as session:
+        hold_newsletter(session, "today", reason="0.4 % complained.", at=NOW)
+
+    told, document = " ".join(run("status").split()), run("status", "--json")
+
+    assert "today is held since 2026-11-20 04:00 UTC: 0.4 % complained. newsletter release today" in told
+    assert [one["newsletter"] for one in document["held"]] == ["today"]
 
 
 # --- dates without an edition -------------------------------------------------------------------

@@ -108,6 +108,11 @@ def test_a_backup_is_never_written_over_and_a_target_must_be_empty(
         restore(file, engine, keys_file=None, catalogue=the_catalogue(), at=NOW)
     with pytest.raises(StoreError, match="no backup"):
         restore(tmp_path / "nothing.db", engine, keys_file=None, catalogue=the_catalogue(), at=NOW)
+    (tmp_path / "notes.txt").write_text(
+        "no database at all, and long enough to be looked at " * 40, encoding="utf-8"
+    )
+    with pytest.raises(StoreError, match=r"notes\.txt is no database"):
+        restore(tmp_path / "notes.txt", engine, keys_file=None, catalogue=the_catalogue(), at=NOW)
     other = open_store(f"sqlite:///{tmp_path}/other.db")
     other.dispose()
     with pytest.raises(StoreError, match="not made by newsletter backup"):

@@ -401,7 +401,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(site: Path, monkeypatch: 
 
     for option in ("--out", "--png"):
         told = run("preview", "letter", option, "taken", "--now", NOW, code=1)
-        assert "cannot be written" in told and "Give another folder than taken" in told
+        assert "cannot be written" in told and "Give another place than taken" in told
 
 
 def test_test_send_writes_one_marked_mail(site: Path) -> None:

@@ -102,6 +102,15 @@ def test_without_events_it_says_why_it_does_nothing(site: Path) -> None:
     assert told["why_not"] == "nothing was heard from the provider yet, so nobody's silence means anything"
 
 
+def test_a_rule_beyond_reason_is_refused(site: Path) -> None:
+    """Named with its field, when the file is read; not when somebody is looked for."""
+    path = site / "templates/publication.toml"
+    rule = "\n[sunset]\ndays = 9999999999\n"
+    path.write_text(f"{path.read_text(encoding='utf-8')}{rule}", encoding="utf-8")
+
+    assert "sunset.days" in run("engagement", "--dry-run", "--now", NOW, code=1)
+
+
 def test_without_a_rule_there_is_none(site: Path) -> None:
     """Nothing is done about anybody until a publication says so."""
     told = run("engagement", "--dry-run", "--now", NOW, "--json")["due"]

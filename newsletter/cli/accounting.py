@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from newsletter.cli.options import Day, Json, MaybeSlug, Now, Slug, moment, open
 if TYPE_CHECKING:
     from newsletter.catalogue import Newsletter
     from newsletter.desk import Desk
+    from newsletter.outbox.doubt import Word
     from newsletter.store.tables import EditionRow
 
 
@@ -29,7 +30,8 @@ def status(slug: MaybeSlug = "", now: Now = None, day: Day = None, as_json: Json
     if now is not None and day is None and slug:
         day = desk.date_meant(desk.catalogue[slug], now, verb="status")
     accounts = desk.status([slug] if slug else [], day=day)
-    show_accounts.accounts(accounts, as_json=as_json)
+    slugs = [slug] if slug else [one.slug for one in desk.catalogue.newsletters]
+    show_accounts.accounts(accounts, held=desk.holds(slugs), as_json=as_json)
     if slug and not as_json:
         show_accounts.batches(desk, accounts)
 
@@ -91,15 +93,19 @@ def audit(slug: Slug, now: Now = None, day: Day = None, as_json: Json = False) -
 
 def settle(
     slug: Slug,
-    batch: Annotated[int, typer.Option("--batch", help="The number in `newsletter status SLUG`.")],
     word: Annotated[str, typer.Option("--as", help="submitted, abandoned or resend.")],
+    batch: Annotated[int, typer.Option("--batch", help="The number in `newsletter status SLUG`.")] = 0,
+    every: Annotated[bool, typer.Option("--all", help="Every batch that is uncertain, as after a restore.")] = False,
     revision: Annotated[int, typer.Option("--revision", help="Of which revision; default the one whose batch is uncertain.")] = 0,
     now: Now = None,
     day: Day = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Decide about an uncertain batch: it went out, it is abandoned, or it goes again."""
+    """Decide about an uncertain batch, or all of an edition: it went out, it is abandoned, or it goes again."""
     from newsletter.cli import show_accounts
+
+    if bool(batch) == every:
+        raise typer.BadParameter("say which: --batch N, or --all")
 
     if word not in ("submitted", "abandoned", "resend"):
         raise typer.BadParameter("--as must be submitted, abandoned or resend")
@@ -107,9 +113,14 @@ def settle(
     newsletter = desk.catalogue[slug]
     if day is None and now is not None:
         day = desk.date_meant(newsletter, now, verb="settle")
-    edition_date = desk.settle(
-        newsletter, day, batch, word, revision=revision, actor=desk.settings.who  # type: ignore[arg-type]  # checked above
-    )  # fmt: skip
+    said = cast("Word", word)
+    if every:
+        edition_date, settled = desk.settle_all(
+            newsletter, day, said, revision=revision, actor=desk.settings.who
+        )
+        typer.echo(f"{settled} batches settled as {word}.", err=True)
+    else:
+        edition_date = desk.settle(newsletter, day, batch, said, revision=revision, actor=desk.settings.who)
     show_accounts.accounts(desk.status([slug], day=edition_date), as_json=as_json)
 
 

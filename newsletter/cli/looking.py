@@ -9,7 +9,7 @@ import threading
 import webbrowser
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from newsletter.cli import progress, show
+from newsletter.cli.options import into
 from newsletter.edition import PERSONAL_TAGS, SUBJECT_LETTERS, EditionStatus
 from newsletter.errors import NewsletterError, NotFound, ProviderError, SourceError, ThinDay
 from newsletter.times import system_clock
@@ -39,17 +40,6 @@ WAITING = (EditionStatus.DRAFT, EditionStatus.HELD)
 def _made(desk: Desk, newsletter: Newsletter, *, now: datetime, day: date | None) -> tuple[date, Made | None]:
     edition_date = day or desk.edition_date(newsletter, now)
     return edition_date, desk.shown(newsletter, edition_date, now=now)
-
-
-@contextmanager
-def _into(out: Path) -> Iterator[None]:
-    """Say in a sentence that a folder cannot be written into."""
-    try:
-        yield
-    except OSError as error:
-        raise NewsletterError(
-            f"{error.filename or out} cannot be written: {error.strerror}. Give another folder than {out}."
-        ) from error
 
 
 def _all_made(
@@ -81,7 +71,7 @@ def write_previews(
         folder = out / newsletter.slug
         for rendered in made.renderings:
             html, text = fill_samples(rendered, desk.settings.base_url)
-            with _into(out):
+            with into(out):
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{rendered.variant}.html").write_text(html, encoding="utf-8")
                 (folder / f"{rendered.variant}.txt").write_text(text, encoding="utf-8")
@@ -92,7 +82,7 @@ def write_previews(
                     "hash": made.hash, "shortfalls": list(made.picks.shortfalls),
                 }
             )  # fmt: skip
-    with _into(out):
+    with into(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "index.json").write_text(
             json.dumps({"previews": written}, ensure_ascii=False, indent=2), encoding="utf-8"
@@ -113,7 +103,7 @@ def write_photos(
     from newsletter.rendering.engine import fill_samples
 
     find_chromium()  # said before anything is made
-    with _into(out):
+    with into(out):
         for newsletter in chosen:
             (out / newsletter.slug).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=out / newsletter.slug):
@@ -150,7 +140,8 @@ def show_blocks(slug: str, *, out: Path | None, as_json: bool) -> None:
     newsletter = catalogue[slug] if slug else catalogue.newsletters[0]
     renderer = Renderer(catalogue)
     if out is not None:
-        states = list(write_catalogue(renderer, newsletter, out))
+        with into(out):
+            states = list(write_catalogue(renderer, newsletter, out))
     else:
         known = block_names(catalogue, newsletter.slug)
         states = [state for name in known for state in states_of(renderer, newsletter, name)]
@@ -180,10 +171,11 @@ def write_magazine(desk: Desk, newsletter: Newsletter, out: Path, *, now: dateti
     edition_date, made = _made(desk, newsletter, now=now, day=day)
     if made is None or made.snapshot is None:
         raise ThinDay(f"There is nothing to set: no story fits {newsletter.name} on {edition_date}.")
-    out.mkdir(parents=True, exist_ok=True)
     for kind in ("pdf", "epub"):
         path = out / f"{newsletter.slug}-{edition_date}.{kind}"
-        path.write_bytes(desk.magazine(made.snapshot, kind))
+        with into(out):
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(desk.magazine(made.snapshot, kind))
         typer.echo(f"{path} ({path.stat().st_size // 1024} kB)")
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsletter.errors import NewsletterError
 from newsletter.times import parse_instant, system_clock
 
 if TYPE_CHECKING:
@@ -57,3 +61,14 @@ def open_desk() -> Desk:
 def moment(given: datetime | None) -> datetime:
     """Editorial time: as given, or the real one."""
     return given or system_clock()
+
+
+@contextmanager
+def into(out: Path) -> Iterator[None]:
+    """Say in a sentence that *out*, a file or a folder, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise NewsletterError(
+            f"{error.filename or out} cannot be written: {error.strerror}. Give another place than {out}."
+        ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsletter.cli.options import Beside, Day, Json, MaybeSlug, Now, moment, open_desk
+from newsletter.cli.options import Beside, Day, Json, MaybeSlug, Now, into, moment, open_desk
 from newsletter.cli.subjects import subjects_table
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from newsletter.reports.numbers import Cohort, EditionNumbers, Part
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_TREND = 8
+"""Editions in a trend: so much fits a line of eighty columns."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -47,6 +49,8 @@ def report(
         raise typer.BadParameter("name a newsletter for --beside")
     if html is not None and not slug:
         raise typer.BadParameter("name a newsletter for --html")
+    if sum((html is not None, as_csv, as_json)) > 1:
+        raise typer.BadParameter("--html, --csv and --json are three ways to tell it; take one")
     desk = open_desk()
     chosen = [desk.catalogue[slug]] if slug else list(desk.catalogue.newsletters)
     with reading(desk.engine) as session:
@@ -74,7 +78,8 @@ def report(
         )
     if html is not None:
         page = page_of(desk, told, history[slug], cohorts=alive, weeks=kept)
-        html.write_text(page, encoding="utf-8")
+        with into(html):
+            html.write_text(page, encoding="utf-8")
         typer.echo(f"Written: {html}", err=True)
     elif as_json:
         show.print_json(
@@ -174,7 +179,8 @@ def _overview(history: dict[str, list[EditionNumbers]]) -> None:
     from newsletter.reports.page import percent
 
     numbers = ("delivered", "opened", "clicked", "left", "complained", "bounced")
-    table = show.a_table("newsletter", "date", *numbers, "opened since", numbers=numbers)
+    table = show.a_table("newsletter", "date", *numbers, "trend", numbers=numbers)
+    table.collapse_padding = True  # it fits eighty columns
     for slug, editions in history.items():
         if not editions:
             continue
@@ -182,10 +188,10 @@ def _overview(history: dict[str, list[EditionNumbers]]) -> None:
         table.add_row(
             slug, editions[-1].date.isoformat(), f"{one.delivered:,}", percent(one.rate(one.opened)),
             percent(one.rate(one.clicked)), f"{one.unsubscribed:,}", f"{one.complained:,}", f"{one.bounced:,}",
-            sparkline([each.total.rate(each.total.opened) for each in editions]),
+            sparkline([each.total.rate(each.total.opened) for each in editions[-_TREND:]]),
         )  # fmt: skip
     show.out.print(table)
-    show.out.print("People only; more of one: newsletter report SLUG", style="dim")
+    show.out.print("People only; trend: of the opened. More of one: newsletter report SLUG", style="dim")
 
 
 def _edition(told: EditionNumbers, history: Sequence[EditionNumbers]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from newsletter.times import iso
 if TYPE_CHECKING:
     from newsletter.desk import Account, Desk
     from newsletter.outbox.accounts import Balance, Verdict
+    from newsletter.store.holds import Hold
     from newsletter.store.tables import Batch
 
 _STATUS_STYLE = {
@@ -23,11 +25,26 @@ _STATUS_STYLE = {
 }  # fmt: skip
 
 
-def accounts(rows: Sequence[Account], *, as_json: bool = False) -> None:
-    """``run``, ``send``, ``status``."""
+def accounts(
+    rows: Sequence[Account], *, held: Mapping[str, Hold] | None = None, as_json: bool = False
+) -> None:
+    """``run``, ``send``, ``status``; *held*: newsletters of which no edition goes by itself."""
     if as_json:
-        print_json({"editions": [{**asdict(row), "date": row.date.isoformat()} for row in rows]})
+        document: dict[str, Any] = {
+            "editions": [{**asdict(row), "date": row.date.isoformat()} for row in rows]
+        }
+        if held is not None:
+            document["held"] = [
+                {"newsletter": slug, "reason": hold.reason, "since": iso(hold.since)}
+                for slug, hold in held.items()
+            ]
+        print_json(document)
         return
+    for slug, hold in (held or {}).items():
+        since = f" is held since {hold.since:%Y-%m-%d %H:%M} UTC: "
+        out.print(
+            Text.assemble((slug, "bold"), (since, "yellow"), hold.reason, f" newsletter release {slug}")
+        )
     if not rows:
         out.print("There is no edition yet. Make one with: newsletter run")
         return
@@ -91,7 +108,19 @@ def batches(desk: Desk, rows: Sequence[Account]) -> None:
         _batches(found)
 
 
+_MOST_ROWS = 40
+
+
+def _is_calm(batch: Batch) -> bool:
+    return batch.state in ("pending", "submitted") and not batch.error
+
+
 def _batches(found: Sequence[Batch]) -> None:
+    """A row a batch; of very many those that somebody may have to look at, and the others in sums."""
+    others: Counter[tuple[str, str]] = Counter()
+    if len(found) > _MOST_ROWS:
+        others.update((one.state, one.variant) for one in found if _is_calm(one))
+        found = [one for one in found if not _is_calm(one)]
     table = a_table(
         "batch", "variant", "state", "readers", "attempt", "note", numbers=("batch", "readers", "attempt")
     )
@@ -103,6 +132,8 @@ def _batches(found: Sequence[Batch]) -> None:
         )  # fmt: skip
     if found:
         out.print(table)
+    for (state, variant), number in sorted(others.items()):
+        out.print(f"{number} more batches of {variant} are {state}.", markup=False)
 
 
 def verdict(told: Verdict, slug: str, day: date, *, as_json: bool) -> None:

@@ -246,6 +246,39 @@ class Deciding(Making):
             NotFound: there is no such edition or batch.
             StateError: the batch is not uncertain, or several are and it is not said which.
         """
+        row = self._in_doubt(newsletter, day, revision, batch)
+        self.listen()
+        settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
+        if word == "resend":
+            self.wake(newsletter, row.edition_date)
+        return row.edition_date
+
+    def settle_all(
+        self, newsletter: Newsletter, day: date | None, word: Word, *, actor: str, revision: int = 0
+    ) -> tuple[date, int]:
+        """
+        A person's word on every batch of an edition that is still uncertain; return its date, and how many they were.
+
+        What an event has settled by now is left as it is. Raises as ``settle``.
+        """
+        row = self._in_doubt(newsletter, day, revision)
+        self.listen()
+        with reading(self.engine) as session:
+            in_doubt = session.exec(
+                select(Batch.seq)
+                .where(Batch.edition_id == row.id, Batch.state == BatchState.UNCERTAIN)
+                .order_by(col(Batch.seq))
+            ).all()
+        for batch in in_doubt:
+            settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
+        if in_doubt and word == "resend":
+            self.wake(newsletter, row.edition_date)
+        return row.edition_date, len(in_doubt)
+
+    def _in_doubt(
+        self, newsletter: Newsletter, day: date | None, revision: int, batch: int | None = None
+    ) -> EditionRow:
+        """The edition a word on uncertain batches is about: of *batch*, or without it of all."""
         with reading(self.engine) as session:
             wanted = select(EditionRow).where(EditionRow.newsletter == newsletter.slug)
             if day is not None:
@@ -253,11 +286,11 @@ class Deciding(Making):
             if revision:
                 wanted = wanted.where(EditionRow.revision == revision)
             wanted = wanted.order_by(col(EditionRow.edition_date).desc(), col(EditionRow.revision).desc())
-            in_doubt = exists().where(
-                col(Batch.edition_id) == col(EditionRow.id), col(Batch.seq) == batch,
-                col(Batch.state) == BatchState.UNCERTAIN,
+            uncertain = exists().where(
+                col(Batch.edition_id) == col(EditionRow.id), col(Batch.state) == BatchState.UNCERTAIN,
+                *(() if batch is None else (col(Batch.seq) == batch,)),
             )  # fmt: skip
-            meant = session.exec(wanted.where(in_doubt)).all() or session.exec(wanted.limit(1)).all()
+            meant = session.exec(wanted.where(uncertain)).all() or session.exec(wanted.limit(1)).all()
         if not meant:
             which = f" on {day}" if day else ""
             which += f" of revision {revision}" if revision else ""
@@ -265,14 +298,10 @@ class Deciding(Making):
                 f"There is no edition of {newsletter.slug}{which} to settle; see newsletter status."
             )
         if len(meant) > 1:
+            what = "Batches are" if batch is None else f"Batch {batch} is"
             them = ", ".join(f"{row.edition_date} revision {row.revision}" for row in meant)
-            raise StateError(f"Batch {batch} is uncertain in {them}: say which with --date and --revision.")
-        (row,) = meant
-        self.listen()
-        settle_by_word(self.engine, row.id or 0, batch, word, actor=actor, at=self.clock())
-        if word == "resend":
-            self.wake(newsletter, row.edition_date)
-        return row.edition_date
+            raise StateError(f"{what} uncertain in {them}: say which with --date and --revision.")
+        return meant[0]
 
 
 def _instead(status: str, to: EditionStatus, slug: str) -> str:

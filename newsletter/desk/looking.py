@@ -33,6 +33,7 @@ from newsletter.store.editions import (
     load_renderings,
     load_snapshot,
 )
+from newsletter.store.holds import Hold, hold_of
 from newsletter.store.orders import all_orders, last_touched
 from newsletter.store.session import reading, spoken, writing
 from newsletter.store.tables import Batch, EditionRow, Slot
@@ -162,6 +163,12 @@ class Looking(Installation):
             recover(session, at=self.clock())
         with reading(self.engine) as session:
             return tuple(self._account(session, row) for row in editions(session, chosen, day=day))
+
+    def holds(self, slugs: Sequence[str]) -> dict[str, Hold]:
+        """Which of these newsletters are held as a whole, and why."""
+        with reading(self.engine) as session:
+            found = {slug: hold_of(session, slug) for slug in slugs}
+        return {slug: hold for slug, hold in found.items() if hold}
 
     def find(self, newsletter: Newsletter, day: date | None) -> EditionRow | None:
         """The newest revision of the edition of *day*, or the newest edition there is."""
