@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from newsletter.cli.main import app
 from newsletter.store.health import health, of_database
 from newsletter.store.session import open_store, writing
-from newsletter.store.tables import Batch, EditionRow
+from newsletter.store.tables import Batch, EditionRow, Told
 from newsletter.times import zone_data
 from tests.builders import a_site
 
@@ -219,6 +219,46 @@ def test_a_database_that_forgets_is_found(engine: Engine) -> None:
     careless.dispose()
 
     assert told["database-log"] == "error"
+
+
+def test_a_database_that_is_too_old_is_found(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the oldest release that can do what is asked of it."""
+    monkeypatch.setattr("newsletter.store.health._OLDEST_SQLITE", (99, 0))
+    monkeypatch.setattr("newsletter.store.health._OLDEST_POSTGRES", 99)
+
+    assert looked(engine)["database-version"] == "error"
+
+
+def test_a_log_that_grows_without_end_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody reads and never ends, so what was written cannot go into the file."""
+    monkeypatch.setattr("newsletter.store.health.LARGE_WAL_BYTES", 10)
+    engine = open_store(f"sqlite:///{tmp_path}/subscribers.db")
+    with writing(engine) as session:
+        session.add(Told(key="k", at=datetime.now(UTC)))
+
+    told = looked(engine)
+    engine.dispose()
+
+    assert told["database-log"] == "warning"
+
+
+def test_a_file_on_a_network_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines would lock it each for itself."""
+    mount = namedtuple("mount", "mountpoint fstype")
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: [mount("/", "nfs4")])
+    engine = open_store(f"sqlite:///{tmp_path}/subscribers.db")
+
+    told = looked(engine)
+    engine.dispose()
+
+    assert told["database-log"] == "error"
+
+
+def test_old_zone_data_is_found(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clock changes are decided every year; of what is years old nobody can say."""
+    monkeypatch.setattr("newsletter.cli.doctor.zone_data", lambda: "2019c")
+
+    assert examined(monkeypatch)["zone-data"] == "warning"
 
 
 @pytest.mark.parametrize(
