@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from babel import Locale, UnknownLocaleError, negotiate_locale
+from babel import Locale, negotiate_locale
 from babel.core import get_global
 from babel.dates import format_date, format_datetime, format_time, get_day_names, get_timezone_location
 from babel.lists import format_list
@@ -61,11 +61,6 @@ class Words:
         said = self.translations.gettext(message)
         return said % values if values else said
 
-    def say_many(self, one: str, many: str, n: int, /, **values: object) -> str:
-        """*one* or *many*, by *n* and the language's own rules; ``%(n)s`` is *n* as it is written here."""
-        said = self.translations.ngettext(one, many, n)
-        return said % {"n": self.number(n), **values}
-
     def isolated(self, text: object) -> str:
         """*text* kept from turning its neighbours where lines run from right to left (FSI … PDI)."""
         return f"\u2068{text}\u2069" if self.direction == "rtl" else str(text)
@@ -102,13 +97,6 @@ class Words:
     def listed(self, names: Iterable[str]) -> str:
         """Names as a list in a sentence."""
         return format_list([self.isolated(name) for name in names], locale=self.locale)
-
-    def language_name(self, code: str) -> str:
-        """What this language calls the language *code*; the code when it does not know it."""
-        try:
-            return Locale.parse(code.replace("-", "_")).get_display_name(self.locale) or code
-        except (UnknownLocaleError, ValueError):
-            return code
 
     def country_name(self, code: str) -> str:
         """What this language calls a country."""

@@ -21,7 +21,7 @@ from newsletter.audience.subscribers import add, forget
 from newsletter.desk import Desk
 from newsletter.settings import Keys, Settings
 from newsletter.store.session import open_store, reading, writing
-from newsletter.store.tables import Attempts, OneTimeLink, Subscriber, Subscription, Suppression
+from newsletter.store.tables import Attempts, OneTimeLink, Pace, Subscriber, Subscription, Suppression
 from tests.builders import the_catalogue
 from tests.visiting import House, Moment, Visitor
 
@@ -186,8 +186,12 @@ def test_the_day_forgets_what_ran_out(engine: Engine, keys: Keys) -> None:
     ask_to_join(engine, ANN, wish, keys=keys, now=NOW - timedelta(days=8))
     with writing(engine) as session:
         session.add(Attempts(key="k", window=int(NOW.timestamp()) - 1, n=3))
+        minutes = [int((NOW - timedelta(days=days)).timestamp() // 60) for days in (1, 3)]
+        session.add_all(Pace(key="sender news@example.org", minute=minute, n=3) for minute in minutes)
 
     desk.tidy()
+    with reading(engine) as session:
+        assert session.exec(select(Pace.minute)).all() == minutes[:1]
     ask_to_join(engine, ANN, wish, keys=keys, now=NOW - timedelta(days=8))
     desk.tidy()
     within_the_hour = states(engine)

@@ -29,6 +29,7 @@ from newsletter.feeds.pictures import prune_pictures
 from newsletter.notices import Notices
 from newsletter.outbox.drain import Mailing, Sender
 from newsletter.outbox.inbox import prune_inbox
+from newsletter.outbox.pace import prune_pace
 from newsletter.providers import Provider, make_other_way, make_provider
 from newsletter.rendering.engine import Renderer
 from newsletter.reports.keeping import prune_events
@@ -130,7 +131,7 @@ class Installation:
     def tidy(self) -> None:
         """
         Forget what has run out: wishes nobody confirmed, sessions, one-time links, counted knocks, keys of
-        programs' requests; count what was read before its events go.
+        programs' requests, minutes no ceiling looks at; count what was read before its events go.
 
         Safe at any time and from any number of processes; does nothing within an hour of the last time here.
         """
@@ -140,6 +141,7 @@ class Installation:
         self._tidied_at = at
         expire(self.engine, now=at)
         sweep(self.engine, now=at)
+        prune_pace(self.engine, now=at)
         prune(self.engine, now=at)
         forget_repeats(self.engine, now=at)
         sweep_links(self.engine, now=at)

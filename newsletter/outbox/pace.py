@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
 from newsletter.catalogue import Address, Ceilings, Newsletter, Publication
+from newsletter.store.session import writing
 from newsletter.store.tables import Pace as PaceRow
 from newsletter.times import due_at, local_date
 
@@ -184,9 +185,10 @@ def give_back(
         )
 
 
-def forget_old(connection: Connection, *, at: datetime) -> None:
-    """Delete what no ceiling looks at any more."""
-    connection.execute(PaceRow.__table__.delete().where(col(PaceRow.minute) < _minute(at - _KEPT)))  # type: ignore[attr-defined]
+def prune_pace(engine: Engine, *, now: datetime) -> None:
+    """Delete the minutes that no ceiling looks at any more."""
+    with writing(engine) as session:
+        session.execute(delete(PaceRow).where(col(PaceRow.minute) < _minute(now - _KEPT)))
 
 
 def _minute(at: datetime) -> int:
