@@ -14,6 +14,7 @@ from operator import mul
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from newsletter.stories.traits import (
     HEADLINE,
@@ -138,8 +139,7 @@ class Likeness:
         is_name = self._named[a] | self._named[b]
 
         def summed(weights: Weights) -> Weights:
-            sums: Weights = np.bincount(pair, weights, minlength=len(one))
-            return sums
+            return np.bincount(pair, weights, minlength=len(one)).astype(float)
 
         shared, names = summed(rarity), summed(rarity * is_name)
         said = np.stack([self._said[in_source, one], self._said[in_source, other]])
@@ -190,7 +190,9 @@ class Likeness:
         return shared / _or_one(either)
 
     def _shared_countries(self, one: Numbers, other: Numbers) -> Weights:
-        return np.minimum(_MOST_RARITY, _dot(self._rare_countries, one, self._countries, other))
+        """The rarity of the countries both name."""
+        shared: Weights = np.minimum(_MOST_RARITY, _dot(self._rare_countries, one, self._countries, other))
+        return shared
 
     def _countries_alike(self, one: Numbers, other: Numbers) -> Weights:
         """The share of the countries of either that both name."""
@@ -204,10 +206,10 @@ class Likeness:
 
     def _elsewhere(self, one: Numbers, other: Numbers) -> Weights:
         """Whether both headlines name countries, and neither's are named by the other at all."""
-        has = self._has_headline[one] & self._has_headline[other]
-        mine = _dot(self._headline, one, self._countries, other)
-        theirs = _dot(self._headline, other, self._countries, one)
-        return (has & (mine == 0) & (theirs == 0)).astype(float)
+        has: NDArray[np.bool_] = self._has_headline[one] & self._has_headline[other]
+        has &= _dot(self._headline, one, self._countries, other) == 0
+        has &= _dot(self._headline, other, self._countries, one) == 0
+        return has * 1.0
 
     # --- rarity -----------------------------------------------------------------------------------
 

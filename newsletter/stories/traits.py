@@ -119,7 +119,7 @@ class Tellings:
             language = article.language.split("-")[0]
             headline, date = _dated(article.headline, language)
             head, said = self._read(headline)
-            text, more = self._read(article.standfirst)
+            text, more = self._read(f"{article.dateline} {article.standfirst}")
             words += head
             words += text
             lengths.append((len(head), len(head) + len(text)))
