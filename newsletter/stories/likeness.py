@@ -209,7 +209,7 @@ class Likeness:
         has: NDArray[np.bool_] = self._has_headline[one] & self._has_headline[other]
         has &= _dot(self._headline, one, self._countries, other) == 0
         has &= _dot(self._headline, other, self._countries, one) == 0
-        return has * 1.0
+        return has.astype(np.float64)
 
     # --- rarity -----------------------------------------------------------------------------------
 
