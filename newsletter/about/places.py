@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import pycountry
 from babel import Locale
 
-from newsletter.about.lexicon import Looked
+from newsletter.about.lexicon import UNSPACED, WORD, Looked
 from newsletter.articles import Region
 
 _DATA = Path(__file__).with_name("data")
@@ -50,10 +51,8 @@ _AMBIGUOUS = {
     "Cuba Gooding",
     "Togo",
 }
-_WORD = re.compile(r"[^\W_]+(?:[.'’\-][^\W_]+)*\.?", re.UNICODE)
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
+_SIGNS = re.compile(r"[\s.,'’\-&()]")
 _POSSESSIVE = re.compile(r"(['’]s|[.'’])$")
-_LONGEST = 4
 # Other words in a text of another language: Island is Iceland in German, and an island in English.
 _MISTAKEN = {"Island", "Reunion"}
 _NAMED, _CITY, _LEADER, _REGION = 1.0, 0.8, 0.4, 0.7
@@ -79,7 +78,7 @@ _Place = tuple[str, float]
 
 @cache
 def _weighed_names() -> dict[str, _Place]:
-    """Name as written → (ISO code or region, how much it proves)."""
+    """Name as written, without full stops and the like → (ISO code or region, how much it proves)."""
     names: dict[str, _Place] = {}
     for line in (_DATA / "cities.tsv").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -101,13 +100,13 @@ def _weighed_names() -> dict[str, _Place]:
     for region, words in data["regions"].items():
         for word in words:
             names.setdefault(word, (region, _REGION))
-    return names
+    return {key: place for name, place in names.items() if (key := _key(name))}
 
 
 @cache
 def _names() -> dict[str, str]:
     """Name as written → ISO code."""
-    return {name: place for name, (place, _) in _weighed_names().items() if len(place) == 2}
+    return {name: code for name, (code, _) in _weighed_names().items() if len(code) == 2}
 
 
 @cache
@@ -120,10 +119,9 @@ def _openings() -> dict[str, dict[str, tuple[int, ...]]]:
     """First word of longer names → second → how many words they have, the most first."""
     lengths: dict[str, dict[str, set[int]]] = {}
     for name in _weighed_names():
-        words = _WORD.findall(name)
+        words = name.split()
         if len(words) > 1:
-            seconds = lengths.setdefault(_bare(words[0]), {})
-            seconds.setdefault(_bare(words[1]), set()).add(min(_LONGEST, len(words)))
+            lengths.setdefault(words[0], {}).setdefault(words[1], set()).add(len(words))
     return {
         first: {second: tuple(sorted(some, reverse=True)) for second, some in seconds.items()}
         for first, seconds in lengths.items()
@@ -131,10 +129,10 @@ def _openings() -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 @cache
-def _unspaced_names() -> tuple[tuple[str, str], ...]:
+def _unspaced_names() -> re.Pattern[str]:
     """Names in scripts that put no spaces between words, longest first."""
-    found = [(name, place) for name, (place, _) in _weighed_names().items() if _UNSPACED.search(name)]
-    return tuple(sorted(found, key=lambda row: (-len(row[0]), row[0])))
+    names = [name for name in _weighed_names() if UNSPACED.search(name)]
+    return re.compile("|".join(map(re.escape, sorted(names, key=lambda name: (-len(name), name)))))
 
 
 @cache
@@ -148,12 +146,18 @@ def region_of(country: str) -> Region:
     return _regions().get(country, Region.GLOBAL)
 
 
+def _key(name: str) -> str:
+    """The words of *name*, as ``_bare`` leaves them; '' where its script has letters that are no part of words."""
+    key = " ".join(map(_bare, WORD.findall(name)))
+    return key if _SIGNS.sub("", key) == _SIGNS.sub("", _bare(name)) else ""
+
+
 def country_code(text: str) -> str:
     """The ISO code that *text* is or names as a whole, or ''."""
     text = text.strip()
     if len(text) == 2 and text.upper() in _codes():
         return text.upper()
-    return _names().get(text, "")
+    return _names().get(_key(text), "")
 
 
 def countries_in(text: str) -> tuple[str, ...]:
@@ -161,36 +165,52 @@ def countries_in(text: str) -> tuple[str, ...]:
     return tuple(place for place in _places_in(text) if len(place) == 2)
 
 
+def opens_name(word: str) -> bool:
+    """Whether the name of a place may begin with *word*."""
+    return _OPENS[word] is not None
+
+
+def countries_at(words: Sequence[str], positions: Iterable[int]) -> list[str]:
+    """ISO codes of the countries named among *words*, of which those at *positions* may open a name."""
+    return [place for place in _places_at(words, positions) if len(place) == 2]
+
+
 def _places_in(text: str) -> dict[str, float]:
     """Countries and regions that *text* names, in order of appearance, each with the most its names prove."""
     if not text:
         return {}
+    words = WORD.findall(text)
+    found = _places_at(words, range(len(words)))
+    if not text.isascii() and UNSPACED.search(text):
+        _add_unspaced(text, found)
+    return found
+
+
+def _places_at(words: Sequence[str], positions: Iterable[int]) -> dict[str, float]:
+    """The places that names among *words* stand for, of which those at *positions* may open one."""
     names = _weighed_names()
     found: dict[str, float] = {}
-    words = _WORD.findall(text)
     taken = 0
-    for at, opens in enumerate(map(_OPENS.__getitem__, words)):
-        if opens is None or at < taken:
+    for at in positions:
+        if at < taken or (opens := _OPENS[words[at]]) is None:
             continue
-        alone, seconds, parts = opens
-        lengths = seconds.get(_bare(words[at + 1]), ()) if seconds and at + 1 < len(words) else ()
-        for length in lengths:
-            phrase = " ".join(words[at : at + length])
-            if long := names.get(phrase) or names.get(_bare(phrase)):
-                taken = at + length
-                parts = (long,)
+        alone, seconds, named = opens
+        for length in seconds.get(_bare(words[at + 1]), ()) if seconds and at + 1 < len(words) else ():
+            if place := names.get(" ".join(map(_bare, words[at : at + length]))):
+                taken, named = at + length, (place,)
                 break
         else:
             if alone and not (_bare(words[at]) in _AMBIGUOUS and not _after_in(words, at)):
-                parts = (alone,)
-        for place, weight in parts:
-            found[place] = max(found.get(place, 0.0), weight)
-    if not text.isascii() and _UNSPACED.search(text):
-        for name, where in _unspaced_names():
-            if name in text:
-                found[where] = max(found.get(where, 0.0), names[name][1])
-                text = text.replace(name, " ")
+                named = (alone,)
+        for code, weight in named:
+            found[code] = max(found.get(code, 0.0), weight)
     return found
+
+
+def _add_unspaced(text: str, found: dict[str, float]) -> None:
+    for name in _unspaced_names().findall(text):
+        code, weight = _weighed_names()[name]
+        found[code] = max(found.get(code, 0.0), weight)
 
 
 def whereabouts(
@@ -263,7 +283,7 @@ def _bare(phrase: str) -> str:
     return phrase
 
 
-def _after_in(words: list[str], at: int) -> bool:
+def _after_in(words: Sequence[str], at: int) -> bool:
     return at > 0 and words[at - 1].lower() in ("in", "from", "to", "across", "into")
 
 
@@ -272,11 +292,10 @@ _Opening = tuple["_Place | None", dict[str, tuple[int, ...]], tuple["_Place", ..
 
 
 def _opens(word: str) -> _Opening | None:
-    names = _weighed_names()
-    bare = _bare(word)
+    names, bare = _weighed_names(), _bare(word)
     parts = word.split("-") if "-" in word else ()
-    named = tuple(place for part in parts if (place := names.get(_bare(part))))
-    opening = names.get(word) or names.get(bare), _openings().get(bare, {}), named
+    between = tuple(place for part in parts if (place := names.get(_bare(part))))
+    opening = names.get(bare), _openings().get(bare, {}), between
     return opening if any(opening) else None
 
 

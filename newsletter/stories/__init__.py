@@ -81,13 +81,13 @@ class Grouping:
         self._likeness = Likeness(self._all)
         self._bind()
         self._join(self._near(*candidates(self._all, first)))
-        self._known.update(self.stories)
+        ids = self._ids()
+        self._known.update({url: ids[self._group[at]] for at, url in enumerate(self._all.urls)})
 
     @property
     def stories(self) -> dict[str, str]:
         """Each article's story id, by URL."""
-        ids = self._ids()
-        return {url: ids[self._group[at]] for at, url in enumerate(self._all.urls)}
+        return {url: self._known[url] for url in self._all.urls}
 
     def _near(self, one: Numbers, other: Numbers) -> list[tuple[int, int]]:
         """Compare the pairs, and all who have a likely one in common; return the likely."""

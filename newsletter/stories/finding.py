@@ -40,5 +40,5 @@ def candidates(tellings: Tellings, first: int) -> tuple[Numbers, Numbers]:
         place = np.arange(len(row)) - np.searchsorted(row, row)  # among those of its row
         best = place < _MOST_CANDIDATES
         found.append(np.stack([np.minimum(row, other)[best], np.maximum(row, other)[best]]))
-    one, other = np.unique(np.concatenate(found, axis=1), axis=1)
-    return one, other
+    one, other = np.concatenate(found, axis=1)
+    return np.divmod(np.unique(one * size + other), size)

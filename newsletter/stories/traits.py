@@ -8,7 +8,7 @@ is compared of ten thousand tellings is a handful of sparse tables and not ten t
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import cache, lru_cache
 from itertools import islice, pairwise, product
 from typing import Any
@@ -20,7 +20,7 @@ from scipy.sparse import csr_array, hstack, vstack
 
 from newsletter.about import matter_words
 from newsletter.about.lexicon import UNSPACED, WORD, Looked, folded
-from newsletter.about.places import countries_in
+from newsletter.about.places import countries_at, countries_in, opens_name
 from newsletter.articles import Article
 
 Numbers = NDArray[np.int64]
@@ -101,7 +101,7 @@ class Tellings:
         self._stem_of: list[int] = []  # by the number of a word as it stands; -1 none
         self._root_of: list[int] = []
         self._is_capital: list[bool] = []
-        self._speaks: list[bool] = []
+        self._is_telling: list[bool] = []  # of a matter, or of a place
         self._lexicon = matter_words()
 
     def __len__(self) -> int:
@@ -118,13 +118,13 @@ class Tellings:
         for article in articles:
             language = article.language.split("-")[0]
             headline, date = _dated(article.headline, language)
-            head, said = self._read(headline)
-            text, more = self._read(f"{article.dateline} {article.standfirst}")
+            head, said, where = self._read(headline)
+            text, more, _ = self._read(f"{article.dateline} {article.standfirst}", for_places=False)
             words += head
             words += text
             lengths.append((len(head), len(head) + len(text)))
             matters.append({self._matters[one] for one in said | more})
-            named.append({self._countries[one] for one in countries_in(article.headline)})
+            named.append({self._countries[one] for one in where})
             countries.append(named[-1].union([self._countries[one] for one in article.countries]))
             traits.append((
                 self._languages[language], self._sources[article.source],
@@ -163,24 +163,26 @@ class Tellings:
             grown = _grown(getattr(self, table), row[known], column[known], holds[known], width, len(lengths))
             setattr(self, table, grown)
 
-    def _read(self, text: str) -> tuple[list[int], set[str]]:
-        """The numbers of the first words of *text*, and the matters it speaks of."""
+    def _read(self, text: str, *, for_places: bool = True) -> tuple[list[int], set[str], Collection[str]]:
+        """The numbers of the first words of *text*, the matters it speaks of, and the countries it names."""
         words = WORD.findall(text)
         numbers = list(map(self._known.__getitem__, words))
-        speaks = self._speaks
-        at = [place for place, number in enumerate(numbers) if speaks[number]]
-        matters = self._lexicon.things(words, at) if at else set()
+        telling = self._is_telling
+        at = [place for place, number in enumerate(numbers) if telling[number]]
+        matters = self._lexicon.things(words, at)
+        countries: Collection[str] = countries_at(words, at) if for_places else ()
         if not text.isascii() and UNSPACED.search(text):
+            numbers = [*numbers[:_TEXT_WORDS], *[self._known[pair] for pair in _pairs(text)]]
             matters |= self._lexicon.things_unspaced(text)
-            return [*numbers[:_TEXT_WORDS], *[self._known[pair] for pair in _pairs(text)]], matters
-        return numbers[:_TEXT_WORDS], matters
+            return numbers, matters, countries_in(text) if for_places else ()
+        return numbers[:_TEXT_WORDS], matters, countries
 
     def _look_at(self, word: str) -> int:
         stem, sound = stem_and_root(word)
         self._stem_of.append(self._stems[stem] if stem else -1)
         self._root_of.append(self._roots[sound] if sound else -1)
         self._is_capital.append(stem != "" and word[0].isupper())
-        self._speaks.append(self._lexicon.speaks(word))
+        self._is_telling.append(self._lexicon.speaks(word) or opens_name(word))
         return len(self._stem_of) - 1
 
 
