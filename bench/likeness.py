@@ -7,8 +7,6 @@ day is also left out once and ranked by the weights of the others, which is the 
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import combinations
@@ -19,10 +17,10 @@ from sklearn.metrics import average_precision_score
 
 from bench.gold import DAYS, FEEDS, Gold, load_gold, read_articles, third_day
 from newsletter.articles import Article
-from newsletter.stories.likeness import WINDOW, Corpus, Evidence
-from newsletter.stories.traits import traits_of
+from newsletter.stories.likeness import WINDOW, Evidence, Likeness
+from newsletter.stories.traits import Tellings
 
-_LITTLE_SHARED = 0.8  # rarity, in that of a word used once; with less in common nobody compares two tellings
+_LITTLE_IN_COMMON = 0.02  # share of words; with less nobody compares two tellings
 _PENALTY = 2.0
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -31,29 +29,26 @@ Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def pairs_of(gold: Gold, articles: Sequence[Article]) -> Pairs:
     """The pairs of one language with a telling of the tuning half."""
-    tellings = {article.url: traits_of(article) for article in articles}
-    corpus = Corpus()
-    corpus.add(tellings.values())
+    tellings = Tellings()
+    tellings.add(sorted(articles, key=lambda one: one.url))
+    row = {url: at for at, url in enumerate(tellings.urls)}
     ours = {url for url, label in gold.labels.items() if label.half == "tune"}
     same = gold.pairs("tune")
-    languages = Counter(one.language for one in tellings.values())
     size = {url: len(urls) for urls in gold.stories("tune").values() for url in urls}
-    evidence: list[Evidence] = []
-    weighed: list[tuple[bool, float]] = []
-    for pair in combinations(sorted(gold.labels), 2):
-        one, other = tellings[pair[0]], tellings[pair[1]]
-        if ours.isdisjoint(pair) or pair in gold.doubtful or one.language != other.language:
-            continue
-        rarities = corpus.rarities(one)
-        shared = sum(rarities[word] for word in one.words.keys() & other.words.keys())
-        if shared >= _LITTLE_SHARED * math.log(languages[one.language]) and abs(one.at - other.at) <= WINDOW:
-            evidence.append(corpus.evidence(one, other))
-            weighed.append((pair in same, 2 / size[pair[0]] if pair in same else 1.0))
-    return (
-        np.array(evidence),
-        np.array([is_same for is_same, _ in weighed]),
-        np.array([w for _, w in weighed]),
+    pairs = [
+        pair
+        for pair in combinations(sorted(gold.labels), 2)
+        if not ours.isdisjoint(pair) and pair not in gold.doubtful
+    ]
+    one, other = np.array([(row[a], row[b]) for a, b in pairs]).T
+    compared = (tellings.language[one] == tellings.language[other]) & (
+        np.abs(tellings.at[one] - tellings.at[other]) <= WINDOW
     )
+    evidence = np.stack(Likeness(tellings).evidence(one[compared], other[compared]), axis=1)
+    is_same = np.array([pair in same for pair in pairs])[compared]
+    weight = np.array([2 / size[pair[0]] if pair in same else 1.0 for pair in pairs])[compared]
+    worth = evidence[:, Evidence._fields.index("contained")] > _LITTLE_IN_COMMON
+    return evidence[worth], is_same[worth], weight[worth]
 
 
 def fitted(days: Sequence[Pairs]) -> LogisticRegression:

@@ -25,6 +25,7 @@ from newsletter.feeds.collect import SourceReport, collect
 from newsletter.feeds.fetch import Fetcher, is_public
 from newsletter.feeds.kinds import read_document
 from newsletter.feeds.normalise import first_words, publisher_name
+from newsletter.feeds.preambles import parted
 from newsletter.feeds.stored import load_articles
 from newsletter.settings import Settings
 from newsletter.store.session import reading
@@ -595,3 +596,23 @@ def test_a_document_is_never_taken_for_an_address() -> None:
     """Bytes that look like a URL are refused, not fetched."""
     with pytest.raises(SourceError, match="not a feed we know"):
         read_document(b"http://127.0.0.1:9/feed", source="x")
+
+
+@pytest.mark.parametrize(
+    ("told", "place", "paper", "byline", "text"),
+    [
+        ("[Lakeside FM] Nairobi -- Pilots have warned of fatigue.", "Nairobi", "Lakeside FM", "", "Pilots have warned of fatigue."),
+        ("BERLIN, Feb 17 (Reuters) - More than 80 actors signed.", "BERLIN", "Reuters", "", "More than 80 actors signed."),
+        ("MOSUL, Iraq/BAGHDAD (AP) — Forces closed in.", "MOSUL, Iraq/BAGHDAD", "AP", "", "Forces closed in."),
+        ("By Ada Lund and Bo RamDUBAI, Feb 17 (Reuters) - The group said no.", "DUBAI", "Reuters", "Ada Lund and Bo Ram", "The group said no."),
+        ("Rain fell. The post Rain appeared first on The Valley.", "", "", "", "Rain fell."),
+        ("Piove ancora... L'articolo Pioggia sembra essere il primo su La Valle.", "", "", "", "Piove ancora..."),
+        ("THE BIG READ (six minutes) - How a town forgot its name.", "", "", "", "THE BIG READ (six minutes) - How a town forgot its name."),
+        ("[Update] The road is open again.", "", "", "", "[Update] The road is open again."),
+    ],
+)  # fmt: skip
+def test_what_agencies_put_before_a_text_is_no_part_of_it(
+    told: str, place: str, paper: str, byline: str, text: str
+) -> None:
+    """Place, agency and reporter are kept where they belong; the way back to a blog is nobody's."""
+    assert parted(told) == (text, place, paper, byline)

@@ -85,7 +85,12 @@ def subject_of(
 @lru_cache(maxsize=65_536)
 def matters_in(text: str) -> frozenset[str]:
     """The matters a text speaks of, by our words alone: the same ids in every language."""
-    return frozenset(_matters(()).words.found(text))
+    return frozenset(matter_words().found(text))
+
+
+def matter_words() -> Lexicon:
+    """Our words for matters, without a publication's own."""
+    return _matters(()).words
 
 
 def gravest(matters: Iterable[str]) -> tuple[str, float]:

@@ -9,7 +9,7 @@ are searched as they stand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ _PARTICLES = re.compile("^(?:وال|بال|لل|ال|و|ب|ل|ف|ה|ו|ב|ל|מ|
 _NOT_LATIN = re.compile("[\u0370-\u1cff]")
 _PARTED = re.compile("[\u0590-\u06ff]")
 _SHORTEST_BEGINNING = 2
+_NOTHING: frozenset[str] = frozenset()
 _Found = TypeVar("_Found")
 
 
@@ -50,6 +51,8 @@ class Looked(dict[str, _Found]):
 @lru_cache(maxsize=131_072)
 def folded(word: str) -> str:
     """*word* in plain lower-case Latin letters and digits: no accent, no sign, no possessive."""
+    if word.isascii() and word.isalnum():
+        return word.lower()
     word = _POSSESSIVE.sub("", word.casefold())
     if not word.isascii():
         word = anyascii(word).lower()
@@ -95,6 +98,7 @@ class Lexicon:
         self._unspaced = unspaced
         longest_first = sorted(unspaced, key=lambda word: (-len(word), word))
         self._unspaced_words = re.compile("|".join(map(re.escape, longest_first))) if unspaced else None
+        self._longest_beginning = max(map(len, self._beginnings), default=0)
         self._of = Looked(self._look_up)
 
     def _add(self, thing: str, entry: str) -> None:
@@ -114,9 +118,10 @@ class Lexicon:
         """A word's key, the things it stands for alone, and the phrases it may open; None if there are neither."""
         found: set[str] = set()
         for form in _forms(word):
-            found |= self._exact.get(form, set())
-            for end in range(_SHORTEST_BEGINNING, len(form) + 1):
-                found |= self._beginnings.get(form[:end], set())
+            found |= self._exact.get(form, _NOTHING)
+            for end in range(_SHORTEST_BEGINNING, min(len(form), self._longest_beginning) + 1):
+                if form[:end] in self._beginnings:
+                    found |= self._beginnings[form[:end]]
         key = _key(word)
         phrases = tuple(self._phrases.get(key, ()))
         return (key, frozenset(found), phrases) if found or phrases else None
@@ -125,24 +130,45 @@ class Lexicon:
         """The things *text* speaks of, each with the different words that say so (folded)."""
         things: dict[str, set[str]] = {}
         words = words_of(text)
+        for thing, said in self._said(words, range(len(words))):
+            things.setdefault(thing, set()).add(said)
+        for thing, said in self._said_unspaced(text):
+            things.setdefault(thing, set()).add(said)
+        return things
+
+    def speaks(self, word: str) -> bool:
+        """Whether *word* may stand for anything, alone or with those after it."""
+        return self._of[word] is not None
+
+    def things(self, words: Sequence[str], at: Iterable[int]) -> set[str]:
+        """The things *words* speak of, of which those *at* may stand for something."""
+        return {thing for thing, _ in self._said(words, at)}
+
+    def things_unspaced(self, text: str) -> set[str]:
+        """The things that *text* speaks of in a script without spaces."""
+        return {thing for thing, _ in self._said_unspaced(text)}
+
+    def _said(self, words: Sequence[str], positions: Iterable[int]) -> Iterator[tuple[str, str]]:
+        """Each thing that words at *positions* stand for, with the words that say so."""
         taken = 0  # what a phrase has used up stands for nothing else: the West Bank is no bank
-        for at, looked in enumerate(map(self._of.__getitem__, words)):
-            if looked is None:
+        for at in positions:
+            if (looked := self._of[words[at]]) is None:
                 continue
             first, alone, phrases = looked
             following = _key(words[at + 1]) if phrases and at + 1 < len(words) else ""
             for rest, by_beginning, thing in phrases:
                 if following.startswith(rest[0]) and self._follows(words, at + 1, rest, by_beginning):
-                    things.setdefault(thing, set()).add(" ".join((first, *rest)))
+                    yield thing, " ".join((first, *rest))
                     taken = max(taken, at + 1 + len(rest))
             if alone and at >= taken:
                 for thing in alone:
-                    things.setdefault(thing, set()).add(first)
+                    yield thing, first
+
+    def _said_unspaced(self, text: str) -> Iterator[tuple[str, str]]:
         if self._unspaced_words is not None and UNSPACED.search(text):
             for hit in self._unspaced_words.findall(text):
                 for thing in self._unspaced[hit]:
-                    things.setdefault(thing, set()).add(hit)
-        return things
+                    yield thing, hit
 
     @staticmethod
     def _follows(words: Sequence[str], at: int, rest: tuple[str, ...], by_beginning: bool) -> bool:

@@ -73,10 +73,14 @@ def _data() -> dict[str, Any]:
     return tomllib.loads((_DATA / "places.toml").read_text(encoding="utf-8"))
 
 
+_Place = tuple[str, float]
+"""A country or region, and how much its name proves."""
+
+
 @cache
-def _weighed_names() -> dict[str, tuple[str, float]]:
+def _weighed_names() -> dict[str, _Place]:
     """Name as written → (ISO code or region, how much it proves)."""
-    names: dict[str, tuple[str, float]] = {}
+    names: dict[str, _Place] = {}
     for line in (_DATA / "cities.tsv").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             code, _, words = line.partition("\t")
@@ -112,15 +116,18 @@ def _codes() -> frozenset[str]:
 
 
 @cache
-def _beginnings() -> dict[str, int]:
-    """First word of a name → how many words the longest name that begins so has."""
-    longest: dict[str, int] = {}
+def _openings() -> dict[str, dict[str, tuple[int, ...]]]:
+    """First word of longer names → second → how many words they have, the most first."""
+    lengths: dict[str, dict[str, set[int]]] = {}
     for name in _weighed_names():
         words = _WORD.findall(name)
-        if words:
-            first = _bare(words[0])
-            longest[first] = min(_LONGEST, max(longest.get(first, 0), len(words)))
-    return longest
+        if len(words) > 1:
+            seconds = lengths.setdefault(_bare(words[0]), {})
+            seconds.setdefault(_bare(words[1]), set()).add(min(_LONGEST, len(words)))
+    return {
+        first: {second: tuple(sorted(some, reverse=True)) for second, some in seconds.items()}
+        for first, seconds in lengths.items()
+    }
 
 
 @cache
@@ -162,21 +169,23 @@ def _places_in(text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     words = _WORD.findall(text)
     taken = 0
-    for at, longest in enumerate(map(_LONGEST_FROM.__getitem__, words)):
-        if not longest or at < taken:
+    for at, opens in enumerate(map(_OPENS.__getitem__, words)):
+        if opens is None or at < taken:
             continue
-        for length in range(min(longest, len(words) - at), 0, -1):
+        alone, seconds, parts = opens
+        lengths = seconds.get(_bare(words[at + 1]), ()) if seconds and at + 1 < len(words) else ()
+        for length in lengths:
             phrase = " ".join(words[at : at + length])
-            place = names.get(phrase) or names.get(_bare(phrase))
-            if place and not (length == 1 and _bare(phrase) in _AMBIGUOUS and not _after_in(words, at)):
-                found[place[0]] = max(found.get(place[0], 0.0), place[1])
+            if long := names.get(phrase) or names.get(_bare(phrase)):
                 taken = at + length
+                parts = (long,)
                 break
         else:
-            for part in words[at].split("-") if "-" in words[at] else ():
-                if place := names.get(_bare(part)):
-                    found[place[0]] = max(found.get(place[0], 0.0), place[1])
-    if _UNSPACED.search(text):
+            if alone and not (_bare(words[at]) in _AMBIGUOUS and not _after_in(words, at)):
+                parts = (alone,)
+        for place, weight in parts:
+            found[place] = max(found.get(place, 0.0), weight)
+    if not text.isascii() and _UNSPACED.search(text):
         for name, where in _unspaced_names():
             if name in text:
                 found[where] = max(found.get(where, 0.0), names[name][1])
@@ -258,9 +267,17 @@ def _after_in(words: list[str], at: int) -> bool:
     return at > 0 and words[at - 1].lower() in ("in", "from", "to", "across", "into")
 
 
-def _longest_from(word: str) -> int:
-    """How many words the longest name that *word* may open, or holds between hyphens, has; 0: none."""
-    return _beginnings().get(_bare(word), 1 if "-" in word else 0)
+_Opening = tuple["_Place | None", dict[str, tuple[int, ...]], tuple["_Place", ...]]
+"""What a word names alone, the second words of what it may open, and what it names between hyphens."""
 
 
-_LONGEST_FROM = Looked(_longest_from)
+def _opens(word: str) -> _Opening | None:
+    names = _weighed_names()
+    bare = _bare(word)
+    parts = word.split("-") if "-" in word else ()
+    named = tuple(place for part in parts if (place := names.get(_bare(part))))
+    opening = names.get(word) or names.get(bare), _openings().get(bare, {}), named
+    return opening if any(opening) else None
+
+
+_OPENS = Looked(_opens)

@@ -21,6 +21,7 @@ from newsletter.about.places import whereabouts
 from newsletter.articles import Article, Flag, Image, Rights, canonical_url, headline_key, shortened
 from newsletter.catalogue import Publication, Source
 from newsletter.feeds.items import Feed, FeedItem, RawImage
+from newsletter.feeds.preambles import parted
 
 EXCERPT_WORDS = 60
 MAX_HEADLINE = 300
@@ -99,6 +100,8 @@ def to_article(item: FeedItem, context: Context) -> Article:
     standfirst = texts.plain(_capped(item.summary), is_html=item.summary_is_html)
     if not standfirst and content:
         standfirst = first_words(texts.plain(content, is_html=True), EXCERPT_WORDS)
+    told = parted(standfirst)
+    standfirst = told.text
     body = texts.body(content, base=url) if printable else ""
     if not printable:
         standfirst = first_words(standfirst, EXCERPT_WORDS)
@@ -109,13 +112,14 @@ def to_article(item: FeedItem, context: Context) -> Article:
     language = _language(item, context, f"{headline} {standfirst}")
     where = whereabouts(
         headline,
-        standfirst,
+        f"{told.place} — {standfirst}" if told.place else standfirst,
         labels=_places_declared(labels),
         country=source.country,
         url=url,
         language=language,
     )
     dateline, body = _dateline(body)
+    dateline = dateline or told.place
     picture = _image(item, content, texts) if printable else None
     flags = [*texts.flags, *([Flag.MOJIBAKE] if item.mended else [])]
     if not printable and (item.image or _FIRST_IMAGE.search(content)):
@@ -126,7 +130,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
         topics=context.publication.topics, kinds=context.publication.kinds,
     )  # fmt: skip
     source_name = source.name or publisher_name(context.feed.title) or source.id
-    paper = shortened(texts.plain(item.paper, is_html="&" in item.paper), 60)
+    paper = shortened(texts.plain(item.paper, is_html="&" in item.paper), 60) or told.paper
     return Article(
         url=url,
         source=source.id,
@@ -134,7 +138,7 @@ def to_article(item: FeedItem, context: Context) -> Article:
         headline=headline,
         kicker=texts.plain(item.kicker, is_html=True),
         standfirst=standfirst,
-        byline=texts.plain(item.byline, is_html="&" in item.byline),
+        byline=texts.plain(item.byline, is_html="&" in item.byline) or told.byline,
         dateline=dateline,
         body=body,
         image=picture,

@@ -12,25 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from newsletter.articles import Article
-from newsletter.stories.likeness import OTHER, Corpus
-from newsletter.stories.traits import Traits, traits_of
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, triu
 
-_RECENT = 12  # how many tellings back a handle leads
-_LEAST_EVIDENCE = 1.3  # rarity that makes a candidate, in that of a handle used once
-_MOST_CANDIDATES = 6
+from newsletter.articles import Article
+from newsletter.stories.finding import candidates
+from newsletter.stories.likeness import OTHER, Likeness
+from newsletter.stories.traits import Numbers, Tellings
+
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
 _ESTABLISHED, _HEART, _HEART_USUAL = 3, 8.0, 0.4
 # Two established stories are one if they share as much of the greater heart; a heart of a word or two says nothing.
 _ONE_HEART, _LEAST_HEART = 0.35, 16.0
 # A telling is torn if another story is nearly as near as the first, by so many points, and the two are unlike.
 _TORN, _UNLIKE = 2.0, -1.5
-_TOO_COMMON = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,68 +55,62 @@ class Grouping:
         self._together = sorted({_pair(link.url, link.other) for link in links if link.together})
         self._apart = {_pair(link.url, link.other) for link in links if not link.together}
         self._known = dict(known or {})
-        self._corpus = Corpus()
-        self._all: list[Traits] = []
+        self._all = Tellings()
         self._at: dict[str, int] = {}
-        self._used: Counter[str] = Counter()
-        self._recent: dict[str, list[int]] = {}
         self._points: dict[tuple[int, int], float] = {}
-        self._hearts: dict[tuple[int, int, str], tuple[dict[str, float], float]] = {}
+        self._hearts: dict[tuple[int, int, int], tuple[dict[int, float], float]] = {}
+        self._said: dict[int, dict[int, float]] = {}
         self._group: list[int] = []
         self._members: dict[int, list[int]] = {}
+        self._likely: Numbers = np.empty((2, 0), np.int64)  # all pairs found so far
 
     def add(self, articles: Iterable[Article]) -> None:
         """Take *articles* in; those already known are left as they are."""
         unseen = {article.url: article for article in articles if article.url not in self._at}
-        new: list[int] = []
-        for traits in sorted(map(traits_of, unseen.values()), key=lambda one: (one.at, one.url)):
-            new.append(len(self._all))
-            self._at[traits.url] = len(self._all)
-            self._group.append(len(self._all))
-            self._members[len(self._all)] = [len(self._all)]
-            self._all.append(traits)
-            self._used.update(traits.handles)
-        self._corpus.add(self._all[one] for one in new)
-        self._log_size = math.log(self._corpus.size or 1)
+        new = sorted(unseen.values(), key=lambda one: (one.published_at, one.url))
+        if not new:
+            return
+        first = len(self._all)
+        self._all.add(new)
+        for row, article in enumerate(new, start=first):
+            self._at[article.url] = row
+            self._group.append(row)
+            self._members[row] = [row]
         self._hearts.clear()
+        self._said.clear()
+        self._likeness = Likeness(self._all)
         self._bind()
-        self._join([pair for one in new for pair in self._candidates(one)])
+        self._join(self._near(*candidates(self._all, first)))
         self._known.update(self.stories)
 
     @property
     def stories(self) -> dict[str, str]:
         """Each article's story id, by URL."""
         ids = self._ids()
-        return {traits.url: ids[self._group[at]] for at, traits in enumerate(self._all)}
+        return {url: ids[self._group[at]] for at, url in enumerate(self._all.urls)}
 
-    # --- finding --------------------------------------------------------------------------------
+    def _near(self, one: Numbers, other: Numbers) -> list[tuple[int, int]]:
+        """Compare the pairs, and all who have a likely one in common; return the likely."""
+        likely = self._compare(one, other)
+        one, other = one[likely], other[likely]
+        self._likely = np.concatenate([self._likely, np.stack([one, other])], axis=1)
+        a, b = self._likely
+        size = len(self._all)
+        near = csr_array((np.ones(2 * len(a)), (np.append(a, b), np.append(b, a))), shape=(size, size))
+        further = triu(near @ near, k=1, format="coo")
+        unknown = [pair not in self._points for pair in _pairs(further.row, further.col)]
+        self._compare(further.row[unknown].astype(np.int64), further.col[unknown].astype(np.int64))
+        return list(_pairs(one, other))
 
-    def _candidates(self, one: int) -> list[tuple[int, int]]:
-        """Earlier tellings that share enough rare handles with *one*, the likeliest first."""
-        handles, used = self._all[one].handles, self._used
-        most = max(_RECENT, self._corpus.size * _TOO_COMMON)
-        evidence: dict[int, float] = {}
-        for handle in handles:
-            recent = self._recent.get(handle)
-            if recent is None:
-                self._recent[handle] = [one]
-                continue
-            if used[handle] <= most:
-                weight = self._log_size - math.log(used[handle])
-                for other in recent:
-                    evidence[other] = evidence.get(other, 0.0) + weight
-            recent.append(one)
-            if len(recent) > _RECENT:
-                del recent[0]
-        least = _LEAST_EVIDENCE * self._log_size
-        likely = [(-weight, other) for other, weight in evidence.items() if weight >= least]
-        return [(other, one) for _, other in sorted(likely)[:_MOST_CANDIDATES]]
+    def _compare(self, one: Numbers, other: Numbers) -> NDArray[np.bool_]:
+        """Find how sure we are of each pair; return which are likely."""
+        points = self._likeness.points(one, other)
+        self._points.update(zip(_pairs(one, other), points.tolist(), strict=True))
+        likely: NDArray[np.bool_] = points > OTHER / 2
+        return likely
 
     def _sure(self, one: int, other: int) -> float:
-        pair = (one, other) if one < other else (other, one)
-        if pair not in self._points:
-            self._points[pair] = self._corpus.points(self._all[pair[0]], self._all[pair[1]])
-        return self._points[pair]
+        return self._points.get((one, other) if one < other else (other, one), OTHER)
 
     # --- joining --------------------------------------------------------------------------------
 
@@ -191,7 +185,7 @@ class Grouping:
         if len(self._members[few]) < _ESTABLISHED:
             return True
         shares: list[float] = []
-        for language in {self._all[one].language for one in self._members[few]}:
+        for language in {int(self._all.language[one]) for one in self._members[few]}:
             (heart, whole), (other, other_whole) = self._heart(few, language), self._heart(many, language)
             if min(whole, other_whole) >= _LEAST_HEART:
                 shared = sum(heart[word] for word in sorted(heart.keys() & other.keys()))
@@ -206,36 +200,42 @@ class Grouping:
         """
         total = 0.0
         for one in self._members[few]:
-            heart, whole = self._heart(many, self._all[one].language)
+            heart, whole = self._heart(many, int(self._all.language[one]))
             if whole:
-                said = sum(weight for word, weight in heart.items() if word in self._all[one].words)
-                rarities = self._corpus.rarities(self._all[one])
-                most = min(
-                    whole, sum(rarities[word] for word in self._all[one].words)
-                )  # a headline alone cannot say it all
+                words = self._words(one)
+                said = sum(weight for word, weight in heart.items() if word in words)
+                most = min(whole, sum(words.values()))  # a headline alone cannot say it all
                 total += said / (most or 1.0) - _HEART_USUAL
         return total / len(self._members[few])
 
-    def _heart(self, group: int, language: str) -> tuple[dict[str, float], float]:
+    def _heart(self, group: int, language: int) -> tuple[dict[int, float], float]:
         """The words most tellings of *group* in *language* have, with their weights and the sum; 0: too few."""
         members = self._members[group]
         key = (group, len(members), language)
         if key not in self._hearts:
-            tellings = [self._all[one] for one in members if self._all[one].language == language]
-            heart: dict[str, float] = {}
+            tellings = [self._words(one) for one in members if self._all.language[one] == language]
+            heart: dict[int, float] = {}
             if len(tellings) >= _ESTABLISHED:
-                said = Counter(word for one in tellings for word in one.words)
-                agreed = [word for word, times in said.items() if 2 * times >= len(tellings)]
-                rarities = self._corpus.rarities(tellings[0])
-                heart = {word: rarities[word] for word in agreed}
+                said = Counter(word for words in tellings for word in words)
+                rarity = {word: weight for words in tellings for word, weight in words.items()}
+                heart = {word: rarity[word] for word, times in said.items() if 2 * times >= len(tellings)}
             self._hearts[key] = (heart, sum(heart.values()))
         return self._hearts[key]
+
+    def _words(self, one: int) -> dict[int, float]:
+        """The words of a telling with their rarities."""
+        if one not in self._said:
+            table = self._all.words
+            entries = slice(table.indptr[one], table.indptr[one + 1])
+            words, rarity = table.indices[entries].tolist(), self._likeness.rarity[entries].tolist()
+            self._said[one] = dict(zip(words, rarity, strict=True))
+        return self._said[one]
 
     def _held_apart(self, a: int, b: int) -> bool:
         if not self._apart:
             return False
-        urls = [self._all[one].url for one in self._members[a]]
-        others = [self._all[one].url for one in self._members[b]]
+        urls = [self._all.urls[one] for one in self._members[a]]
+        others = [self._all.urls[one] for one in self._members[b]]
         return any(_pair(url, other) in self._apart for url in urls for other in others)
 
     def _merge(self, a: int, b: int) -> None:
@@ -249,7 +249,7 @@ class Grouping:
         """An id a group: the one most of its members had, if no group has more of it; else a new one."""
         claims: list[tuple[int, int, str]] = []
         for members in self._members.values():
-            had = Counter(self._known[url] for one in members if (url := self._all[one].url) in self._known)
+            had = Counter(self._known[url] for one in members if (url := self._all.urls[one]) in self._known)
             claims += [(-times, min(members), story) for story, times in had.items()]
         ids: dict[int, str] = {}
         taken: set[str] = set()
@@ -260,7 +260,7 @@ class Grouping:
                 taken.add(story)
         for group in sorted(self._members):
             if group not in ids:
-                ids[group] = _new_id(self._all[min(self._members[group])].url, taken)
+                ids[group] = _new_id(self._all.urls[min(self._members[group])], taken)
                 taken.add(ids[group])
         return ids
 
@@ -272,6 +272,10 @@ def group(
     grouping = Grouping(links=links, known=known)
     grouping.add(articles)
     return grouping.stories
+
+
+def _pairs(one: Numbers, other: Numbers) -> Iterator[tuple[int, int]]:
+    return zip(one.tolist(), other.tolist(), strict=True)
 
 
 def _pair(url: str, other: str) -> tuple[str, str]:

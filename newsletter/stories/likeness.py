@@ -4,20 +4,29 @@ How sure we are that two tellings are of one story: points above 0 say yes, belo
 A trait proves the more the rarer it is in its language and, between two tellings of one source, in that source:
 what a paper of Kenya says in every headline proves nothing there. The weights are those of a logistic regression
 over the tuning halves of ``tests/gold`` and its third day, rounded (``python -m bench.likeness``);
-``bench/README.md`` has what they reach.
+``bench/README.md`` has what they reach. Pairs are compared all at once, as columns.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from operator import mul
 from typing import NamedTuple
 
-from newsletter.about.lexicon import Looked
-from newsletter.stories.traits import HEADLINE, Traits
+import numpy as np
+from numpy.typing import NDArray
+
+from newsletter.stories.traits import (
+    HEADLINE,
+    STANDFIRST,
+    Numbers,
+    Table,
+    Tellings,
+    Weights,
+    as_name,
+    in_headline,
+    weight_of_roots,
+)
 
 WINDOW = 3.0
 """Days; further apart, two tellings are not of one story by themselves."""
@@ -34,27 +43,29 @@ _A_PICTURE_OF_ITS_OWN = 4  # tellings with one picture; more have a placeholder
 
 
 class Evidence(NamedTuple):
-    """What speaks for and against two tellings of one language being of one story."""
+    """What speaks for and against two tellings of one language being of one story; a column each."""
 
-    contained: float  # share of the lesser telling's words that the other has
-    names: float  # the same of its names
-    both: float  # the geometric mean of that and of the other words' share: who, and what they do
-    headlines: float  # share of either headline found in the other telling, the lesser of both
-    headline_names: float  # rarity of the names that both headlines have
-    cosine: float
-    matters: float  # share of matters
-    other_matters: float  # 1 if both have matters, and none is shared
-    rare_countries: float  # rarity of the countries both name
-    countries: float  # share of countries
-    days: float  # between them
-    unshared: float  # rarity of the countries in one headline that the other never names, the greater of both
-    elsewhere: float  # 1 if both headlines name countries, and neither's are named by the other at all
+    contained: Weights  # share of the lesser telling's words that the other has
+    names: Weights  # the same of its names
+    both: Weights  # the geometric mean of that and of the other words' share: who, and what they do
+    headlines: Weights  # share of either headline found in the other telling, the lesser of both
+    headline_names: Weights  # rarity of the names that both headlines have
+    cosine: Weights
+    matters: Weights  # share of matters
+    other_matters: Weights  # 1 if both have matters, and none is shared
+    rare_countries: Weights  # rarity of the countries both name
+    countries: Weights  # share of countries
+    days: Weights  # between them
+    unshared: (
+        Weights  # rarity of the countries in one headline that the other never names, the greater of both
+    )
+    elsewhere: Weights  # 1 if both headlines name countries, and neither's are named by the other at all
 
 
-_WEIGHTS = Evidence(
-    contained=2.1, names=2.0, both=2.5, headlines=2.3, headline_names=2.0, cosine=2.1, matters=1.2, other_matters=-0.7,
-    rare_countries=0.4, countries=2.0, days=-0.3, unshared=-0.2, elsewhere=-0.6,
-)  # fmt: skip
+_WEIGHTS: Mapping[str, float] = {  # in the order of ``Evidence``
+    "contained": 2.1, "names": 2.0, "both": 2.5, "headlines": 2.3, "headline_names": 2.0, "cosine": 2.1, "matters": 1.2,
+    "other_matters": -0.7, "rare_countries": 0.4, "countries": 2.0, "days": -0.3, "unshared": -0.2, "elsewhere": -0.6,
+}  # fmt: skip
 _ONE_LANGUAGE = -7.9
 
 # Across languages: cosine of the roots, shared matters, shared rare countries, all countries alike, days between
@@ -64,199 +75,198 @@ _MATTERS, _RARE_COUNTRIES, _COUNTRIES, _DAY = 5.0, 0.9, 3.3, -2.1
 _UNSHARED, _ELSEWHERE = -0.4, -6.0
 
 
-class Corpus:
-    """Counts of everything seen; what it weighs is weighed with the counts of that moment."""
+class Likeness:
+    """*tellings* weighed by how rare everything is among them."""
 
-    def __init__(self) -> None:
-        self._seen: Counter[tuple[str, ...]] = Counter()
-        self._words: dict[tuple[str, ...], Counter[str]] = {}
-        self._roots: Counter[str] = Counter()
-        self._matters: Counter[str] = Counter()
-        self._countries: Counter[str] = Counter()
-        self._headline_countries: Counter[str] = Counter()
-        self._pictures: Counter[str] = Counter()
-        self._forget()
+    def __init__(self, tellings: Tellings) -> None:
+        self._all = tellings
+        words = tellings.words
+        self._row = np.repeat(np.arange(len(tellings)), np.diff(words.indptr))
+        self._head, self._named = in_headline(words), as_name(words)
+        self._where = np.where(self._head, HEADLINE, STANDFIRST)
+        self.rarity, in_source = self._rarities()
+        self._rarity = np.stack([self.rarity, in_source])  # by whether two tellings are of one source
+        self._said = _or_one(self._summed(self._rarity))
+        self._names = self._summed(self._rarity * self._named)
+        self._said_in_headline = _or_one(self._summed(self._rarity * self._head))
+        self._length = np.sqrt(_or_one(self._summed((self._rarity * self._where) ** 2)))
+        self._entry = _holding(words, np.arange(1.0, len(words.data) + 1))  # 0 would be no entry
+        self._one = _holding(words, np.ones(len(words.data)))
+        self._matters, self._countries = tellings.matters.astype(float), tellings.countries.astype(float)
+        self._headline = tellings.headline_countries.astype(float)
+        self._rare_matters, self._rare_countries = self._rare(self._matters), self._rare(self._countries)
+        self._rare_headline = self._rare(self._headline)
+        self._all_matters, self._all_countries = _total(self._rare_matters), _total(self._countries)
+        self._all_headline = _total(self._rare_headline)
+        self._has_matters, self._has_headline = _total(self._matters) > 0, _total(self._headline) > 0
+        self._roots = self._rare(tellings.roots)
+        self._roots.data *= weight_of_roots(tellings.roots)
+        self._roots = _to_length_one(self._roots)
+        self._pictures = np.bincount(tellings.picture, minlength=1)
 
-    def _forget(self) -> None:
-        self._rarities: dict[tuple[str, ...], dict[str, float]] = {}
-        self._rare_roots = Looked(partial(self._rare, self._roots))
-        self._rare_matters = Looked(partial(self._rare, self._matters))
-        self._rare_countries = Looked(partial(self._rare, self._countries))
-        self._rare_in_headlines = Looked(partial(self._rare, self._headline_countries))
-        self._weighed: dict[tuple[str, bool], _Weighed] = {}
-        self._rooted: dict[str, dict[str, float]] = {}
+    def points(self, one: Numbers, other: Numbers) -> Weights:
+        """How sure we are that *one* and *other*, rows, tell the same story, from ``OTHER`` to ``SAME``; by pair."""
+        t = self._all
+        is_one_language = t.language[one] == t.language[other]
+        points = np.empty(len(one))
+        said = self.evidence(one[is_one_language], other[is_one_language])
+        points[is_one_language] = _ONE_LANGUAGE + sum(map(mul, _WEIGHTS.values(), said))
+        points[~is_one_language] = self._across(one[~is_one_language], other[~is_one_language])
+        picture = t.picture[one]
+        points += (
+            _PICTURE
+            * (picture == t.picture[other])
+            * (picture > 0)
+            * (self._pictures[picture] <= _A_PICTURE_OF_ITS_OWN)
+        )
+        is_another_day = (
+            (t.column[one] > 0) & (t.column[one] == t.column[other]) & (t.date[one] != t.date[other])
+        )
+        is_another_day &= t.source[one] == t.source[other]
+        points[is_another_day | (np.abs(t.at[one] - t.at[other]) > WINDOW)] = OTHER
+        return np.round(points.clip(OTHER, SAME), 6)  # whatever the order in which floats were added
 
-    def add(self, tellings: Iterable[Traits]) -> None:
-        """Count *tellings*."""
-        self._forget()
-        for traits in tellings:
-            for group in ((traits.language,), (traits.language, traits.source)):
-                self._seen[group] += 1
-                self._words.setdefault(group, Counter()).update(traits.words.keys())
-            self._seen[()] += 1
-            self._roots.update(traits.roots.keys())
-            self._matters.update(traits.matters)
-            self._countries.update(traits.countries)
-            self._headline_countries.update(traits.headline_countries)
-            if traits.picture:
-                self._pictures[traits.picture] += 1
+    def evidence(self, one: Numbers, other: Numbers) -> Evidence:
+        """What is compared between pairs of tellings of one language."""
+        t = self._all
+        mine = self._entry[one].multiply(self._one[other])
+        theirs = self._one[one].multiply(self._entry[other])
+        mine, theirs = mine.tocsr(), theirs.tocsr()
+        pair = np.repeat(np.arange(len(one)), np.diff(mine.indptr))
+        a, b = mine.data.astype(np.int64) - 1, theirs.data.astype(np.int64) - 1
+        in_source = (t.source[one] == t.source[other]).astype(np.int64)
+        rarity = self._rarity[in_source[pair], a]
+        is_name = self._named[a] | self._named[b]
 
-    @property
-    def size(self) -> int:
-        """How many tellings were counted."""
-        return self._seen[()]
+        def summed(weights: Weights) -> Weights:
+            return np.bincount(pair, weights, minlength=len(one)).astype(float)
 
-    def rarities(self, traits: Traits, *, in_source: bool = False) -> Mapping[str, float]:
-        """How much each word proves between tellings in the language of *traits*, or those of its source."""
-        group = (traits.language, traits.source) if in_source else (traits.language,)
-        if group not in self._rarities:
-            self._rarities[group] = Looked(partial(self._source_rarity if in_source else self._rarity, group))
-        return self._rarities[group]
-
-    def _rarity(self, group: tuple[str, ...], word: str) -> float:
-        return self._scaled(group, self._share(group, word))
-
-    def _source_rarity(self, group: tuple[str, ...], word: str) -> float:
-        usual = self._share(group[:1], word)
-        here = self._words[group][word] + _LIKE_THE_LANGUAGE * usual
-        return self._scaled(group, max(usual, here / (self._seen[group] + _LIKE_THE_LANGUAGE)))
-
-    def _scaled(self, group: tuple[str, ...], share: float) -> float:
-        """The rarity of what a *share* has, as much for a word used once in few tellings as in many."""
-        return _USUAL * math.log(share) / math.log(0.5 / (self._seen[group[:1]] + 1))
-
-    def _share(self, group: tuple[str, ...], word: str) -> float:
-        return (self._words[group][word] + 0.5) / (self._seen[group] + 1)
-
-    def _rare(self, counts: Counter[str], thing: str) -> float:
-        """How much a root, a matter or a country proves among all tellings."""
-        return max(0.0, math.log((self.size + 1) / (counts[thing] + 0.5)))
-
-    def points(self, one: Traits, other: Traits) -> float:
-        """How sure we are that both tell the same story, from ``OTHER`` to ``SAME``."""
-        another_day = one.column and one.column == other.column and one.date != other.date
-        if abs(one.at - other.at) > WINDOW or (another_day and one.source == other.source):
-            return OTHER
-        if one.language == other.language:
-            said: float = sum(map(mul, _WEIGHTS, self.evidence(one, other)))
-            points = _ONE_LANGUAGE + said
-        else:
-            points = self._across(one, other)
-        if one.picture and one.picture == other.picture:
-            points += _PICTURE * (self._pictures[one.picture] <= _A_PICTURE_OF_ITS_OWN)
-        return round(max(OTHER, min(SAME, points)), 6)  # whatever the order in which floats were added
-
-    def evidence(self, one: Traits, other: Traits) -> Evidence:
-        """What is compared between two tellings of one language."""
-        in_source = one.source == other.source
-        rarities = self.rarities(one, in_source=in_source)
-        a, b = self._weigh(one, in_source), self._weigh(other, in_source)
-        shared = names = in_headlines = said_of_one = said_of_other = product = 0.0
-        words, others, some_names, other_names = one.words, other.words, one.names, other.names
-        for word in words.keys() & others.keys():
-            rarity, where, there = rarities[word], words[word], others[word]
-            shared += rarity
-            product += rarity * rarity * where * there
-            if where == HEADLINE:
-                said_of_one += rarity
-            if there == HEADLINE:
-                said_of_other += rarity
-            if word in some_names or word in other_names:
-                names += rarity
-                if where == there == HEADLINE:
-                    in_headlines += rarity
-        of_names = names / max(_FEW_NAMES, min(a.names, b.names))
-        of_others = (shared - names) / max(_FEW_NAMES, min(a.all - a.names, b.all - b.names))
+        shared, names = summed(rarity), summed(rarity * is_name)
+        said = np.stack([self._said[in_source, one], self._said[in_source, other]])
+        named = np.stack([self._names[in_source, one], self._names[in_source, other]])
+        of_names = names / np.maximum(_FEW_NAMES, named.min(0))
+        of_others = (shared - names) / np.maximum(_FEW_NAMES, (said - named).min(0))
+        mine_in_headline = summed(rarity * self._head[a]) / self._said_in_headline[in_source, one]
+        theirs_in_headline = summed(rarity * self._head[b]) / self._said_in_headline[in_source, other]
+        matters = self._shared_matters(one, other)
+        have_matters = self._has_matters[one] & self._has_matters[other]
         return Evidence(
-            contained=shared / min(a.all, b.all),
+            contained=shared / said.min(0),
             names=of_names,
-            both=math.sqrt(of_names * of_others),
-            headlines=min(said_of_one / a.headline, said_of_other / b.headline),
-            headline_names=in_headlines / _USUAL,
-            cosine=product / (a.length * b.length),
-            matters=self._shared_matters(one, other),
-            other_matters=float(
-                bool(one.matters and other.matters) and one.matters.isdisjoint(other.matters)
-            ),
+            both=np.sqrt((of_names * of_others).clip(0)),
+            headlines=np.minimum(mine_in_headline, theirs_in_headline),
+            headline_names=summed(rarity * (is_name & self._head[a] & self._head[b])) / _USUAL,
+            cosine=summed(rarity**2 * self._where[a] * self._where[b])
+            / (self._length[in_source, one] * self._length[in_source, other]),
+            matters=matters,
+            other_matters=(have_matters & (matters == 0)).astype(float),
             rare_countries=self._shared_countries(one, other),
-            countries=_share(one.countries, other.countries),
-            days=abs(one.at - other.at),
-            unshared=max(self._unshared(one, other), self._unshared(other, one)),
-            elsewhere=float(_elsewhere(one, other)),
+            countries=self._countries_alike(one, other),
+            days=np.abs(t.at[one] - t.at[other]),
+            unshared=np.maximum(self._unshared(one, other), self._unshared(other, one)),
+            elsewhere=self._elsewhere(one, other),
         )
 
-    def _across(self, one: Traits, other: Traits) -> float:
+    def _across(self, one: Numbers, other: Numbers) -> Weights:
         """How sure we are across languages."""
-        few, many = self._roots_of(one), self._roots_of(other)
-        roots = sum(few[root] * many[root] for root in few.keys() & many.keys())
-        unshared = self._unshared(one, other) + self._unshared(other, one)
-        return (
+        at = self._all.at
+        points: Weights = (
             _ACROSS
-            + _ROOTS * roots
+            + _ROOTS * _dot(self._roots, one, self._roots, other)
             + _MATTERS * self._shared_matters(one, other)
             + _RARE_COUNTRIES * self._shared_countries(one, other)
-            + _COUNTRIES * _share(one.countries, other.countries)
-            + _DAY * abs(one.at - other.at)
-            + _UNSHARED * unshared
-            + _ELSEWHERE * _elsewhere(one, other)
+            + _COUNTRIES * self._countries_alike(one, other)
+            + _DAY * np.abs(at[one] - at[other])
+            + _UNSHARED * (self._unshared(one, other) + self._unshared(other, one))
+            + _ELSEWHERE * self._elsewhere(one, other)
         )
+        return points
 
-    def _unshared(self, one: Traits, other: Traits) -> float:
+    # --- matters and places -----------------------------------------------------------------------
+
+    def _shared_matters(self, one: Numbers, other: Numbers) -> Weights:
+        shared = _dot(self._rare_matters, one, self._matters, other)
+        either = self._all_matters[one] + self._all_matters[other] - shared
+        return shared / _or_one(either)
+
+    def _shared_countries(self, one: Numbers, other: Numbers) -> Weights:
+        """The rarity of the countries both name."""
+        shared: Weights = np.minimum(_MOST_RARITY, _dot(self._rare_countries, one, self._countries, other))
+        return shared
+
+    def _countries_alike(self, one: Numbers, other: Numbers) -> Weights:
+        """The share of the countries of either that both name."""
+        shared = _dot(self._countries, one, self._countries, other)
+        either = self._all_countries[one] + self._all_countries[other] - shared
+        return shared / _or_one(either)
+
+    def _unshared(self, one: Numbers, other: Numbers) -> Weights:
         """Rarity of the countries in the headline of *one* that *other* never names."""
-        return sum(self._rare_in_headlines[country] for country in one.headline_countries - other.countries)
+        return self._all_headline[one] - _dot(self._rare_headline, one, self._countries, other)
 
-    def _shared_matters(self, one: Traits, other: Traits) -> float:
-        shared = sum(self._rare_matters[matter] for matter in one.matters & other.matters)
-        return shared and shared / sum(self._rare_matters[matter] for matter in one.matters | other.matters)
+    def _elsewhere(self, one: Numbers, other: Numbers) -> Weights:
+        """Whether both headlines name countries, and neither's are named by the other at all."""
+        has: NDArray[np.bool_] = self._has_headline[one] & self._has_headline[other]
+        has &= _dot(self._headline, one, self._countries, other) == 0
+        has &= _dot(self._headline, other, self._countries, one) == 0
+        return has.astype(np.float64)
 
-    def _shared_countries(self, one: Traits, other: Traits) -> float:
-        return min(
-            _MOST_RARITY, sum(self._rare_countries[country] for country in one.countries & other.countries)
-        )
+    # --- rarity -----------------------------------------------------------------------------------
 
-    def _weigh(self, traits: Traits, in_source: bool) -> _Weighed:
-        key = (traits.url, in_source)
-        if key not in self._weighed:
-            rarities = self.rarities(traits, in_source=in_source)
-            said = headline = squares = 0.0
-            for word, where in traits.words.items():
-                rarity = rarities[word]
-                said += rarity
-                squares += rarity * rarity * where * where
-                if where == HEADLINE:
-                    headline += rarity
-            names = sum([rarities[word] for word in traits.names])
-            self._weighed[key] = _Weighed(said or 1.0, names, headline or 1.0, math.sqrt(squares) or 1.0)
-        return self._weighed[key]
+    def _rarities(self) -> tuple[Weights, Weights]:
+        """How much each word of each telling proves among those of its language, and among those of its source."""
+        t = self._all
+        words = t.words.indices
+        source = t.source * (t.language.max(initial=0) + 1) + t.language  # a source of two languages has each
+        seen = np.bincount(t.language)[t.language][self._row]
+        seen_in_source = _times(source)[self._row]
+        share = (_times(t.language[self._row], words) + 0.5) / (seen + 1)
+        here = _times(source[self._row], words) + _LIKE_THE_LANGUAGE * share
+        in_source = np.maximum(share, here / (seen_in_source + _LIKE_THE_LANGUAGE))
+        # The rarity of what a share has is as much for a word used once in few tellings as in many.
+        scale = _USUAL / np.log(0.5 / (seen + 1))
+        return scale * np.log(share), scale * np.log(in_source)
 
-    def _roots_of(self, traits: Traits) -> dict[str, float]:
-        """The roots of a telling with their weights, to length 1."""
-        if traits.url not in self._rooted:
-            roots = {root: weight * self._rare_roots[root] for root, weight in traits.roots.items()}
-            length = math.sqrt(sum(weight * weight for weight in roots.values())) or 1.0
-            self._rooted[traits.url] = {root: weight / length for root, weight in roots.items()}
-        return self._rooted[traits.url]
+    def _rare(self, table: Table) -> Table:
+        """*table* with how much each entry proves among all tellings."""
+        times = np.bincount(table.indices, minlength=table.shape[1])
+        rarity = np.log((len(self._all) + 1) / (times + 0.5)).clip(0)
+        return _holding(table, rarity[table.indices])
 
-
-class _Weighed(NamedTuple):
-    """What the words of a telling prove together."""
-
-    all: float
-    names: float
-    headline: float
-    length: float
+    def _summed(self, weights: Weights) -> Weights:
+        """Sums by telling, of each row of *weights*."""
+        return np.stack([np.bincount(self._row, some, minlength=len(self._all)) for some in weights])
 
 
-def _elsewhere(one: Traits, other: Traits) -> bool:
-    """Whether both headlines name countries, and neither's are named by the other at all."""
-    return bool(
-        one.headline_countries
-        and other.headline_countries
-        and one.headline_countries.isdisjoint(other.countries)
-        and other.headline_countries.isdisjoint(one.countries)
-    )
+def _times(group: Numbers, thing: Numbers | None = None) -> Numbers:
+    """How often each thing stands in its group."""
+    key = group if thing is None else group * (np.int64(thing.max(initial=0)) + 1) + thing
+    _, which, times = np.unique(key, return_inverse=True, return_counts=True)
+    found: Numbers = times[which]
+    return found
 
 
-def _share(one: frozenset[str], other: frozenset[str]) -> float:
-    either = len(one | other)
-    return len(one & other) / either if either else 0.0
+def _dot(few: Table, one: Numbers, many: Table, other: Numbers) -> Weights:
+    """The product of row *one* of the first and row *other* of the second, for each pair."""
+    return _total(few[one].multiply(many[other]))
+
+
+def _total(table: Table) -> Weights:
+    """The sum of each row."""
+    total: Weights = np.asarray(table.sum(axis=1), float)
+    return total
+
+
+def _or_one(weights: Weights) -> Weights:
+    return np.where(weights > 0, weights, 1.0)
+
+
+def _holding(table: Table, data: Weights) -> Table:
+    """The entries of *table*, with other values."""
+    return type(table)((data, table.indices, table.indptr), shape=table.shape)
+
+
+def _to_length_one(table: Table) -> Table:
+    row = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+    length = np.sqrt(np.bincount(row, table.data**2, minlength=table.shape[0]))
+    return _holding(table, table.data / _or_one(length)[row])

@@ -1,97 +1,247 @@
-"""What two tellings of a story are compared by: words, roots of names, matters, places, pictures."""
+"""
+What tellings of a story are compared by, in columns: words, roots of names, matters, places, pictures.
+
+A telling is a row. Words, roots, matters and places are columns, numbered in the order they were met, so that what
+is compared of ten thousand tellings is a handful of sparse tables and not ten thousand dictionaries.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Sequence
 from functools import cache, lru_cache
-from typing import NamedTuple
+from itertools import islice, pairwise, product
+from typing import Any
 
+import numpy as np
 from babel import Locale, UnknownLocaleError
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack, vstack
 
-from newsletter.about import matters_in
-from newsletter.about.lexicon import UNSPACED, Looked, folded, words_of
+from newsletter.about import matter_words
+from newsletter.about.lexicon import UNSPACED, WORD, Looked, folded
 from newsletter.about.places import countries_in
 from newsletter.articles import Article
+
+Numbers = NDArray[np.int64]
+Weights = NDArray[np.float64]
+Table = Any  # a scipy.sparse.csr_array: rows are tellings; scipy ships no types
 
 HEADLINE, STANDFIRST = 2.0, 1.0
 _STEM = 6
 _SHORTEST_WORD, _SHORTEST_ROOT = 3, 3
-_TEXT_WORDS = 70
+_TEXT_WORDS, _PAIR = 70, 2
 _NAME = 1.6  # how much more the root of a name counts
+# How often a telling has a word where, in one number, so that a table adds it up.
+_IN_HEADLINE, _AS_NAME, _AS_HEADLINE_NAME, _MANY = 1 << 8, 1 << 16, 1 << 24, 0xFF
 
 # Spellings of one sound in the languages of the papers: Putin, Poutine and Путин have one root, Azaz and Asas too.
-_SOUNDS = (("ph", "f"), ("w", "v"), ("z", "s"), ("q", "k"), ("x", "ks"))
+_SOUNDS = str.maketrans({"w": "v", "z": "s", "q": "k", "x": "ks"})
 _HISSES = re.compile("tsch|tch|sch|sh|ch")
-_DOUBLED = re.compile(r"(.)\1+")
-_VOWELS = re.compile("[aeiouh]")
 _SINGLE = str.maketrans("cjy", "kii")
+_DOUBLED = re.compile(r"(.)\1+")
+_VOWELS = str.maketrans("", "", "aeiouh")
+_SPANS = re.compile(f"(?:{UNSPACED.pattern})+")
 _DIGIT = re.compile(r"\d")
 
 
-@lru_cache(maxsize=131_072)
 def root(word: str) -> str:
     """The consonants of a folded *word* as they sound, which a name keeps across languages."""
-    for spelling, sound in _SOUNDS:
-        word = word.replace(spelling, sound)
-    word = _HISSES.sub("s", word.replace("th", "t")).translate(_SINGLE)
-    word = _DOUBLED.sub(r"\1", word)
-    return word[:1] + _VOWELS.sub("", word[1:])
+    word = word.translate(_SOUNDS)
+    if "h" in word:
+        word = _HISSES.sub("s", word.replace("ph", "f").replace("th", "t"))
+    word = _DOUBLED.sub(r"\1", word.translate(_SINGLE))
+    return word[:1] + word[1:].translate(_VOWELS)
 
 
-class Traits(NamedTuple):
+@lru_cache(maxsize=131_072)
+def stem_and_root(word: str) -> tuple[str, str]:
+    """The stem of a word as it stands, and the root of what may be a name; '' where it says nothing."""
+    if not word.isascii() and UNSPACED.search(word):
+        return (word if len(word) <= _PAIR else ""), ""
+    plain = folded(word)
+    if plain.isdigit():
+        return f"#{plain}", ""
+    if len(plain) < _SHORTEST_WORD:
+        return "", ""
+    sound = root(plain) if len(plain) > _SHORTEST_WORD else ""
+    return plain[:_STEM], sound if len(sound) >= _SHORTEST_ROOT else ""
+
+
+class _Numbered(dict[Hashable, int]):
+    """A number for each thing, in the order they are met."""
+
+    def __missing__(self, thing: Hashable) -> int:
+        number = self[thing] = len(self)
+        return number
+
+
+class Tellings:
     """
-    One telling, ready to be compared.
+    Articles, ready to be compared; a row each, in the order they were added.
 
-    *words* are stems, with 2 when the headline has them and 1 otherwise; *names* those written with a capital,
-    elsewhere than at the beginning of the headline; *roots* are consonants, names counting more; *handles* are
-    what candidates are found by. A column comes again under one headline with another *date* in it, which says
-    nothing of what it tells.
+    *words* are stems and *roots* consonants; what they hold says where a telling has them (``in_headline``,
+    ``as_name``). *matters*, *countries* and *headline_countries* hold 1; *scenes* are matters in countries. A column
+    comes again under one headline with another *date* in it, which says nothing of what it tells; *column* and
+    *picture* are 0 where there is none. *at* is in days.
     """
 
-    url: str
-    language: str
-    source: str
-    at: float  # days
-    words: dict[str, float]
-    names: frozenset[str]
-    roots: dict[str, float]
-    matters: frozenset[str]
-    countries: frozenset[str]
-    headline_countries: frozenset[str]
-    picture: str
-    column: str  # the headline without its date; '' if it has none
-    date: str
-    handles: tuple[str, ...]
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self.at: Weights = np.empty(0)
+        self.language: Numbers = np.empty(0, np.int64)
+        self.source = self.picture = self.column = self.date = self.language
+        self.words: Table = csr_array((0, 0), dtype=np.int64)
+        self.roots = self.matters = self.countries = self.headline_countries = self.scenes = self.words
+        self._languages, self._sources, self._dates = _Numbered(), _Numbered(), _Numbered()
+        self._pictures, self._columns = _Numbered({"": 0}), _Numbered({"": 0})
+        self._stems, self._roots = _Numbered(), _Numbered()
+        self._matters, self._countries, self._scenes = _Numbered(), _Numbered(), _Numbered()
+        self._known: dict[str, int] = Looked(self._look_at, most=10_000_000)
+        self._stem_of: list[int] = []  # by the number of a word as it stands; -1 none
+        self._root_of: list[int] = []
+        self._is_capital: list[bool] = []
+        self._speaks: list[bool] = []
+        self._lexicon = matter_words()
+
+    def __len__(self) -> int:
+        return len(self.urls)
+
+    def add(self, articles: Sequence[Article]) -> None:
+        """Read each of *articles* once for all comparisons: its headline, and the beginning of what stands below."""
+        words: list[int] = []
+        lengths: list[tuple[int, int]] = []  # of the headline, and of both
+        traits: list[tuple[int, ...]] = []
+        matters: list[set[int]] = []
+        countries: list[set[int]] = []
+        named: list[set[int]] = []
+        for article in articles:
+            language = article.language.split("-")[0]
+            headline, date = _dated(article.headline, language)
+            head, said = self._read(headline)
+            text, more = self._read(f"{article.dateline} {article.standfirst}")
+            words += head
+            words += text
+            lengths.append((len(head), len(head) + len(text)))
+            matters.append({self._matters[one] for one in said | more})
+            named.append({self._countries[one] for one in countries_in(article.headline)})
+            countries.append(named[-1].union([self._countries[one] for one in article.countries]))
+            traits.append((
+                self._languages[language], self._sources[article.source],
+                self._pictures[article.image.url if article.image else ""],
+                self._columns[headline if date else ""], self._dates[date],
+            ))  # fmt: skip
+        self.urls += [article.url for article in articles]
+        self.at = np.append(self.at, [article.published_at.timestamp() / 86_400 for article in articles])
+        for name, column in zip(
+            ("language", "source", "picture", "column", "date"), zip(*traits, strict=True), strict=True
+        ):
+            setattr(self, name, np.append(getattr(self, name), np.array(column, np.int64)))
+        self._add_words(np.array(words, np.int64), np.array(lengths, np.int64).reshape(-1, 2))
+        self.matters = _grown(self.matters, *_flat(matters), len(self._matters), len(articles))
+        self.countries = _grown(self.countries, *_flat(countries), len(self._countries), len(articles))
+        self.headline_countries = _grown(
+            self.headline_countries, *_flat(named), len(self._countries), len(articles)
+        )
+        scenes = [
+            {self._scenes[scene] for scene in product(sorted(where), sorted(what))}
+            for where, what in zip(countries, matters, strict=True)
+        ]
+        self.scenes = _grown(self.scenes, *_flat(scenes), len(self._scenes), len(articles))
+
+    def _add_words(self, words: Numbers, lengths: Numbers) -> None:
+        heads, both = lengths.T
+        row = np.repeat(np.arange(len(lengths)), both)
+        place = np.arange(len(words)) - np.repeat(np.cumsum(both) - both, both)
+        is_head = place < heads[row]
+        capital = np.array(self._is_capital, bool)[words]
+        stem, sound = np.array(self._stem_of, np.int64)[words], np.array(self._root_of, np.int64)[words]
+        for table, column, is_name in (("words", stem, capital & (place > 0)), ("roots", sound, capital)):
+            holds = 1 + _IN_HEADLINE * is_head + _AS_NAME * is_name + _AS_HEADLINE_NAME * (is_head & is_name)
+            known = column >= 0
+            width = len(self._stems if table == "words" else self._roots)
+            grown = _grown(getattr(self, table), row[known], column[known], holds[known], width, len(lengths))
+            setattr(self, table, grown)
+
+    def _read(self, text: str) -> tuple[list[int], set[str]]:
+        """The numbers of the first words of *text*, and the matters it speaks of."""
+        words = WORD.findall(text)
+        numbers = list(map(self._known.__getitem__, words))
+        speaks = self._speaks
+        at = [place for place, number in enumerate(numbers) if speaks[number]]
+        matters = self._lexicon.things(words, at) if at else set()
+        if not text.isascii() and UNSPACED.search(text):
+            matters |= self._lexicon.things_unspaced(text)
+            return [*numbers[:_TEXT_WORDS], *[self._known[pair] for pair in _pairs(text)]], matters
+        return numbers[:_TEXT_WORDS], matters
+
+    def _look_at(self, word: str) -> int:
+        stem, sound = stem_and_root(word)
+        self._stem_of.append(self._stems[stem] if stem else -1)
+        self._root_of.append(self._roots[sound] if sound else -1)
+        self._is_capital.append(stem != "" and word[0].isupper())
+        self._speaks.append(self._lexicon.speaks(word))
+        return len(self._stem_of) - 1
 
 
-def traits_of(article: Article) -> Traits:
-    """Read *article* once for all comparisons: its headline, and the beginning of what stands below it."""
-    language = article.language.split("-")[0]
-    headline, date = _dated(article.headline, language)
-    head, text = _read(headline), _read(article.standfirst)
-    words = dict.fromkeys([word.stem for word in text], STANDFIRST)
-    words.update(dict.fromkeys([word.stem for word in head], HEADLINE))
-    roots: dict[str, float] = {}
-    for some, weight in ((text, STANDFIRST), (head, HEADLINE)):
-        roots.update(dict.fromkeys([word.root for word in some], weight))
-        roots.update(dict.fromkeys([word.root for word in some if word.capital], weight * _NAME))
-    roots.pop("", None)
-    matters = matters_in(article.headline) | matters_in(article.standfirst)
-    named = frozenset(countries_in(article.headline))
-    countries = named.union(article.countries)
-    handles = [
-        *[word for word, weight in words.items() if weight == HEADLINE],
-        *dict.fromkeys([f"={word.root}" for word in (*head, *text) if word.capital and word.root]),
-        *[f"@{country} {matter}" for country in sorted(countries) for matter in sorted(matters)],
-    ]
-    return Traits(
-        url=article.url, language=language, source=article.source,
-        at=article.published_at.timestamp() / 86_400, words=words,
-        names=frozenset([word.stem for word in (*head[1:], *text) if word.capital]), roots=roots,
-        matters=matters, countries=countries, headline_countries=named,
-        picture=article.image.url if article.image else "", column=headline if date else "", date=date,
-        handles=tuple(handles),
-    )  # fmt: skip
+def in_headline(table: Table) -> NDArray[np.bool_]:
+    """Which entries of ``words`` or ``roots`` stand in the headline."""
+    return _has(table, _IN_HEADLINE)
+
+
+def as_name(table: Table) -> NDArray[np.bool_]:
+    """Which entries of ``words`` or ``roots`` are written with a capital; a word elsewhere than at the beginning."""
+    return _has(table, _AS_NAME)
+
+
+def weight_of_roots(table: Table) -> Weights:
+    """How much each entry of ``roots`` counts by where it stands and how it is written."""
+    weight = np.where(_has(table, _AS_NAME), STANDFIRST * _NAME, STANDFIRST)
+    weight = np.where(_has(table, _IN_HEADLINE), HEADLINE, weight)
+    return np.where(_has(table, _AS_HEADLINE_NAME), HEADLINE * _NAME, weight)
+
+
+def handles(tellings: Tellings) -> Table:
+    """What candidates are found by: words of headlines, roots of names, matters in countries; each 1."""
+    words, roots = tellings.words, tellings.roots
+    table = hstack(
+        [entries(words, in_headline(words)), entries(roots, as_name(roots)), tellings.scenes], format="csr"
+    )
+    table.data = np.ones(len(table.data))
+    return table
+
+
+def entries(table: Table, kept: NDArray[np.bool_]) -> Table:
+    """*table* with only the entries *kept*."""
+    kept_before = np.append(0, np.cumsum(kept))
+    return csr_array((table.data[kept], table.indices[kept], kept_before[table.indptr]), shape=table.shape)
+
+
+def _has(table: Table, what: int) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (table.data & (what * _MANY)) > 0
+    return found
+
+
+def _grown(old: Table, rows: Numbers, columns: Numbers, data: Numbers, width: int, more: int) -> Table:
+    """*old* with *more* rows and *width* columns; what stands twice is added up."""
+    new = csr_array((data, (rows, columns)), shape=(more, width))
+    new.sum_duplicates()
+    if not old.shape[0]:
+        return new
+    old.resize((old.shape[0], width))
+    return vstack([old, new], format="csr")
+
+
+def _flat(things: Sequence[set[int]]) -> tuple[Numbers, Numbers, Numbers]:
+    rows = np.repeat(np.arange(len(things)), [len(some) for some in things])
+    columns = np.array([one for some in things for one in sorted(some)], np.int64)
+    return rows, columns, np.ones(len(columns), np.int64)
+
+
+def _pairs(text: str) -> list[str]:
+    """The first pairs of neighbouring letters, which stand for words in scripts that put no spaces between them."""
+    pairs = (one + other for span in _SPANS.findall(text) for one, other in pairwise(span))
+    return list(islice(pairs, _PAIR * _TEXT_WORDS))
 
 
 def _dated(headline: str, language: str) -> tuple[str, str]:
@@ -118,35 +268,3 @@ def _dates(language: str) -> re.Pattern[str]:
     return re.compile(
         rf"\b(?:{day}\s+(?:de\s+)?{month}|{month}\.?\s+{day})\b(?:,?\s+(?:de\s+)?\d{{4}})?", re.IGNORECASE
     )
-
-
-class _Word(NamedTuple):
-    """What a word says: its stem ('' nothing), the root of what may be a name, whether it has a capital."""
-
-    stem: str
-    root: str
-    capital: bool
-
-
-def _read(text: str) -> list[_Word]:
-    read = [word for word in map(_READ.__getitem__, words_of(text)[:_TEXT_WORDS]) if word.stem]
-    return read + [_Word(pair, "", False) for pair in _pairs(text)] if UNSPACED.search(text) else read
-
-
-def _look_at(word: str) -> _Word:
-    plain = folded(word)
-    if plain.isdigit():
-        return _Word(f"#{plain}", "", False)
-    if UNSPACED.search(word) or len(plain) < _SHORTEST_WORD:
-        return _Word("", "", False)
-    sound = root(plain) if len(plain) > _SHORTEST_WORD else ""
-    return _Word(plain[:_STEM], sound if len(sound) >= _SHORTEST_ROOT else "", word[0].isupper())
-
-
-_READ = Looked(_look_at)
-
-
-def _pairs(text: str) -> list[str]:
-    """Pairs of neighbouring letters, which stand for words in scripts that put no spaces between them."""
-    spans = [word for word in words_of(text) if UNSPACED.search(word)]
-    return [span[at : at + 2] for span in spans for at in range(len(span) - 1)]
