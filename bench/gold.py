@@ -31,6 +31,10 @@ DAYS = {"2026-02-17": "2026-02-18T02:20:00+00:00", "2017-01-07": "2017-01-07T16:
 """The labelled days, each with its editorial time."""
 THIRD = "2021-09-20T23:59:00+00:00"
 """The end of the two days labelled for stories alone, wholly to tune on."""
+BEFORE = {
+    "2026-02": DAYS["2026-02-17"], "2017-01": DAYS["2017-01-07"], "2021-09": "2021-09-21T23:59:00+00:00"
+}  # fmt: skip
+"""What stands before each labelled day (``tests/gold/before``), and when it is read."""
 
 Pair = tuple[str, str]
 
@@ -116,17 +120,39 @@ def labelled_articles(day: str) -> tuple[Article, ...]:
 
 def third_day() -> tuple[Gold, tuple[Article, ...]]:
     """The third day, of six papers of one folder, each under its own name."""
-    table = rows(GOLD / "third" / "articles.tsv")
+    alike = {(row["url"], row["other"]): "tune" for row in rows(GOLD / "third" / "lookalikes.tsv")}
+    gold = _stories_alone("2021-09-20", GOLD / "third" / "articles.tsv", alike)
+    return gold, _by_paper(read_articles(FEEDS / "series", now=datetime.fromisoformat(THIRD)))
+
+
+def before() -> dict[str, tuple[Gold, tuple[Article, ...]]]:
+    """What stands before the labelled days, by file: the labels, and all that is grouped of that window."""
+    alike = rows(GOLD / "before" / "lookalikes.tsv")
+    found: dict[str, tuple[Gold, tuple[Article, ...]]] = {}
+    for name, now in BEFORE.items():
+        pairs = {(row["url"], row["other"]): "tune" for row in alike if row["day"] == name}
+        series = name == "2021-09"
+        articles = read_articles(FEEDS / "series" if series else FEEDS, now=datetime.fromisoformat(now))
+        gold = _stories_alone(name, GOLD / "before" / f"{name}.tsv", pairs)
+        found[name] = gold, _by_paper(articles) if series else articles
+    return found
+
+
+def _stories_alone(day: str, path: Path, lookalikes: dict[Pair, str]) -> Gold:
+    """A table of stories and of those an article may belong to, wholly to tune on."""
+    table = rows(path)
     labels = {row["url"]: Label(row["url"], "tune", row["story"], (), (), ()) for row in table}
     doubtful: set[Pair] = set()
     for one, other in combinations(sorted(table, key=lambda row: row["url"]), 2):
         said = [{row["story"], *row["perhaps"].split()} - {""} for row in (one, other)]
         if not said[0].isdisjoint(said[1]) and not one["story"] == other["story"] != "":
             doubtful.add((one["url"], other["url"]))
-    alike = {(row["url"], row["other"]): "tune" for row in rows(GOLD / "third" / "lookalikes.tsv")}
-    articles = read_articles(FEEDS / "series", now=datetime.fromisoformat(THIRD))
-    named = tuple(replace(one, source=urlsplit(one.url).hostname or "") for one in articles)
-    return Gold("2021-09-20", labels, alike, frozenset(doubtful)), named
+    return Gold(day, labels, lookalikes, frozenset(doubtful))
+
+
+def _by_paper(articles: Sequence[Article]) -> tuple[Article, ...]:
+    """The series' articles, whose files are named by day and paper, each under its paper's host."""
+    return tuple(replace(one, source=urlsplit(one.url).hostname or "") for one in articles)
 
 
 def sheet() -> None:
