@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import combinations
 
-from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, rows, third_day
+from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, before, load_gold, read_articles, rows, third_day
 from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
 from newsletter.picking.picks import Newslist, pick_articles
 from newsletter.stories import Grouping, group
+from newsletter.stories.meaning import load_meaning
 from tests.builders import ROOT
 
 Stories = dict[str, str]
@@ -71,7 +73,7 @@ def _components(articles: Sequence[Article], pairs: Sequence[tuple[int, int]]) -
 
 def measure(gold: Gold, stories: Stories, languages: dict[str, str], half: str) -> dict[str, float]:
     """Pairwise F1, stories found exactly, look-alikes joined and cross-language pairs found, on one half."""
-    ours = {url for url, label in gold.labels.items() if label.half == half}
+    ours = gold.of(half)
     groups: dict[str, set[str]] = {}
     for url in gold.labels:
         groups.setdefault(stories.get(url, url), set()).add(url)
@@ -109,6 +111,8 @@ def stories_table() -> None:
     ways: list[tuple[str, Callable[[Sequence[Article]], Stories]]] = [
         ("ours", group), ("TF-IDF cosine", by_cosine), ("Jaccard", by_jaccard), ("newest first", newest_first),
     ]  # fmt: skip
+    if meaning := load_meaning():
+        ways.insert(1, ("ours, with the extra", partial(group, meaning=meaning)))
     print("| day | half | way | F1 | found exactly | look-alikes joined | across languages |")
     print("|---|---|---|---|---|---|---|")
     for day, now in DAYS.items():
@@ -123,10 +127,11 @@ def stories_table() -> None:
                     f"| {day} | {half} | {name} | {' | '.join(_number(value) for value in told.values())} |"
                 )
         _about(day, gold, articles)
-    gold, articles = third_day()
-    for name, way in ways:
-        told = measure(gold, way(articles), {one.url: "en" for one in articles}, "tune")
-        print(f"| {gold.day} | tune | {name} | {' | '.join(_number(value) for value in told.values())} |")
+    for gold, articles in (third_day(), *before().values()):
+        languages = {one.url: one.language.split("-")[0] for one in articles}
+        for name, way in ways:
+            told = measure(gold, way(articles), languages, "tune")
+            print(f"| {gold.day} | tune | {name} | {' | '.join(_number(value) for value in told.values())} |")
 
 
 def _number(value: float) -> str:

@@ -31,6 +31,7 @@ from newsletter.store.reads import load_reads
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow
 from newsletter.stories import Grouping, Link
+from newsletter.stories.meaning import Meaning, load_meaning
 from newsletter.times import WEEKDAYS
 
 _GROUPED = timedelta(days=5)
@@ -47,6 +48,7 @@ class Grouper:
     """Groups articles into stories at every collect, going on from the last one while that is not long ago."""
 
     engine: Engine
+    meaning: Meaning | None = field(default_factory=load_meaning)
     _grouping: Grouping | None = None
     _links: tuple[Link, ...] = ()
     _begun_at: datetime | None = None
@@ -64,7 +66,8 @@ class Grouper:
         is_fresh = self._begun_at is not None and timedelta(0) <= now - self._begun_at < _BEGUN_ANEW
         if self._grouping is None or links != self._links or not is_fresh:
             known = {url: story for url, story in before.items() if story}
-            self._grouping, self._links, self._begun_at = Grouping(links=links, known=known), links, now
+            self._grouping = Grouping(links=links, known=known, meaning=self.meaning)
+            self._links, self._begun_at = links, now
         self._grouping.add(articles)
         stories = self._grouping.stories
         with writing(self.engine) as session:

@@ -23,6 +23,7 @@ from scipy.sparse import csr_array, triu
 from newsletter.articles import Article
 from newsletter.stories.finding import candidates
 from newsletter.stories.likeness import OTHER, Likeness
+from newsletter.stories.meaning import Meaning
 from newsletter.stories.traits import Numbers, Tellings
 
 # An established story draws what says most of what its tellings agree on, and keeps out what does not.
@@ -49,9 +50,16 @@ class Grouping:
     What was joined stays joined; new articles find their story, and may bring two stories together.
     """
 
-    def __init__(self, *, links: Iterable[Link] = (), known: Mapping[str, str] | None = None) -> None:
-        """*known* maps URLs to the story ids they had before."""
+    def __init__(
+        self,
+        *,
+        links: Iterable[Link] = (),
+        known: Mapping[str, str] | None = None,
+        meaning: Meaning | None = None,
+    ) -> None:
+        """*known* maps URLs to the story ids they had before; *meaning* compares texts beyond their words."""
         links = tuple(links)
+        self._meaning = meaning
         self._together = sorted({_pair(link.url, link.other) for link in links if link.together})
         self._apart = {_pair(link.url, link.other) for link in links if not link.together}
         self._known = dict(known or {})
@@ -71,7 +79,7 @@ class Grouping:
         if not new:
             return
         first = len(self._all)
-        self._all.add(new)
+        self._all.add(new, self._meaning.of(new) if self._meaning else ())
         for row, article in enumerate(new, start=first):
             self._at[article.url] = row
             self._group.append(row)
@@ -266,10 +274,14 @@ class Grouping:
 
 
 def group(
-    articles: Iterable[Article], *, links: Iterable[Link] = (), known: Mapping[str, str] | None = None
+    articles: Iterable[Article],
+    *,
+    links: Iterable[Link] = (),
+    known: Mapping[str, str] | None = None,
+    meaning: Meaning | None = None,
 ) -> dict[str, str]:
     """Each article's story id, by URL; the order of *articles* changes nothing."""
-    grouping = Grouping(links=links, known=known)
+    grouping = Grouping(links=links, known=known, meaning=meaning)
     grouping.add(articles)
     return grouping.stories
 
