@@ -65,7 +65,8 @@ class Grouping:
         self._known = dict(known or {})
         self._all = Tellings()
         self._at: dict[str, int] = {}
-        self._points: dict[tuple[int, int], float] = {}
+        self._points: list[dict[int, float]] = []  # of each telling with those it was compared with
+        self._nearest: list[dict[int, float]] = []  # of each telling with the nearest in each group
         self._hearts: dict[tuple[int, int, int], tuple[dict[int, float], float]] = {}
         self._said: dict[int, dict[int, float]] = {}
         self._group: list[int] = []
@@ -84,6 +85,8 @@ class Grouping:
             self._at[article.url] = row
             self._group.append(row)
             self._members[row] = [row]
+            self._points.append({})
+            self._nearest.append({})
         self._hearts.clear()
         self._said.clear()
         self._likeness = Likeness(self._all)
@@ -106,19 +109,21 @@ class Grouping:
         size = len(self._all)
         near = csr_array((np.ones(2 * len(a)), (np.append(a, b), np.append(b, a))), shape=(size, size))
         further = triu(near @ near, k=1, format="coo")
-        unknown = [pair not in self._points for pair in _pairs(further.row, further.col)]
+        unknown = [b not in self._points[a] for a, b in _pairs(further.row, further.col)]
         self._compare(further.row[unknown].astype(np.int64), further.col[unknown].astype(np.int64))
         return list(_pairs(one, other))
 
     def _compare(self, one: Numbers, other: Numbers) -> NDArray[np.bool_]:
         """Find how sure we are of each pair; return which are likely."""
         points = self._likeness.points(one, other)
-        self._points.update(zip(_pairs(one, other), points.tolist(), strict=True))
+        for (a, b), sure in zip(_pairs(one, other), points.tolist(), strict=True):
+            for this, that in ((a, b), (b, a)):
+                self._points[this][that] = sure
+                nearest, group = self._nearest[this], self._group[that]
+                if sure > nearest.get(group, OTHER):
+                    nearest[group] = sure
         likely: NDArray[np.bool_] = points > OTHER / 2
         return likely
-
-    def _sure(self, one: int, other: int) -> float:
-        return self._points.get((one, other) if one < other else (other, one), OTHER)
 
     # --- joining --------------------------------------------------------------------------------
 
@@ -136,7 +141,7 @@ class Grouping:
         queue: list[tuple[float, int, int, int, int]] = []
         for one, other in candidates:
             a, b = self._group[one], self._group[other]
-            if a != b and self._sure(one, other) > OTHER / 2:
+            if a != b:
                 near.setdefault(a, set()).add(b)
                 near.setdefault(b, set()).add(a)
         for a, around in near.items():
@@ -172,9 +177,8 @@ class Grouping:
 
     def _side(self, a: int, b: int) -> float:
         """How sure the members of *a* are on average of their nearest in *b*."""
-        others = self._members[b]
-        surest = [max([self._sure(one, other) for other in others]) for one in self._members[a]]
-        return sum(surest) / len(surest)
+        members = self._members[a]
+        return sum([self._nearest[one].get(b, OTHER) for one in members]) / len(members)
 
     def _torn(self, few: int, many: int, near: Mapping[int, set[int]]) -> bool:
         """Whether *few*, a telling or two, are about as near to another story, which is unlike *many*."""
@@ -247,9 +251,14 @@ class Grouping:
         return any(_pair(url, other) in self._apart for url in urls for other in others)
 
     def _merge(self, a: int, b: int) -> None:
-        for one in self._members[b]:
+        members = self._members.pop(b)
+        for one in members:
             self._group[one] = a
-        self._members[a] = sorted(self._members[a] + self._members.pop(b))
+        for other in {other for one in members for other in self._points[one]}:
+            nearest = self._nearest[other]
+            if (sure := nearest.pop(b, OTHER)) > nearest.get(a, OTHER):
+                nearest[a] = sure
+        self._members[a] = sorted(self._members[a] + members)
 
     # --- ids ------------------------------------------------------------------------------------
 
