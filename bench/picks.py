@@ -21,7 +21,7 @@ from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
 from newsletter.picking.picks import Newslist, pick_articles
-from newsletter.stories import Grouping, group
+from newsletter.stories.grouping import Grouping, group
 from newsletter.stories.meaning import load_meaning
 from tests.builders import ROOT
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from newsletter.articles import Article, Image
-from newsletter.stories import Grouping, Link, group
+from newsletter.stories import Link
 from newsletter.stories.finding import candidates
+from newsletter.stories.grouping import Grouping, group
 from newsletter.stories.likeness import OTHER, SAME, Likeness
 from newsletter.stories.meaning import Meaning, Vectors
 from newsletter.stories.traits import Tellings
