@@ -129,9 +129,7 @@ class Choice:
     taken: dict[str, list[Pick]] = field(default_factory=dict)  # section → picks
     told: dict[str, Pick] = field(default_factory=dict)  # story → its pick
     used: set[str] = field(default_factory=set)  # URLs
-    _candidates: dict[str, Candidate | None] = field(
-        default_factory=dict
-    )  # URL → as ``candidate_of`` found it
+    _candidates: dict[str, Candidate | None] = field(default_factory=dict)  # URL → ``candidate_of``
     _ranked: dict[str, tuple[list[float], list[int]]] = field(default_factory=dict)  # section → ``rank``
     _known: dict[tuple[str, str], tuple[float, Points]] = field(default_factory=dict)  # ``_alone``
 

@@ -53,14 +53,14 @@ class Columns:
     """
     *articles* in columns, a row each.
 
-    *published* and *came* (when it was published, or first seen if that was later) are seconds, as
-    ``datetime.timestamp`` tells them; *tellings* is how many tell the story of each.
+    *carried* is what their stories have (``weighing.carried``). *published* and *came* (when it was published, or first seen if that was later) are seconds, as
+    ``datetime.timestamp`` tells them.
     """
 
-    def __init__(self, articles: Sequence[Article], tellings: Sequence[int]) -> None:
+    def __init__(self, articles: Sequence[Article], carried: Iterable[Hashable]) -> None:
         self.traits = {name: Column(map(told, articles)) for name, told in TRAITS.items()}
         self.has_standfirst = np.array([bool(one.standfirst) for one in articles], np.bool_)
-        self.tellings = np.array(tellings, np.float64)
+        self.carried = Column(carried)
         self.published = np.array([one.published_at.timestamp() for one in articles], np.float64)
         seen = np.array([one.first_seen_at.timestamp() for one in articles], np.float64)
         self.came = np.maximum(self.published, seen)

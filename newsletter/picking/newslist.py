@@ -12,6 +12,7 @@ from newsletter.picking.columns import Columns, Floats
 from newsletter.picking.liking import Points
 from newsletter.picking.weighing import (
     Story,
+    carried,
     houses_of,
     most_points,
     story_of,
@@ -27,13 +28,15 @@ class Entry:
     An article with what is known of it whoever reads it.
 
     *source* is the article as its paper tells it, *article* as an editor changed it; *story* is the id of what it
-    tells, *tellings* all that tell it. *points* are worked out when first wanted (``Newslist.weigh``).
+    tells, *tellings* all that tell it. *row* is where it stands on the list, -1: beside it. *points* are worked out
+    when first wanted (``Newslist.weigh``).
     """
 
     source: Article
     article: Article
     story: str
     tellings: Sequence[Article]
+    row: int = -1
     points: Points = field(default_factory=list)
     score: float = 0.0
     is_weighed: bool = False
@@ -53,15 +56,16 @@ class Newslist:
         self.weights = weights or publication.weights
         self._houses = houses_of(publication)
         self._source_weights = {source.id: source.weight for source in publication.feeds}
+        self._stories: dict[str, Story] = {}
         self._story_points: dict[str, Points] = {}
         known = {one.url: one for one in articles}
         self._tellings: dict[str, list[Article]] = {}
         self.entries: dict[str, Entry] = {}
-        for url in sorted(known):
+        for row, url in enumerate(sorted(known)):
             article = known[url]
             tellings = self._tellings.setdefault(article.story or url, [])
             tellings.append(article)
-            self.entries[url] = Entry(article, article, article.story or url, tellings)
+            self.entries[url] = Entry(article, article, article.story or url, tellings, row)
 
     @cached_property
     def rows(self) -> Sequence[Entry]:
@@ -71,11 +75,12 @@ class Newslist:
     @cached_property
     def columns(self) -> Columns:
         """What they are compared by before they are weighed."""
-        return Columns([one.source for one in self.rows], [len(one.tellings) for one in self.rows])
+        stories = (self.story_of(one) if len(one.tellings) > 1 else None for one in self.rows)
+        return Columns([one.source for one in self.rows], map(carried, stories))
 
     @cached_property
     def most(self) -> Floats:
-        """What each weighs at the most, whoever reads it."""
+        """What each weighs at the most, whoever reads it; just what it weighs once that is known."""
         return most_points(self.columns, self.weights, self._source_weights)
 
     @cached_property
@@ -100,6 +105,8 @@ class Newslist:
             entry.points = [*self.telling_points(entry), *self.story_points(entry)]
             entry.score = total(entry.points)
             entry.is_weighed = True
+            if entry.row >= 0:
+                self.most[entry.row] = entry.score
         return entry
 
     def telling_points(self, entry: Entry) -> Points:
@@ -111,10 +118,16 @@ class Newslist:
         """What its story weighs, whoever tells it: as the list has it, if it does."""
         if entry.story not in self._story_points:
             tellings = self._tellings.get(entry.story, entry.tellings)
-            story = story_of(entry.story, tellings, self._houses)
-            self._story_points[entry.story] = story_points(story, self.weights)
+            self._story_points[entry.story] = story_points(self._story(entry.story, tellings), self.weights)
         return self._story_points[entry.story]
 
     def story_of(self, entry: Entry) -> Story:
         """What all papers together say of its story."""
-        return story_of(entry.story, entry.tellings, self._houses)
+        return self._story(entry.story, entry.tellings)
+
+    def _story(self, story: str, tellings: Sequence[Article]) -> Story:
+        if tellings is not self._tellings.get(story):  # beside the list
+            return story_of(story, tellings, self._houses)
+        if story not in self._stories:
+            self._stories[story] = story_of(story, tellings, self._houses)
+        return self._stories[story]

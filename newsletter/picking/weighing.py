@@ -25,7 +25,7 @@ from newsletter.picking.liking import Liking, Points
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
 _HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
-_COUNTRIES, _STANDFIRST, _PICTURE, _TRANSLATED, _SLOW, _IN_FULL = 0.4, 0.5, 0.3, 0.5, -1.0, 1.0
+_COUNTRIES, _TYPICAL, _STANDFIRST, _PICTURE, _TRANSLATED, _SLOW, _IN_FULL = 0.4, 1.0, 0.5, 0.3, 0.5, -1.0, 1.0
 _SECOND_LEVELS = {"co", "com", "org", "net", "gov", "ac"}
 
 
@@ -180,15 +180,20 @@ def most_section_points(section: Section, weights: Weights) -> float:
     return (weights.main_topic if section.topics else 0.0) + (_IN_FULL if section.full else 0.0)
 
 
+def carried(story: Story | None) -> tuple[int, int, int]:
+    """How many papers, countries and tellings a story has; None: one of each."""
+    return (len(story.papers), len(story.countries), len(story.tellings)) if story else (1, 1, 1)
+
+
 def most_points(columns: Columns, weights: Weights, source_weights: Mapping[str, float]) -> Floats:
     """What ``telling_points`` and ``story_points`` give each article together at the most."""
-    traits, many = columns.traits, np.log2(columns.tellings)
-    most = (
-        weights.coverage * many
-        + _COUNTRIES * many
-        + (columns.tellings > 2)
-        + weights.gravity * most_gravity()
-    )
+
+    def most_carried(one: tuple[int, int, int]) -> float:
+        papers, countries, tellings = one
+        most = weights.coverage * math.log2(papers) + _COUNTRIES * math.log2(max(1, countries))
+        return most + (_TYPICAL if tellings > 2 else 0.0)
+
+    most = columns.carried.weighed(most_carried) + weights.gravity * most_gravity()
     for trait, worth in (
         ("source", lambda one: 2.0 * (source_weights.get(one, 1.0) * weights.sources.get(one, 1.0) - 1.0)),
         ("region", lambda one: 2.0 * (weights.regions.get(one, 1.0) - 1.0)),
@@ -198,7 +203,7 @@ def most_points(columns: Columns, weights: Weights, source_weights: Mapping[str,
         ("translated", lambda one: max(weights.translated, _TRANSLATED) if one else 0.0),
         ("kind", lambda one: _SLOW if one in _SLOW_KINDS else 0.0),
     ):
-        most += traits[trait].weighed(worth)
+        most += columns.traits[trait].weighed(worth)
     return most + _STANDFIRST * columns.has_standfirst
 
 
@@ -233,14 +238,19 @@ def in_words(points: Sequence[tuple[str, float]]) -> list[str]:
 
 def _typical(article: Article, story: Story) -> float:
     """How much the headline has in common with the other tellings', in their language: 0 to 1."""
-    words = set(headline_key(article.headline).split())
+    words = _words(article.headline)
     others = [
-        set(headline_key(one.headline).split())
+        _words(one.headline)
         for one in story.tellings
         if one.url != article.url and one.language[:2] == article.language[:2]
     ]
     shares = [len(words & other) / (min(len(words), len(other)) or 1) for other in others]
-    return min(1.0, 2 * sum(shares) / len(shares)) if shares else 0.0
+    return min(_TYPICAL, 2 * sum(shares) / len(shares)) if shares else 0.0
+
+
+@lru_cache(maxsize=4_096)
+def _words(headline: str) -> frozenset[str]:
+    return frozenset(headline_key(headline).split())
 
 
 def _fresh(article: Article, newsletter: Newsletter, weights: Weights, age_hours: float) -> float:
