@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -36,6 +36,10 @@ BEFORE = {
 }  # fmt: skip
 """What stands before each labelled day (``tests/gold/before``), and when it is read."""
 
+_LATER = {
+    "2026-02": GOLD / "2026-02-17.tsv", "2017-01": GOLD / "2017-01-07.tsv", "2021-09": GOLD / "third" / "articles.tsv"
+}  # fmt: skip
+
 Pair = tuple[str, str]
 
 
@@ -60,17 +64,32 @@ class Gold:
     lookalikes: dict[Pair, str]
     doubtful: frozenset[Pair]
 
+    def of(self, half: str) -> frozenset[str]:
+        """The URLs of one half."""
+        return frozenset(url for url, label in self.labels.items() if label.half == half)
+
     def stories(self, half: str = "") -> dict[str, frozenset[str]]:
-        """The stories that more than one article tells, by name."""
+        """The stories that more than one article tells, one of them of *half*, by name."""
         found: dict[str, set[str]] = {}
         for label in self.labels.values():
-            if label.story and half in ("", label.half):
+            if label.story:
                 found.setdefault(label.story, set()).add(label.url)
-        return {name: frozenset(urls) for name, urls in found.items() if len(urls) > 1}
+        ours = self.of(half) if half else self.labels.keys()
+        return {
+            name: frozenset(urls)
+            for name, urls in found.items()
+            if len(urls) > 1 and not urls.isdisjoint(ours)
+        }
 
     def pairs(self, half: str = "") -> set[Pair]:
-        """All pairs that tell the same story."""
-        return {pair for urls in self.stories(half).values() for pair in combinations(sorted(urls), 2)}
+        """All pairs that tell the same story, one of them of *half*."""
+        ours = self.of(half) if half else self.labels.keys()
+        return {
+            pair
+            for urls in self.stories(half).values()
+            for pair in combinations(sorted(urls), 2)
+            if not ours.isdisjoint(pair)
+        }
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -133,15 +152,19 @@ def before() -> dict[str, tuple[Gold, tuple[Article, ...]]]:
         pairs = {(row["url"], row["other"]): "tune" for row in alike if row["day"] == name}
         series = name == "2021-09"
         articles = read_articles(FEEDS / "series" if series else FEEDS, now=datetime.fromisoformat(now))
-        gold = _stories_alone(name, GOLD / "before" / f"{name}.tsv", pairs)
+        known = {row["url"] for row in rows(_LATER[name])}
+        gold = _stories_alone(name, GOLD / "before" / f"{name}.tsv", pairs, known)
         found[name] = gold, _by_paper(articles) if series else articles
     return found
 
 
-def _stories_alone(day: str, path: Path, lookalikes: dict[Pair, str]) -> Gold:
-    """A table of stories and of those an article may belong to, wholly to tune on."""
+def _stories_alone(day: str, path: Path, lookalikes: dict[Pair, str], known: Collection[str] = ()) -> Gold:
+    """A table of stories and of those an article may belong to, wholly to tune on but for what is *known*."""
     table = rows(path)
-    labels = {row["url"]: Label(row["url"], "tune", row["story"], (), (), ()) for row in table}
+    labels = {
+        row["url"]: Label(row["url"], "" if row["url"] in known else "tune", row["story"], (), (), ())
+        for row in table
+    }
     doubtful: set[Pair] = set()
     for one, other in combinations(sorted(table, key=lambda row: row["url"]), 2):
         said = [{row["story"], *row["perhaps"].split()} - {""} for row in (one, other)]

@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import combinations
 
-from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, load_gold, read_articles, rows, third_day
+from bench.gold import DAYS, FEEDS, GOLD, Gold, Pair, before, load_gold, read_articles, rows, third_day
 from newsletter.about import subject_of
 from newsletter.articles import Article, Kind, headline_key
 from newsletter.catalogue import load_catalogue
 from newsletter.picking.picks import Newslist, pick_articles
-from newsletter.stories import Grouping, group
+from newsletter.stories.grouping import Grouping, group
+from newsletter.stories.meaning import load_meaning
 from tests.builders import ROOT
 
 Stories = dict[str, str]
@@ -71,7 +73,7 @@ def _components(articles: Sequence[Article], pairs: Sequence[tuple[int, int]]) -
 
 def measure(gold: Gold, stories: Stories, languages: dict[str, str], half: str) -> dict[str, float]:
     """Pairwise F1, stories found exactly, look-alikes joined and cross-language pairs found, on one half."""
-    ours = {url for url, label in gold.labels.items() if label.half == half}
+    ours = gold.of(half)
     groups: dict[str, set[str]] = {}
     for url in gold.labels:
         groups.setdefault(stories.get(url, url), set()).add(url)
@@ -109,6 +111,8 @@ def stories_table() -> None:
     ways: list[tuple[str, Callable[[Sequence[Article]], Stories]]] = [
         ("ours", group), ("TF-IDF cosine", by_cosine), ("Jaccard", by_jaccard), ("newest first", newest_first),
     ]  # fmt: skip
+    if meaning := load_meaning():
+        ways.insert(1, ("ours, with the extra", partial(group, meaning=meaning)))
     print("| day | half | way | F1 | found exactly | look-alikes joined | across languages |")
     print("|---|---|---|---|---|---|---|")
     for day, now in DAYS.items():
@@ -123,10 +127,11 @@ def stories_table() -> None:
                     f"| {day} | {half} | {name} | {' | '.join(_number(value) for value in told.values())} |"
                 )
         _about(day, gold, articles)
-    gold, articles = third_day()
-    for name, way in ways:
-        told = measure(gold, way(articles), {one.url: "en" for one in articles}, "tune")
-        print(f"| {gold.day} | tune | {name} | {' | '.join(_number(value) for value in told.values())} |")
+    for gold, articles in (third_day(), *before().values()):
+        languages = {one.url: one.language.split("-")[0] for one in articles}
+        for name, way in ways:
+            told = measure(gold, way(articles), languages, "tune")
+            print(f"| {gold.day} | tune | {name} | {' | '.join(_number(value) for value in told.values())} |")
 
 
 def _number(value: float) -> str:
@@ -196,21 +201,22 @@ def many(count: int) -> list[Article]:
     return found
 
 
-def speed(sizes: Sequence[int] = (2_000, 10_000, 50_000)) -> None:
+def speed(sizes: Sequence[int] = (2_000, 5_000, 10_000, 20_000, 50_000)) -> None:
     """Grouping and nine picks against TF-IDF vectorising the same texts once; the next fetch; memory."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     catalogue = load_catalogue(ROOT / "templates")
     now = datetime.fromisoformat(DAYS["2026-02-17"])
+    costs: dict[str, list[tuple[int, float]]] = {}
     print("| articles | TF-IDF, s | grouped, s | nine picked, s | ratio | next 200, s | memory, MB |")
     print("|---|---|---|---|---|---|---|")
     for size in sizes:
         articles = many(size + 200)
         texts = _texts(articles[:size])
         TfidfVectorizer().fit_transform(texts[:100])
-        vectorised, _ = _timed(lambda texts=texts: TfidfVectorizer().fit_transform(texts))
+        vectorised = min(_timed(lambda texts=texts: TfidfVectorizer().fit_transform(texts)) for _ in range(3))
         grouping = Grouping()
-        grouped, _ = _timed(
+        grouped = _timed(
             lambda grouping=grouping, articles=articles, size=size: grouping.add(articles[:size])
         )
         stories = grouping.stories
@@ -222,21 +228,41 @@ def speed(sizes: Sequence[int] = (2_000, 10_000, 50_000)) -> None:
                 since = now - timedelta(hours=newsletter.window_hours)
                 pick_articles(newsletter, newslist, now=now, since=since)
 
-        picked, _ = _timed(nine)
-        following, _ = _timed(
+        picked = _timed(nine)
+        following = _timed(
             lambda grouping=grouping, articles=articles, size=size: grouping.add(articles[size:])
         )
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"| {size:,} | {vectorised:.2f} | {grouped:.2f} | {picked:.2f} | {(grouped + picked) / vectorised:.2f} "
+            f"| {size:,} | {vectorised:.2f} | {grouped:.2f} | {picked:.2f} | {(grouped + picked) / vectorised:.1f} "
             f"| {following:.2f} ({following / (grouped + picked):.0%}) | {memory:.0f} |"
         )
+        named = {
+            "grouped": grouped, "nine newsletters picked": picked, "TF-IDF once": vectorised, "the next 200": following
+        }  # fmt: skip
+        for name, seconds in named.items():
+            costs.setdefault(name, []).append((size, seconds))
+    plot(costs)
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, object]:
+def plot(costs: dict[str, list[tuple[int, float]]]) -> None:
+    """Draw seconds against articles into ``bench/picks.svg``; both axes logarithmic."""
+    import pygal
+
+    chart = pygal.XY(
+        title="Seconds of one core against articles", x_title="articles", logarithmic=True,
+        xrange=(1_000, 60_000), width=800, height=500, js=[], disable_xml_declaration=True,
+        value_formatter=lambda seconds: f"{seconds:.2f}", x_value_formatter=lambda articles: f"{articles:,.0f}",
+    )  # fmt: skip
+    for name, points in costs.items():
+        chart.add(name, points)
+    chart.render_to_file(str(ROOT / "bench" / "picks.svg"))
+
+
+def _timed(work: Callable[[], object]) -> float:
     begun = time.process_time()
-    result = work()
-    return time.process_time() - begun, result
+    work()
+    return time.process_time() - begun
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ then compares the ledger with the stand-in: nobody twice, nobody forgotten.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -50,6 +50,7 @@ from newsletter.store.tables import (
     Subscription,
 )
 from newsletter.times import system_clock
+from tests import sending
 from tests.sending import DURING_FREEZE, KEYS, NEWSLETTER, PUBLICATION, RANDOM, STEPS, sender_of
 from tests.standin import StandIn, Taken
 from tests.standin_events import body_of
@@ -430,35 +431,47 @@ class Ended:
         return f"{self.code} {self.said[-2000:]}".strip()
 
 
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["tests.sending"]
+)  # so that a worker does not import for a second before it works
+
+
 class Worker:
-    """A process of ``tests.sending``."""
+    """A process of ``tests.sending``, forked from one that has imported all there is."""
 
     def __init__(self, options: Sequence[str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sending", *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
+        handle, self._said = tempfile.mkstemp(prefix="said-")
+        os.close(handle)
+        self._talk, theirs = _FORKS.Pipe()
+        self.process = _FORKS.Process(target=sending.work, args=(list(options), theirs, self._said))
+        self.process.start()
+        theirs.close()
 
     def go(self) -> None:
         """Wait until it is ready, and start it."""
-        assert self.process.stdout is not None and self.process.stdin is not None
-        if self.process.stdout.readline() == "ready\n":
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
+        talk = self._talk.fileno()
+        if os.read(talk, 6) == b"ready\n":
+            os.write(talk, b"go\n")
 
     def wait(self) -> Ended:
         """Wait for its end; one that hangs is killed, and says so."""
-        try:
-            _, said = self.process.communicate(timeout=LONGEST_RUN)
-        except subprocess.TimeoutExpired:
+        self.process.join(LONGEST_RUN)
+        has_hung = self.process.exitcode is None
+        if has_hung:
             self.process.kill()
-            return Ended(99, f"hung for {LONGEST_RUN} seconds: {self.process.communicate()[1]}")
-        return Ended(self.process.returncode, said)
+            self.process.join()
+        said = Path(self._said).read_text()
+        Path(self._said).unlink()
+        self._talk.close()
+        if has_hung:
+            return Ended(99, f"hung for {LONGEST_RUN} seconds: {said}")
+        return Ended(self.process.exitcode or 0, said)
 
     def wait_until_stopped(self) -> bool:
         """Wait for SIGSTOP to take; False when it ended instead."""
         process = psutil.Process(self.process.pid)
-        while self.process.poll() is None:
+        while self.process.exitcode is None:
             if process.status() == psutil.STATUS_STOPPED:
                 return True
             time.sleep(0.02)
@@ -466,6 +479,7 @@ class Worker:
 
     def go_on(self) -> None:
         """Let a stopped process run again."""
+        assert self.process.pid is not None
         os.kill(self.process.pid, signal.SIGCONT)
 
 

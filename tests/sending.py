@@ -20,9 +20,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import wraps
 from itertools import count
+from multiprocessing.connection import Connection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection as Database
+from sqlalchemy import Engine, event
 from sqlmodel import Session
 
 from newsletter.audience.tokens import Signer
@@ -202,7 +204,7 @@ def make_read_only(engine: Engine, *, after: int) -> None:
     begun = count(1)
     is_over = threading.Event()
 
-    def begin(connection: Connection) -> None:
+    def begin(connection: Database) -> None:
         if connection.get_execution_options().get("writes") and next(begun) > after:
             is_over.set()
         if is_over.is_set():
@@ -296,7 +298,7 @@ def send(given: argparse.Namespace) -> None:
     engine.dispose()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Send, as a command would; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", required=True, help="as DATABASE_URL")
@@ -317,11 +319,19 @@ def main() -> int:
     parser.add_argument("--read-only-after", type=int, default=0, help="writing transactions that succeed")
     parser.add_argument("--largest-file", type=int, default=0, help="bytes a file may have")
     try:
-        send(parser.parse_args())
+        send(parser.parse_args(arguments))
     except NewsletterError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def work(arguments: Sequence[str], talk: Connection, said: str) -> None:
+    """``main`` in a process that was forked: it hears and answers on *talk*, and complains into the file *said*."""
+    sys.stdin = os.fdopen(os.dup(talk.fileno()))
+    sys.stdout = os.fdopen(os.dup(talk.fileno()), "w")
+    os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
+    sys.exit(main(arguments))
 
 
 if __name__ == "__main__":

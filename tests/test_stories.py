@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from newsletter.articles import Article, Image
-from newsletter.stories import Grouping, Link, group
+from newsletter.stories import Link
+from newsletter.stories.finding import candidates
+from newsletter.stories.grouping import Grouping, group
+from newsletter.stories.likeness import OTHER, SAME, Likeness
+from newsletter.stories.meaning import Meaning, Vectors
+from newsletter.stories.traits import Tellings
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 
@@ -155,3 +162,69 @@ def test_a_column_of_another_day_is_another_story() -> None:
     stories = group([*DAY, *days])
 
     assert stories[days[0].url] != stories[days[1].url]
+
+
+def test_points_are_the_same_from_either_side_and_within_bounds() -> None:
+    """Comparing is symmetric, and no single comparison says more than it may."""
+    tellings = Tellings()
+    tellings.add(DAY)
+    one, other = np.triu_indices(len(DAY), k=1)
+    likeness = Likeness(tellings)
+
+    points = likeness.points(one, other)
+
+    assert np.array_equal(points, likeness.points(other, one))
+    assert points.min() >= OTHER
+    assert points.max() <= SAME
+
+
+def test_candidates_are_pairs_that_share_what_few_have() -> None:
+    """The tellings of the ferry find each other, in another language too; the violin finds nobody."""
+    tellings = Tellings()
+    tellings.add(DAY)
+
+    pairs = set(zip(*(rows.tolist() for rows in candidates(tellings, 0)), strict=True))
+
+    assert {(0, 1), (0, 2), (1, 2)} <= pairs
+    assert all(one < other for one, other in pairs)
+    assert not any(7 in pair for pair in pairs)
+    assert all(17 in pair for pair in zip(*(rows.tolist() for rows in candidates(tellings, 17)), strict=True))
+
+
+OTHER_WORDS = [
+    told(
+        70, "Court frees the poet Ilse Marten after nine years", "Judges in Riga said her trial was unfair."
+    ),
+    told(71, "Writer walks out of a Latvian prison", "Ilse Marten had served most of her sentence."),
+    told(72, "Wet summer ruins the cherries", "Growers near Riga lost half of them."),
+]
+
+
+def near_if_about_one(texts: Sequence[str]) -> Vectors:
+    """A model that knows what the poet's story is, and nothing else."""
+    return np.array([[1.0, 0.0] if "Ilse" in text else [0.0, 1.0] for text in texts], np.float32)
+
+
+def test_the_extra_finds_one_story_told_in_other_words() -> None:
+    """With vectors two tellings join that their words leave apart, and an unlike third does not."""
+    assert len(set(group([*DAY, *OTHER_WORDS]).values())) == len(set(group(DAY).values())) + 3
+
+    stories = group([*DAY, *OTHER_WORDS], meaning=Meaning(near_if_about_one))
+
+    assert stories[OTHER_WORDS[0].url] == stories[OTHER_WORDS[1].url] != stories[OTHER_WORDS[2].url]
+
+
+def test_the_extra_reads_each_text_once_and_leaves_other_languages_alone() -> None:
+    """The next fetch costs only what is new."""
+    read: list[str] = []
+
+    def model(texts: Sequence[str]) -> Vectors:
+        read.extend(texts)
+        return near_if_about_one(texts)
+
+    meaning = Meaning(model)
+    group(DAY, meaning=meaning)
+    group([*DAY, *OTHER_WORDS], meaning=meaning)
+
+    assert len(read) == len(set(read)) == len(DAY) - 1 + len(OTHER_WORDS)
+    assert not any("Naufrage" in text for text in read)

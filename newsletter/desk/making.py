@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
@@ -30,7 +31,7 @@ from newsletter.desk.approval import (
 )
 from newsletter.desk.installation import Tell
 from newsletter.desk.looking import Account, Looking, Made
-from newsletter.desk.newsroom import Grouper, Newsroom
+from newsletter.desk.newsroom import Newsroom
 from newsletter.edition import Difference, EditionStatus, Rendered, Snapshot, compare
 from newsletter.errors import NewsletterError, ThinDay
 from newsletter.feeds.collect import SourceReport, collect
@@ -56,6 +57,9 @@ from newsletter.store.tables import EditionRow, Slot
 from newsletter.store.telling import tell_once
 from newsletter.wording import Wording, read_wording
 
+if TYPE_CHECKING:
+    from newsletter.desk.grouping import Grouper
+
 _REMADE = (EditionStatus.DRAFT, EditionStatus.HELD, EditionStatus.SKIPPED)
 
 
@@ -69,6 +73,10 @@ class Making(Looking):
     @cached_property
     def grouper(self) -> Grouper:
         """What groups articles into stories; it remembers the last time."""
+        from newsletter.desk.grouping import (
+            Grouper,  # its tables take a fifth of a second, which only a collect needs
+        )
+
         return Grouper(self.engine)
 
     def collect(

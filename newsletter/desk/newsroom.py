@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
-from newsletter.articles import Flag
 from newsletter.audience.overlap import shares
 from newsletter.catalogue import Catalogue, Newsletter, PoolName, Weights
 from newsletter.edition import EditionStatus
@@ -25,50 +23,16 @@ from newsletter.picking.orders import Order
 from newsletter.picking.picks import Elsewhere, Newslist, Picks, Ran, pick_articles
 from newsletter.picking.pools import Reserve, kept, most_read, reserves, well_run
 from newsletter.store.editions import last_run_before, load_snapshot, stories_run, stories_told
-from newsletter.store.grouped import load_links, store_stories
 from newsletter.store.orders import load_orders
 from newsletter.store.reads import load_reads
-from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow
-from newsletter.stories import Grouping, Link
 from newsletter.times import WEEKDAYS
 
-_GROUPED = timedelta(days=5)
-_BEGUN_ANEW = timedelta(hours=12)
 _REMEMBERED = timedelta(days=60)
 _LIKED = timedelta(days=60)
 _NEVER_AGAIN = timedelta(days=4_000)
 _FAR_AHEAD = timedelta(days=366)
 _GONE = (EditionStatus.SKIPPED, EditionStatus.SPIKED)
-
-
-@dataclass
-class Grouper:
-    """Groups articles into stories at every collect, going on from the last one while that is not long ago."""
-
-    engine: Engine
-    _grouping: Grouping | None = None
-    _links: tuple[Link, ...] = ()
-    _begun_at: datetime | None = None
-
-    def regroup(self, *, now: datetime) -> None:
-        """Group what was published in the last days, and write down each article's story."""
-        with reading(self.engine) as session:
-            articles = [
-                article
-                for article in load_articles(session, since=now - _GROUPED, until=now)
-                if Flag.FIRST_FETCH not in article.flags
-            ]
-            links = load_links(session)
-        before = {article.url: article.story for article in articles}
-        is_fresh = self._begun_at is not None and timedelta(0) <= now - self._begun_at < _BEGUN_ANEW
-        if self._grouping is None or links != self._links or not is_fresh:
-            known = {url: story for url, story in before.items() if story}
-            self._grouping, self._links, self._begun_at = Grouping(links=links, known=known), links, now
-        self._grouping.add(articles)
-        stories = self._grouping.stories
-        with writing(self.engine) as session:
-            store_stories(session, {url: stories[url] for url in before if stories[url] != before[url]})
 
 
 def in_order(catalogue: Catalogue) -> tuple[Newsletter, ...]:

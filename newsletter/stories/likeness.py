@@ -10,7 +10,6 @@ over the tuning halves of ``tests/gold`` and its third day, rounded (``python -m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +67,13 @@ _WEIGHTS: Mapping[str, float] = {  # in the order of ``Evidence``
 }  # fmt: skip
 _ONE_LANGUAGE = -7.9
 
+# Where both have a vector (``meaning``), how near those are counts most, and the words for less.
+_WITH_MEANING: Mapping[str, float] = {
+    "contained": 2.2, "names": 1.4, "both": 3.0, "headlines": 2.2, "headline_names": 0.9, "cosine": 2.4, "matters": 0.8,
+    "other_matters": -0.1, "rare_countries": 0.2, "countries": 1.3, "days": -0.7, "unshared": -0.2, "elsewhere": -0.8,
+}  # fmt: skip
+_NEAR, _ONE_LANGUAGE_WITH_MEANING = 5.4, -7.8
+
 # Across languages: cosine of the roots, shared matters, shared rare countries, all countries alike, days between
 # them, and the rarity of countries in one headline that the other never names.
 _ACROSS, _ROOTS = -8.5, 12.0
@@ -103,15 +109,21 @@ class Likeness:
         self._roots.data *= weight_of_roots(tellings.roots)
         self._roots = _to_length_one(self._roots)
         self._pictures = np.bincount(tellings.picture, minlength=1)
+        self._has_meaning, self._meaning = tellings.meaning
 
     def points(self, one: Numbers, other: Numbers) -> Weights:
         """How sure we are that *one* and *other*, rows, tell the same story, from ``OTHER`` to ``SAME``; by pair."""
         t = self._all
-        is_one_language = t.language[one] == t.language[other]
         points = np.empty(len(one))
-        said = self.evidence(one[is_one_language], other[is_one_language])
-        points[is_one_language] = _ONE_LANGUAGE + sum(map(mul, _WEIGHTS.values(), said))
-        points[~is_one_language] = self._across(one[~is_one_language], other[~is_one_language])
+        is_one_language = t.language[one] == t.language[other]
+        has_meaning = is_one_language & self._has_meaning[one] & self._has_meaning[other]
+        for of_these, compare in (
+            (has_meaning, self._by_meaning),
+            (is_one_language & ~has_meaning, self._in_one_language),
+            (~is_one_language, self._across),
+        ):
+            if of_these.any():
+                points[of_these] = compare(one[of_these], other[of_these])
         picture = t.picture[one]
         points += (
             _PICTURE
@@ -125,6 +137,18 @@ class Likeness:
         is_another_day &= t.source[one] == t.source[other]
         points[is_another_day | (np.abs(t.at[one] - t.at[other]) > WINDOW)] = OTHER
         return np.round(points.clip(OTHER, SAME), 6)  # whatever the order in which floats were added
+
+    def near(self, one: Numbers, other: Numbers) -> Weights:
+        """The product of the vectors of pairs that have both."""
+        near: Weights = np.einsum("ij,ij->i", self._meaning[one], self._meaning[other]).astype(np.float64)
+        return np.round(near, 3)  # models differ a little between machines
+
+    def _by_meaning(self, one: Numbers, other: Numbers) -> Weights:
+        said = _weighed(_WITH_MEANING, self.evidence(one, other))
+        return _ONE_LANGUAGE_WITH_MEANING + _NEAR * self.near(one, other) + said
+
+    def _in_one_language(self, one: Numbers, other: Numbers) -> Weights:
+        return _ONE_LANGUAGE + _weighed(_WEIGHTS, self.evidence(one, other))
 
     def evidence(self, one: Numbers, other: Numbers) -> Evidence:
         """What is compared between pairs of tellings of one language."""
@@ -236,6 +260,11 @@ class Likeness:
     def _summed(self, weights: Weights) -> Weights:
         """Sums by telling, of each row of *weights*."""
         return np.stack([np.bincount(self._row, some, minlength=len(self._all)) for some in weights])
+
+
+def _weighed(weights: Mapping[str, float], evidence: Evidence) -> Weights:
+    points: Weights = np.array(list(weights.values())) @ np.stack(evidence)
+    return points
 
 
 def _times(group: Numbers, thing: Numbers | None = None) -> Numbers:

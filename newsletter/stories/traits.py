@@ -22,6 +22,7 @@ from newsletter.about import matter_words
 from newsletter.about.lexicon import UNSPACED, WORD, Looked, folded
 from newsletter.about.places import countries_at, countries_in, opens_name
 from newsletter.articles import Article
+from newsletter.stories.meaning import Vectors
 
 Numbers = NDArray[np.int64]
 Weights = NDArray[np.float64]
@@ -93,6 +94,7 @@ class Tellings:
         self.source = self.picture = self.column = self.date = self.language
         self.words: Table = csr_array((0, 0), dtype=np.int64)
         self.roots = self.matters = self.countries = self.headline_countries = self.scenes = self.words
+        self._meanings: dict[int, Vectors] = {}
         self._languages, self._sources, self._dates = _Numbered(), _Numbered(), _Numbered()
         self._pictures, self._columns = _Numbered({"": 0}), _Numbered({"": 0})
         self._stems, self._roots = _Numbered(), _Numbered()
@@ -107,8 +109,12 @@ class Tellings:
     def __len__(self) -> int:
         return len(self.urls)
 
-    def add(self, articles: Sequence[Article]) -> None:
-        """Read each of *articles* once for all comparisons: its headline, and the beginning of what stands below."""
+    def add(self, articles: Sequence[Article], meanings: Sequence[Vectors | None] = ()) -> None:
+        """
+        Read each of *articles* once for all comparisons: its headline, and the beginning of what stands below.
+
+        *meanings* are their vectors, where there are any.
+        """
         words: list[int] = []
         lengths: list[tuple[int, int]] = []  # of the headline, and of both
         traits: list[tuple[int, ...]] = []
@@ -131,6 +137,9 @@ class Tellings:
                 self._pictures[article.image.url if article.image else ""],
                 self._columns[headline if date else ""], self._dates[date],
             ))  # fmt: skip
+        for row, vector in enumerate(meanings, start=len(self)):
+            if vector is not None:
+                self._meanings[row] = vector
         self.urls += [article.url for article in articles]
         self.at = np.append(self.at, [article.published_at.timestamp() / 86_400 for article in articles])
         for name, column in zip(
@@ -148,6 +157,16 @@ class Tellings:
             for where, what in zip(countries, matters, strict=True)
         ]
         self.scenes = _grown(self.scenes, *_flat(scenes), len(self._scenes), len(articles))
+
+    @property
+    def meaning(self) -> tuple[NDArray[np.bool_], Vectors]:
+        """Which tellings have a vector, and the vectors; 0 for the others."""
+        has = np.zeros(len(self), bool)
+        width = len(next(iter(self._meanings.values()), ()))
+        vectors = np.zeros((len(self) if width else 0, width), np.float32)
+        for row, vector in self._meanings.items():
+            has[row], vectors[row] = True, vector
+        return has, vectors
 
     def _add_words(self, words: Numbers, lengths: Numbers) -> None:
         heads, both = lengths.T
