@@ -8,11 +8,8 @@ then compares the ledger with the stand-in: nobody twice, nobody forgotten.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import signal
-import tempfile
 import threading
 import time
 import uuid
@@ -23,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import psutil
@@ -51,6 +49,7 @@ from newsletter.store.tables import (
 )
 from newsletter.times import system_clock
 from tests import sending
+from tests.processes import Forked
 from tests.sending import DURING_FREEZE, KEYS, NEWSLETTER, PUBLICATION, RANDOM, STEPS, sender_of
 from tests.standin import StandIn, Taken
 from tests.standin_events import body_of
@@ -431,47 +430,30 @@ class Ended:
         return f"{self.code} {self.said[-2000:]}".strip()
 
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["tests.sending"]
-)  # so that a worker does not import for a second before it works
-
-
 class Worker:
-    """A process of ``tests.sending``, forked from one that has imported all there is."""
+    """A process of ``tests.sending``."""
 
     def __init__(self, options: Sequence[str]) -> None:
-        handle, self._said = tempfile.mkstemp(prefix="said-")
-        os.close(handle)
-        self._talk, theirs = _FORKS.Pipe()
-        self.process = _FORKS.Process(target=sending.work, args=(list(options), theirs, self._said))
-        self.process.start()
-        theirs.close()
+        self.process = Forked(sending.main, options)
 
     def go(self) -> None:
         """Wait until it is ready, and start it."""
-        talk = self._talk.fileno()
-        if os.read(talk, 6) == b"ready\n":
-            os.write(talk, b"go\n")
+        if self.process.hear() == "ready\n":
+            self.process.tell("go\n")
 
     def wait(self) -> Ended:
         """Wait for its end; one that hangs is killed, and says so."""
-        self.process.join(LONGEST_RUN)
-        has_hung = self.process.exitcode is None
-        if has_hung:
+        try:
+            code = self.process.wait(LONGEST_RUN)
+        except TimeoutExpired:
             self.process.kill()
-            self.process.join()
-        said = Path(self._said).read_text()
-        Path(self._said).unlink()
-        self._talk.close()
-        if has_hung:
-            return Ended(99, f"hung for {LONGEST_RUN} seconds: {said}")
-        return Ended(self.process.exitcode or 0, said)
+            return Ended(99, f"hung for {LONGEST_RUN} seconds: {self.process.communicate()[1]}")
+        return Ended(code, self.process.communicate()[1])
 
     def wait_until_stopped(self) -> bool:
         """Wait for SIGSTOP to take; False when it ended instead."""
         process = psutil.Process(self.process.pid)
-        while self.process.exitcode is None:
+        while self.process.poll() is None:
             if process.status() == psutil.STATUS_STOPPED:
                 return True
             time.sleep(0.02)
@@ -479,8 +461,7 @@ class Worker:
 
     def go_on(self) -> None:
         """Let a stopped process run again."""
-        assert self.process.pid is not None
-        os.kill(self.process.pid, signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """
 One process that sends an edition and may be killed, stopped or starved at a chosen step.
 
-``python -m tests.sending --database URL --sink URL --edition ID --kill STEP --nth K``: it says "ready",
+Forked by ``tests.processes`` with ``--database URL --sink URL --edition ID --kill STEP --nth K``: it says "ready",
 waits for a line, then drains. The steps are put around functions of the outbox and of the wire from here,
 so the code that is tested knows nothing of them. Ends as the commands do: 0, or 1 with a sentence.
 """
@@ -20,11 +20,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import wraps
 from itertools import count
-from multiprocessing.connection import Connection
 from typing import Any
 
-from sqlalchemy import Connection as Database
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlmodel import Session
 
 from newsletter.audience.tokens import Signer
@@ -204,7 +202,7 @@ def make_read_only(engine: Engine, *, after: int) -> None:
     begun = count(1)
     is_over = threading.Event()
 
-    def begin(connection: Database) -> None:
+    def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("writes") and next(begun) > after:
             is_over.set()
         if is_over.is_set():
@@ -283,7 +281,7 @@ def send(given: argparse.Namespace) -> None:
         install(given.kill, Trigger(given.nth, signal.SIGKILL))
     if given.stop:
         install(given.stop, Trigger(given.nth, signal.SIGSTOP, outside=lock_of_writes()))
-    print("ready", flush=True)
+    os.write(sys.stdin.fileno(), b"ready\n")  # a socket, where it is forked (``tests.processes``)
     sys.stdin.readline()
     if given.largest_file:
         limit_files(given.largest_file)
@@ -324,15 +322,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def work(arguments: Sequence[str], talk: Connection, said: str) -> None:
-    """``main`` in a process that was forked: it hears and answers on *talk*, and complains into the file *said*."""
-    sys.stdin = os.fdopen(os.dup(talk.fileno()))
-    sys.stdout = os.fdopen(os.dup(talk.fileno()), "w")
-    os.dup2(os.open(said, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
-    sys.exit(main(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
