@@ -61,11 +61,11 @@ test-shared: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m shared
 
 test-browser: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]" && touch $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2 -m browser tests/browser $(if $(JOURNEYS),-k "$(JOURNEYS)")
 
 test-magazine: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]" && touch $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -p no:xdist tests/magazine
 
 .node/.made: tests/mails/package.json
@@ -106,7 +106,7 @@ bench-web: $(VENV)/.dev
 	@$(BIN)/python -m bench.web
 
 bench-preview: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]" && touch $(VENV)/.dev
 	@$(BIN)/python -m bench.preview
 
 bench-picks: $(VENV)/.dev
