@@ -7,6 +7,7 @@ regions, promotions; how long 10,000 articles take beside TF-IDF vectorising the
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import time
@@ -260,6 +261,8 @@ def plot(costs: dict[str, list[tuple[int, float]]]) -> None:
 
 
 def _timed(work: Callable[[], object]) -> float:
+    gc.collect()
+    gc.freeze()  # what other measurements left is not looked at again and again
     begun = time.process_time()
     work()
     return time.process_time() - begun
