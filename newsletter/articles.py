@@ -199,7 +199,17 @@ def canonical_url(url: str) -> str:
     return urlunsplit(("https", host.lower(), path, urlencode(kept), ""))
 
 
-_NOT_WORDS = re.compile(r"[^\w]+", re.UNICODE)
+class _Plain(dict[int, int | str | None]):
+    """What becomes of a letter for comparing: accents go, and what is no word is a space."""
+
+    def __missing__(self, code: int) -> int | str | None:
+        letter = chr(code)
+        plain: int | str | None = code if letter.isalnum() or letter == "_" else " "
+        self[code] = plain = None if unicodedata.combining(letter) else plain
+        return plain
+
+
+_PLAIN = _Plain()
 
 
 @lru_cache(maxsize=32_768)
@@ -208,8 +218,7 @@ def headline_key(headline: str) -> str:
     folded = headline.casefold()
     if not folded.isascii():
         folded = unicodedata.normalize("NFKD", folded)
-        folded = "".join(letter for letter in folded if not unicodedata.combining(letter))
-    return _NOT_WORDS.sub(" ", folded).strip()
+    return " ".join(folded.translate(_PLAIN).split())
 
 
 def fingerprint(article: Article) -> str:

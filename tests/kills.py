@@ -8,11 +8,8 @@ then compares the ledger with the stand-in: nobody twice, nobody forgotten.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import psutil
@@ -50,6 +48,8 @@ from newsletter.store.tables import (
     Subscription,
 )
 from newsletter.times import system_clock
+from tests import sending
+from tests.processes import Forked
 from tests.sending import DURING_FREEZE, KEYS, NEWSLETTER, PUBLICATION, RANDOM, STEPS, sender_of
 from tests.standin import StandIn, Taken
 from tests.standin_events import body_of
@@ -434,26 +434,21 @@ class Worker:
     """A process of ``tests.sending``."""
 
     def __init__(self, options: Sequence[str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sending", *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
+        self.process = Forked(sending.main, options)
 
     def go(self) -> None:
         """Wait until it is ready, and start it."""
-        assert self.process.stdout is not None and self.process.stdin is not None
-        if self.process.stdout.readline() == "ready\n":
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
+        if self.process.hear() == "ready\n":
+            self.process.tell("go\n")
 
     def wait(self) -> Ended:
         """Wait for its end; one that hangs is killed, and says so."""
         try:
-            _, said = self.process.communicate(timeout=LONGEST_RUN)
-        except subprocess.TimeoutExpired:
+            code = self.process.wait(LONGEST_RUN)
+        except TimeoutExpired:
             self.process.kill()
             return Ended(99, f"hung for {LONGEST_RUN} seconds: {self.process.communicate()[1]}")
-        return Ended(self.process.returncode, said)
+        return Ended(code, self.process.communicate()[1])
 
     def wait_until_stopped(self) -> bool:
         """Wait for SIGSTOP to take; False when it ended instead."""
@@ -466,7 +461,7 @@ class Worker:
 
     def go_on(self) -> None:
         """Let a stopped process run again."""
-        os.kill(self.process.pid, signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """
 One process that sends an edition and may be killed, stopped or starved at a chosen step.
 
-``python -m tests.sending --database URL --sink URL --edition ID --kill STEP --nth K``: it says "ready",
+Forked by ``tests.processes`` with ``--database URL --sink URL --edition ID --kill STEP --nth K``: it says "ready",
 waits for a line, then drains. The steps are put around functions of the outbox and of the wire from here,
 so the code that is tested knows nothing of them. Ends as the commands do: 0, or 1 with a sentence.
 """
@@ -281,7 +281,7 @@ def send(given: argparse.Namespace) -> None:
         install(given.kill, Trigger(given.nth, signal.SIGKILL))
     if given.stop:
         install(given.stop, Trigger(given.nth, signal.SIGSTOP, outside=lock_of_writes()))
-    print("ready", flush=True)
+    os.write(sys.stdin.fileno(), b"ready\n")  # a socket, where it is forked (``tests.processes``)
     sys.stdin.readline()
     if given.largest_file:
         limit_files(given.largest_file)
@@ -296,7 +296,7 @@ def send(given: argparse.Namespace) -> None:
     engine.dispose()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Send, as a command would; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", required=True, help="as DATABASE_URL")
@@ -317,12 +317,8 @@ def main() -> int:
     parser.add_argument("--read-only-after", type=int, default=0, help="writing transactions that succeed")
     parser.add_argument("--largest-file", type=int, default=0, help="bytes a file may have")
     try:
-        send(parser.parse_args())
+        send(parser.parse_args(arguments))
     except NewsletterError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -34,6 +34,7 @@ from newsletter.store.tables import Subscriber
 from newsletter.times import parse_instant
 from newsletter.web.app import create_app
 from newsletter.web.view import view_online
+from tests import processes
 from tests.builders import ROOT, a_feed, a_site, ask, the_catalogue
 from tests.standin import StandIn
 
@@ -497,11 +498,6 @@ def _environment(standin: StandIn) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _newsletter(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "newsletter.cli.main", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
 def standin() -> Iterator[StandIn]:
     """The provider's stand-in, enforcing its limits."""
@@ -512,9 +508,11 @@ def standin() -> Iterator[StandIn]:
 def test_every_reader_is_in_exactly_one_accepted_personalization(site: Path, standin: StandIn) -> None:
     """Through SendGrid's own package: each audience member of each edition once, none other."""
     environment = _environment(standin)
-    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    processes.newsletter(
+        "subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment
+    )
 
-    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+    done = processes.newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
 
     editions = json.loads(done.stdout)["editions"]
     assert {row["status"] for row in editions} == {"submitted"}, done.stderr
@@ -534,10 +532,11 @@ def test_every_reader_is_in_exactly_one_accepted_personalization(site: Path, sta
 def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn) -> None:
     """kill -9 while batches are in flight, run again: nobody twice; what is uncertain is shown."""
     environment = _environment(standin)
-    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    processes.newsletter(
+        "subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment
+    )
     standin.delay_seconds = 0.6
-    command = [sys.executable, "-m", "newsletter.cli.main", "run", "--all", "--now", NOW]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = processes.newsletter_command("run", "--all", "--now", NOW, environment=environment)
     deadline = time.monotonic() + 30
     while len(standin.accepted) < 100 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -546,7 +545,7 @@ def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn)
     standin.delay_seconds = 0.0
     time.sleep(1.0)
 
-    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+    done = processes.newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
 
     editions = json.loads(done.stdout)["editions"]
     taken = Counter((one.edition, one.reader) for one in standin.accepted)
@@ -557,7 +556,9 @@ def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn)
     assert submitted <= len(taken) <= submitted + uncertain
     for row in editions:
         balance = json.loads(
-            _newsletter("audit", row["newsletter"], "--json", "--now", NOW, environment=environment).stdout
+            processes.newsletter(
+                "audit", row["newsletter"], "--json", "--now", NOW, environment=environment
+            ).stdout
         )
         assert balance["balanced"] is True
         assert row["uncertain"] == 0 or "nobody can say" in row["reason"]
@@ -566,19 +567,20 @@ def test_killed_in_the_middle_nobody_gets_it_twice(site: Path, standin: StandIn)
 def test_asked_to_stop_it_finishes_what_is_in_flight(site: Path, standin: StandIn) -> None:
     """SIGTERM in the middle: batches in flight settle, nothing is uncertain, the next run does the rest."""
     environment = _environment(standin)
-    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
+    processes.newsletter(
+        "subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment
+    )
     standin.delay_seconds = 0.5
-    command = [sys.executable, "-m", "newsletter.cli.main", "run", "--all", "--now", NOW]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = processes.newsletter_command("run", "--all", "--now", NOW, environment=environment)
     deadline = time.monotonic() + 30
     while len(standin.accepted) < 100 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
     standin.delay_seconds = 0.0
-    stopped = json.loads(_newsletter("status", "--json", environment=environment).stdout)["editions"]
+    stopped = json.loads(processes.newsletter("status", "--json", environment=environment).stdout)["editions"]
 
-    done = _newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
+    done = processes.newsletter("run", "--all", "--now", NOW, "--json", environment=environment)
 
     assert any(row["pending"] for row in stopped) and any(row["submitted"] for row in stopped)
     assert [row["uncertain"] for row in stopped] == [0] * len(stopped)
@@ -590,34 +592,19 @@ def test_asked_to_stop_it_finishes_what_is_in_flight(site: Path, standin: StandI
 def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> None:
     """The same run started five times in parallel: one edition each, nobody twice."""
     environment = _environment(standin)
-    _newsletter("subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment)
-    _newsletter("collect", "--now", NOW, environment=environment)
-    command = [
-        sys.executable,
-        "-m",
-        "newsletter.cli.main",
-        "run",
-        "--only",
-        "today",
-        "--only",
-        "economy",
-        "--all",
-        "--now",
-        NOW,
-    ]
-    processes = [
-        subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(5)
-    ]
-    errors = [process.communicate()[1] for process in processes]
+    processes.newsletter(
+        "subscribers", "import", "samples/subscribers.csv", "--now", NOW, environment=environment
+    )
+    processes.newsletter("collect", "--now", NOW, environment=environment)
+    command = ["run", "--only", "today", "--only", "economy", "--all", "--now", NOW]
+    five = [processes.newsletter_command(*command, environment=environment) for _ in range(5)]
+    errors = [process.communicate()[1] for process in five]
 
     assert "Traceback" not in "".join(errors)
     assert set(Counter((one.edition, one.reader) for one in standin.accepted).values()) == {1}
     for slug in ("today", "economy"):
         balance = json.loads(
-            _newsletter("audit", slug, "--json", "--now", NOW, environment=environment).stdout
+            processes.newsletter("audit", slug, "--json", "--now", NOW, environment=environment).stdout
         )
         assert (balance["balanced"], balance["pending"], balance["submitted"]) == (
             True,

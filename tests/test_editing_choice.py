@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newsletter.articles import Article, Kind, Region, Rights, Topic
+from newsletter.articles import Article, Image, Kind, Region, Rights, Topic
 from newsletter.catalogue import Weights, read_weights
 from newsletter.errors import CatalogueError
 from newsletter.picking.fitting import moved_on
 from newsletter.picking.liking import Liking
-from newsletter.picking.picks import Elsewhere, Newslist, Ran, pick_articles
-from newsletter.picking.weighing import stories_of
+from newsletter.picking.picks import Elsewhere, Newslist, Order, Ran, pick_articles
+from newsletter.picking.weighing import most_reader_points, reader_points, stories_of, total
 from tests.test_picks import NOW, PUBLICATION, a_newsletter, an_article, choose, reasons_of
 
 
@@ -205,8 +205,6 @@ def test_a_lighter_place_minds_gravity() -> None:
 
 def test_an_edit_changes_what_is_read_not_what_is_chosen() -> None:
     """An edited headline does not move its story."""
-    from newsletter.picking.picks import Order
-
     articles = [
         an_article(1, headline="War spreads in the valley"),
         an_article(2, published_at=NOW - timedelta(hours=2)),
@@ -301,3 +299,68 @@ def test_nothing_better_is_left(articles: list[Article], weight: float) -> None:
             if why:
                 weakest = min(pick.score for pick in picks.of(section))
                 assert float(why.removesuffix(" points")) <= weakest + 0.06
+
+
+@given(
+    articles=st.lists(
+        st.builds(
+            an_article,
+            st.integers(0, 40),
+            story=st.sampled_from(["", "a", "b"]),
+            source=st.sampled_from(["x", "y", "strong"]),
+            source_name=st.sampled_from(["", "The X"]),
+            region=st.sampled_from([Region.GLOBAL, Region.AFRICA]),
+            topics=st.sampled_from([(), (Topic.POLITICS,), (Topic.CULTURE, Topic.SPORT)]),
+            kind=st.sampled_from(list(Kind)),
+            rights=st.sampled_from(list(Rights)),
+            image=st.sampled_from([None, Image("https://news.example/picture.jpg")]),
+            language=st.sampled_from(["en-GB", "fr"]),
+            translated_from=st.sampled_from(["", "es"]),
+            standfirst=st.sampled_from(["", "A sentence."]),
+            headline=st.sampled_from(["Earthquake kills hundreds", "A violin is found in a barn"]),
+            published_at=st.sampled_from([NOW - timedelta(hours=hours) for hours in (-1, 0, 5, 90)]),
+        ),
+        unique_by=lambda article: article.url,
+        min_size=1,
+        max_size=9,
+    )
+)
+@settings(max_examples=60)
+def test_nothing_weighs_more_than_it_is_looked_at_for(articles: list[Article]) -> None:
+    """What an article weighs at the most, by which it is looked at or not, is no less than what it weighs."""
+    newsletter = a_newsletter(languages_preferred=["en"])
+    liking = Liking(
+        {("topic", "politics"): 2.0, ("source", "x"): 0.5, ("region", "Africa"): 2.0, ("kind", "video"): 1.5}
+    )
+    weights = Weights(
+        topics={Topic.SPORT: 0.5, Topic.CULTURE: 2},
+        regions={Region.AFRICA: 3},
+        sources={"y": 0.2},
+        translated=0.2,
+    )
+    newslist = Newslist(articles, PUBLICATION, weights)
+    most = newslist.most.copy()  # before any is weighed, which makes it exact
+
+    readers = most_reader_points(newslist.columns, newsletter, weights, now=NOW, liking=liking)
+
+    for row, entry in enumerate(newslist.rows):
+        points = reader_points(entry.source, newsletter, weights, now=NOW, liking=liking)
+        assert newslist.weigh(entry).score <= most[row] + 1e-9
+        assert readers[row] == pytest.approx(total(points))
+
+
+def test_a_story_weighs_the_same_whatever_was_pinned_before() -> None:
+    """An old telling pinned from beside the list does not make its story lighter for the next newsletter."""
+    told = of_story("s", [1, 2, 3])
+    old = replace(
+        an_article(4), story="s", url="https://paper-0.example/old", published_at=NOW - timedelta(days=9)
+    )
+    newslist, since = Newslist(told, PUBLICATION), NOW - timedelta(hours=24)
+
+    first = pick_articles(
+        a_newsletter(), newslist, now=NOW, since=since, orders=[Order("pin", url=old.url)], ordered=[old]
+    )
+    second = pick_articles(a_newsletter(), newslist, now=NOW, since=since)
+
+    assert any("3 papers carry it" in reason for reason in first.picked[0].reasons)
+    assert second == choose(told)

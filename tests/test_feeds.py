@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import select
 
 from newsletter.about.places import countries_in, region_of
-from newsletter.articles import Article, Flag, Kind, Region, Rights, Topic, canonical_url
+from newsletter.articles import Article, Flag, Kind, Region, Rights, Topic, canonical_url, headline_key
 from newsletter.catalogue import Catalogue, Newsletter, Publication
 from newsletter.errors import SourceError
 from newsletter.feeds.collect import SourceReport, collect
@@ -420,6 +422,16 @@ URLS = st.builds(
     st.sampled_from(["", "?utm_source=x", "?id=7&utm_medium=rss", "?b=2&a=1", "?at_medium=RSS&id=9", "?q="]),
     st.sampled_from(["", "#top"]),
 )
+
+
+@given(headline=st.text(max_size=60))
+@example("  L’été à São Paulo – ‘İstanbul’\tनमस्ते_Ω9  ")
+def test_a_headline_is_compared_by_its_words(headline: str) -> None:
+    """Case, accents and whatever is no word are gone from the key, letters and digits are not."""
+    folded = unicodedata.normalize("NFKD", headline.casefold())
+    letters = "".join(one for one in folded if not unicodedata.combining(one))
+
+    assert headline_key(headline) == re.sub(r"\W+", " ", letters).strip()
 
 
 @given(url=URLS)

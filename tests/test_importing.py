@@ -9,14 +9,12 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from newsletter.settings import Keys
 from newsletter.store.session import open_store, reading
 from newsletter.store.tables import ImportRun, Subscriber, Subscription, Suppression
 from tests.builders import ROOT, the_catalogue
+from tests.processes import Forked, newsletter_command
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 HEAD = "email,name,plan,newsletters,language,country,timezone,status\n"
@@ -443,18 +442,15 @@ def test_restart_begins_anew(engine: Engine, tmp_path: Path) -> None:
     assert (anew.went_on_at, told(anew)) == (0, (9, 3, 0, 6, 0, 0))
 
 
-def _command(engine: Engine, path: Path, *options: str) -> subprocess.Popen[str]:
+def _command(engine: Engine, path: Path, *options: str) -> Forked:
     """``newsletter subscribers import`` as a process."""
     environment = {
         **os.environ, "DATABASE_URL": engine.url.render_as_string(hide_password=False), "NEWSLETTER_PROVIDER": "maildir",
         "NEWSLETTER_TEMPLATES": str(ROOT / "templates"), "NEWSLETTER_SECRET_KEY": KEYS.signing[0].decode(),
         "NEWSLETTER_SUPPRESSION_KEY": KEYS.suppression.decode(),
     }  # fmt: skip
-    program = "from newsletter.cli.main import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, "subscribers", "import", str(path), "--json", "--now", NOW.isoformat(), *options],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=path.parent,
-    )  # fmt: skip
+    command = ["subscribers", "import", str(path), "--json", "--now", NOW.isoformat(), *options]
+    return newsletter_command(*command, environment=environment, folder=path.parent)
 
 
 def _rows_done(engine: Engine) -> int:
@@ -474,12 +470,11 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(engine: Engine, tmp_path: 
     """SIGKILL, then the same command: people, counts and rejected rows are those of one run."""
     path = _long_list(tmp_path, 22_000)
     process = _command(engine, path)
-    with closing(process.stdout), closing(process.stderr):  # type: ignore[type-var]
-        deadline = time.monotonic() + 60
-        while _rows_done(engine) == 0 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+    deadline = time.monotonic() + 60
+    while _rows_done(engine) == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
     done = _rows_done(engine)
     assert 0 < done < 22_000
 
@@ -506,7 +501,7 @@ def test_the_same_file_twice_at_once(engine: Engine, tmp_path: Path) -> None:
     processes = [_command(engine, path) for _ in range(2)]
     answers = [process.communicate(timeout=120) for process in processes]
 
-    assert [process.returncode for process in processes] == [0, 0]
+    assert [process.poll() for process in processes] == [0, 0]
     documents = sorted((json.loads(output) for output, _ in answers), key=lambda one: one["added"])
     assert (documents[0]["added"], documents[0]["updated"]) == (0, 0)
     assert documents[0]["unchanged"] == documents[1]["added"] > 5_000

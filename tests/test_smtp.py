@@ -7,8 +7,6 @@ import email.policy
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import timedelta
@@ -33,6 +31,8 @@ from newsletter.providers.smtp_line import relay_of
 from newsletter.settings import Settings
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import Batch, Subscriber, Suppression
+from tests import sending
+from tests.processes import Forked
 from tests.relay import Relay, certificate
 from tests.test_message import LEAVE, a_reader, an_envelope
 from tests.test_outbox import (
@@ -366,7 +366,7 @@ def test_a_killed_sender_leaves_only_its_batch_in_doubt(engine: Engine) -> None:
     add_readers(engine, 50, paying_every=99)
     edition = an_edition(engine)
     freeze(engine, NEWSLETTER, PUBLICATION, edition, now=NOW, at=NOW, batch_size=MAX_RECIPIENTS)
-    victim: list[subprocess.Popen[str]] = []
+    victim: list[Forked] = []
 
     def kill(number: int) -> None:
         if number == 27:
@@ -374,19 +374,14 @@ def test_a_killed_sender_leaves_only_its_batch_in_doubt(engine: Engine) -> None:
 
     with Relay(on_taken=kill) as relay:
         url = engine.url.render_as_string(hide_password=False)
-        command = [
-            sys.executable, "-m", "tests.sending", "--database", url, "--sink", relay.url, "--edition", str(edition),
-            "--in-flight", "1",
-        ]  # fmt: skip
-        victim.append(
-            subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
-        assert victim[0].stdout is not None and victim[0].stdin is not None
-        assert victim[0].stdout.readline() == "ready\n"
-        victim[0].communicate("\n")
+        options = ["--database", url, "--sink", relay.url, "--edition", str(edition), "--in-flight", "1"]
+        victim.append(Forked(sending.main, options))
+        assert victim[0].hear() == "ready\n"
+        victim[0].tell("\n")
+        victim[0].communicate()
         sent(engine, relay, edition)
 
-    assert victim[0].returncode == -signal.SIGKILL
+    assert victim[0].poll() == -signal.SIGKILL
     assert balance_of(engine, edition) == (50, 0, 30, 0, 0, 20)
     assert sorted(Counter(relay.readers).values()) == [1] * 37
     with writing(engine) as session:

@@ -101,6 +101,12 @@ def gravest(matters: Iterable[str]) -> tuple[str, float]:
     return (matter, points) if points else ("", 0.0)
 
 
+@cache
+def most_gravity() -> float:
+    """The points of the gravest matter there is."""
+    return max((matter.gravity for matter in _matters(()).matters.values()), default=0.0)
+
+
 def _support(
     about: _Matters, headline: str, standfirst: str, categories: Iterable[str], url: str
 ) -> dict[str, float]:

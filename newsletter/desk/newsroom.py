@@ -141,7 +141,7 @@ class Newsroom:
                 return ()
             known = self._newslist(newsletter).entries
             urls = [item.url for item in load_snapshot(row.snapshot).items]
-            return [known[url].story.id if url in known else url for url in urls]
+            return [known[url].story if url in known else url for url in urls]
         if WEEKDAYS[self.day.weekday()] not in newsletter.schedule.days:
             return ()
         picks = self._chosen.get(newsletter.slug) or self.choose(newsletter)[0]

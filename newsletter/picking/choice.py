@@ -1,17 +1,20 @@
 """
 The choice itself: candidates are taken into sections one by one, each the one that adds most to those before it.
 
-Candidates are kept by what they weigh for the newsletter, the most first. A section can add only so much to that
-(``most_section_points``), and repetition only takes away, so a search ends where nothing further down can be better.
+What may run is looked at by what it can weigh for the newsletter at the most (``Choice.rank``), the most first.
+A section can add only so much to that (``most_section_points``), and repetition only takes away, so a search ends
+where nothing further down can be better, and only what came before that is ever weighed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
+import numpy as np
 from rapidfuzz import fuzz
 
 from newsletter.articles import Article, headline_key
@@ -20,20 +23,29 @@ from newsletter.picking.fitting import (
     SHORT_HEADLINE_WORDS,
     Elsewhere,
     Ran,
+    Taken,
     at_cap,
+    conditions,
     never_fits,
     ran_before,
-    repetition,
+    told_before,
     unfit,
     wrong_age,
     wrong_category,
-    wrong_sort,
+    wrong_trait,
 )
 from newsletter.picking.liking import Liking, Points
 from newsletter.picking.newslist import Entry, Newslist
 from newsletter.picking.orders import Order
 from newsletter.picking.pools import Reserve
-from newsletter.picking.weighing import in_words, most_section_points, reader_points, section_points, total
+from newsletter.picking.weighing import (
+    in_words,
+    most_reader_points,
+    most_section_points,
+    reader_points,
+    section_points,
+    total,
+)
 
 SAME_HEADLINE = 86.0
 """From this likeness (token sort ratio, 0–100) two headlines of one language tell the same story."""
@@ -44,7 +56,7 @@ FEW_SHARE = 0.02
 MANY_SHARE = 0.2
 """From this share of common readers, a story that leads one newsletter does not run in the other."""
 
-_MOST_REPETITION = 6.0
+_MOST_REPETITION, _MANY = 6.0, 4
 _ROUNDING = 1e-9
 
 
@@ -92,7 +104,7 @@ class Candidate:
     @property
     def story(self) -> str:
         """The id of its story."""
-        return self.entry.story.id
+        return self.entry.story
 
 
 @dataclass
@@ -100,12 +112,13 @@ class Choice:
     """
     One newsletter's choice while it is made; ``pick_articles`` says what the arguments are.
 
-    *placed* are the orders that pin, move or drop, by URL, the last on each, in the order of giving.
+    *changed* are entries that editors edited, or that are beside the newslist, by URL. *placed* are the orders that
+    pin, move or drop, by URL, the last on each, in the order of giving.
     """
 
     newsletter: Newsletter
     newslist: Newslist
-    entries: Sequence[Entry]
+    changed: Mapping[str, Entry]
     placed: Mapping[str, Order]
     now: datetime
     since: datetime
@@ -113,70 +126,94 @@ class Choice:
     ran: Mapping[str, Ran]
     elsewhere: Mapping[str, Sequence[Elsewhere]]
     liking: Liking
-    candidates: list[Candidate] = field(default_factory=list)
-    repeats: dict[str, str] = field(default_factory=dict)  # URL → that of the better placed same headline
     taken: dict[str, list[Pick]] = field(default_factory=dict)  # section → picks
     told: dict[str, Pick] = field(default_factory=dict)  # story → its pick
     used: set[str] = field(default_factory=set)  # URLs
-    _sorts: dict[int, tuple[frozenset[str], tuple[Section, ...]]] = field(default_factory=dict)
+    _candidates: dict[str, Candidate | None] = field(default_factory=dict)  # URL → ``candidate_of``
+    _ranked: dict[str, tuple[list[float], list[int]]] = field(default_factory=dict)  # section → ``rank``
     _known: dict[tuple[str, str], tuple[float, Points]] = field(default_factory=dict)  # ``_alone``
-    _by_url: dict[str, Candidate] = field(default_factory=dict)
-    _fitting: dict[str, list[Candidate]] = field(default_factory=dict)  # section → candidates, the best first
 
     def __post_init__(self) -> None:
         self.taken = {section.id: [] for section in self.newsletter.sections}
-        self._fitting = {section.id: [] for section in self.newsletter.sections}
+        self.asked = {section.id: conditions(section) for section in self.newsletter.sections}
         self.head = next((section.id for section in self.newsletter.sections if not section.words), "")
+        self.oldest = self.now - timedelta(hours=self.newsletter.window_hours)
+        self._counted = Taken()
 
-    def consider(self) -> None:
-        """Take as candidates what may run, and what an editor pinned; the best first, each headline once."""
-        oldest = self.now - timedelta(hours=self.newsletter.window_hours)
-        placed: list[Candidate] = []
-        found: list[Candidate] = []
-        for entry in self.entries:  # in the order of their URLs, which sorting by points keeps
-            order = self.placed.get(entry.article.url)
-            if order is not None:
-                if order.verb != "drop":
-                    placed.append(self._candidate(entry, self.fits(entry)))
-            elif entry.article.published_at > oldest and (fits := self.fits(entry)) and not self.unfit(entry):
-                found.append(self._candidate(entry, fits))
-        for some in (placed, found):
-            some.sort(key=attrgetter("score"), reverse=True)
-        self.candidates = placed + found
-        kept: dict[tuple[str, str], str] = {}
-        for candidate in self.candidates:
-            better = kept.setdefault((candidate.article.language, candidate.entry.key), candidate.url)
-            if better != candidate.url and candidate.url not in self.placed:
-                self.repeats[candidate.url] = better
-                continue
-            for section in candidate.fits:
-                self._fitting[section].append(candidate)
+    def rank(self) -> None:
+        """
+        Find the rows of the newslist that each section may take, those first that can weigh most, with that weight.
+
+        Whether one may really run (``candidate_of``), and what it weighs, is found out when it is looked at.
+        """
+        newsletter, columns = self.newsletter, self.newslist.columns
+        most = self.newslist.most + most_reader_points(
+            columns, newsletter, self.newslist.weights, now=self.now, liking=self.liking
+        )
+        may_run = (columns.published > self.oldest.timestamp()) & (columns.published <= self.now.timestamp())
+        may_run &= columns.came > self.since.timestamp()
+        may_run &= columns.traits["kind"].where(lambda kind: kind not in newsletter.kinds_never)
+        rows = np.flatnonzero(may_run)
+        rows = rows[np.argsort(-most[rows], kind="stable")]
+        for section in newsletter.sections:
+            fits = np.ones(len(most), np.bool_)
+            for asked in self.asked[section.id]:
+                fits &= columns.traits[asked.trait].where(asked.is_met)
+            if section.max_age_hours is not None:
+                fits &= columns.hours_old(self.now) <= section.max_age_hours + _ROUNDING
+            mine = rows[fits[rows]]
+            self._ranked[section.id] = (most[mine] + _ROUNDING).tolist(), mine.tolist()
+
+    def entries(self) -> Iterator[Entry]:
+        """All that could be chosen, in the order of their URLs."""
+        if not self.changed:
+            return iter(self.newslist.rows)
+        entries = {**self.newslist.entries, **self.changed}
+        return (entries[url] for url in sorted(entries))
 
     def candidate_of(self, url: str) -> Candidate | None:
-        """The candidate of that URL, if it came so far."""
-        if len(self._by_url) != len(self.candidates):
-            self._by_url = {one.url: one for one in self.candidates}
-        return self._by_url.get(url)
+        """The candidate of that URL: what may run, or what an editor pinned."""
+        if url not in self._candidates:
+            entry = self.changed.get(url) or self.newslist.entries.get(url)
+            self._candidates[url] = self._considered(entry) if entry else None
+        return self._candidates[url]
+
+    def _considered(self, entry: Entry) -> Candidate | None:
+        """*entry* as a candidate, unless it may not run."""
+        order = self.placed.get(entry.article.url)
+        if order is not None:
+            return None if order.verb == "drop" else self._candidate(entry, self.fits(entry))
+        if entry.article.published_at <= self.oldest or not (fits := self.fits(entry)) or self.unfit(entry):
+            return None
+        return self._candidate(entry, fits)
+
+    def better_placed(self, candidate: Candidate) -> str:
+        """The URL of a candidate with the same headline that is placed, or weighs more; or ''."""
+        if candidate.url in self.placed or not candidate.fits:  # by an editor, or of a pool
+            return ""
+        headline = candidate.entry.headline
+        urls = {*self.newslist.by_headline.get(headline, ()), *self.changed}
+        others = [one for url in urls if (one := self.candidate_of(url)) and one.entry.headline == headline]
+        best = min(others, key=lambda one: (one.url not in self.placed, -one.score, one.url))
+        return best.url if best is not candidate else ""
 
     def unfit(self, entry: Entry) -> str:
         """Why no section may have it, or ''."""
-        return unfit(
-            entry.article, entry.story, self.newsletter, key=entry.key, now=self.now, since=self.since, sent=self.sent,
-            ran=self.ran,
-        )  # fmt: skip
+        why = unfit(entry.article, self.newsletter, now=self.now, since=self.since, sent=self.sent)
+        if not why and (before := self.ran.get(entry.story)):
+            return told_before(entry.article, self.newslist.story_of(entry), before)
+        return why
 
     def fits(self, entry: Entry) -> frozenset[str]:
         """The sections whose conditions an article meets."""
-        if entry.sort not in self._sorts:
-            fitting = [one for one in self.newsletter.sections if not wrong_sort(entry.article, one)]
-            asking = tuple(one for one in fitting if one.categories or one.max_age_hours is not None)
-            self._sorts[entry.sort] = frozenset(one.id for one in fitting), asking
-        fits, asking = self._sorts[entry.sort]
         article = entry.article
-        wrong = [
-            one.id for one in asking if wrong_category(article, one) or wrong_age(article, one, self.now)
-        ]
-        return fits.difference(wrong) if wrong else fits
+        return frozenset(
+            one.id
+            for one in self.newsletter.sections
+            if not wrong_trait(article, self.asked[one.id])
+            and not wrong_category(article, one)
+            and not wrong_age(article, one, self.now)
+        )
 
     def place_pinned(self) -> None:
         """Put what an editor pinned first, whatever the rules say."""
@@ -193,26 +230,39 @@ class Choice:
         *thin*: also with what other newsletters tell the same readers.
         """
         while len(self.taken[section.id]) < quota:
-            best = self._best(self._fitting[section.id], section, thin=thin)
+            best = self._best(self._coming(section), section, thin=thin)
             if best is None:
                 return
             self.take(best, section, self.points_in(best, section))
 
-    def _best(self, fitting: Sequence[Candidate], section: Section, *, thin: bool) -> Candidate | None:
-        """What of *fitting* (the best first) adds most; of equals what weighs more by itself, then by URL."""
-        most_added = most_section_points(section, self.newslist.weights)
+    def _coming(self, section: Section) -> Iterator[tuple[float, Candidate]]:
+        """What *section* may take, with what it weighs at the most; the most first, after what an editor changed."""
+        for url in self.changed:
+            if (candidate := self.candidate_of(url)) and section.id in candidate.fits:
+                yield math.inf, candidate
+        rows = self.newslist.rows
+        for most, row in zip(*self._ranked[section.id], strict=True):
+            candidate = self.candidate_of(rows[row].source.url)
+            if candidate is not None and section.id in candidate.fits:
+                yield most, candidate
+
+    def _best(
+        self, coming: Iterable[tuple[float, Candidate]], section: Section, *, thin: bool
+    ) -> Candidate | None:
+        """What of *coming* adds most; of equals what weighs more by itself, then by URL."""
+        most_added = most_section_points(section, self.newslist.weights) + _ROUNDING
         best: Candidate | None = None
-        least = (0.0, 0.0, "")
-        for one in fitting:
-            if best is not None and one.score + most_added + _ROUNDING < -least[0]:
+        least = (math.inf, 0.0, "")
+        for most, one in coming:
+            if most + most_added < -least[0]:
                 break
-            if one.url in self.used:
+            if one.score + most_added < -least[0] or one.url in self.used or one.story in self.told:
                 continue
             alone, _ = self._alone(one, section)
-            if best is not None and alone + _ROUNDING < -least[0]:
+            if alone + _ROUNDING < -least[0]:
                 continue
-            place = (-alone - total(self.repeating(one)), -alone, one.url)
-            if (best is None or place < least) and not self.refused(one, section, thin=thin):
+            place = (-alone - sum(self._less(one)[1]), -alone, one.url)
+            if place < least and not self.better_placed(one) and not self.refused(one, section, thin=thin):
                 best, least = one, place
         return best
 
@@ -224,7 +274,7 @@ class Choice:
         free = [self._reserve(one) for one in reserves if not self._barred(one, section)]
         free.sort(key=attrgetter("score"), reverse=True)
         while len(self.taken[section.id]) < quota:
-            best = self._best(free, section, thin=False)
+            best = self._best(((one.score, one) for one in free), section, thin=False)
             if best is None:
                 return
             first = (f"from {told[best.url]}, because {why}",)
@@ -241,10 +291,10 @@ class Choice:
             or (order is not None and order.verb == "drop")
             or self.candidate_of(article.url) is not None  # it is of the day, and had its chance
             or never_fits(article, self.newsletter, self.now)
-            or ran_before(article, headline_key(article.headline), self.sent)
+            or ran_before(article, self.sent)
             or story in self.ran
             or any(other.shared > FEW_SHARE for other in self.elsewhere.get(story, ()))
-            or wrong_sort(article, section)
+            or wrong_trait(article, self.asked[section.id])
             or wrong_category(article, section)
         )
 
@@ -275,24 +325,33 @@ class Choice:
 
     def alike(self, candidate: Candidate) -> str:
         """That a pick has nearly the same headline in the same language, or ''."""
-        if len(candidate.entry.key.split()) < SHORT_HEADLINE_WORDS:
+        language, key = candidate.entry.headline
+        if len(key.split()) < SHORT_HEADLINE_WORDS:
             return ""
         for pick in self.told.values():
-            if pick.article.language == candidate.article.language:
-                likeness = fuzz.token_sort_ratio(candidate.entry.key, headline_key(pick.article.headline))
+            if pick.article.language == language:
+                likeness = fuzz.token_sort_ratio(key, headline_key(pick.article.headline))
                 if likeness >= SAME_HEADLINE:
                     return f"a headline {likeness:.0f} % alike as a better placed story: {pick.article.url}"
         return ""
 
     def repeating(self, candidate: Candidate) -> Points:
         """What the edition has of its country, region, paper and topic already."""
-        taken = [pick.article for picks in self.taken.values() for pick in picks]
+        had, less = self._less(candidate)
+        return [
+            (f"{times} {how} {what} already", value)
+            for (times, _, how, what), value in zip(had, less, strict=True)
+        ]
+
+    def _less(self, candidate: Candidate) -> tuple[list[tuple[int, float, str, str]], list[float]]:
+        """What the edition has like it (``Taken.like``), and how many points each takes away; all of them only so many."""
+        had = self._counted.like(candidate.article)
         weight = self.newslist.weights.repetition
-        less = [(words, value * weight) for words, value in repetition(candidate.article, taken)]
-        worst = total(less)
+        less = [-each * min(times, _MANY) * weight for times, each, _, _ in had]
+        worst = sum(less)
         if worst < -_MOST_REPETITION:
-            less = [(words, value * _MOST_REPETITION / -worst) for words, value in less]
-        return less
+            less = [value * _MOST_REPETITION / -worst for value in less]
+        return had, less
 
     def _clash(self, story: str, section: Section) -> str:
         """Which other newsletter keeps *story* out of *section*, or ''."""
@@ -308,7 +367,7 @@ class Choice:
         """An entry with its points that do not depend on the section."""
         weights = self.newslist.weights
         points = reader_points(entry.source, self.newsletter, weights, now=self.now, liking=self.liking)
-        if before := self.ran.get(entry.story.id):
+        if before := self.ran.get(entry.story):
             points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
         return Candidate(entry, fits, points, total(points) + self.newslist.weigh(entry).score)
 
@@ -317,7 +376,7 @@ class Choice:
         known = self._known.get((candidate.url, section.id))
         if known is None:
             entry, weights = candidate.entry, self.newslist.weights
-            weight = total(self.newslist.story_points(entry.story)) if entry.is_weighed else 0.0
+            weight = total(self.newslist.story_points(entry)) if entry.is_weighed else 0.0
             more = section_points(candidate.article, section, weights, story_weight=weight)
             more += [
                 (f"{other.shared:.0%} of the readers get it in {other.newsletter}", -2.0 * other.shared)
@@ -361,3 +420,4 @@ class Choice:
         self.used.add(article.url)
         self.told.setdefault(candidate.story, pick)
         self.taken[section.id].append(pick)
+        self._counted.add(article)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from rapidfuzz import fuzz
 
 from newsletter.about import matters_in
 from newsletter.articles import Article, Flag, Rights, headline_key
 from newsletter.catalogue import Newsletter, Section
+from newsletter.picking.columns import TRAITS
 from newsletter.picking.weighing import Story
 
 SHORT_HEADLINE_WORDS = 4
@@ -67,36 +69,36 @@ def never_fits(article: Article, newsletter: Newsletter, now: datetime) -> str:
     return ""
 
 
-def ran_before(article: Article, key: str, sent: Mapping[str, str]) -> str:
-    """That the newsletter has run *article*, or another under its headline (*key*, folded), or ''."""
+def ran_before(article: Article, sent: Mapping[str, str]) -> str:
+    """That the newsletter has run *article*, or another under its headline, or ''."""
+    if not sent:
+        return ""
     if article.url in sent:
         return f"ran in {sent[article.url]}"
+    key = headline_key(article.headline)
     if key in sent and len(key.split()) >= SHORT_HEADLINE_WORDS:
         return f"the same headline ran in {sent[key]}"
     return ""
 
 
 def unfit(
-    article: Article,
-    story: Story,
-    newsletter: Newsletter,
-    *,
-    key: str,
-    now: datetime,
-    since: datetime,
-    sent: Mapping[str, str],
-    ran: Mapping[str, Ran],
+    article: Article, newsletter: Newsletter, *, now: datetime, since: datetime, sent: Mapping[str, str]
 ) -> str:
-    """Why no section may have *article*, or ''; *key* is its folded headline."""
+    """Why no section may have *article*, whatever its story, or ''."""
     if why := never_fits(article, newsletter, now):
         return why
-    if why := ran_before(article, key, sent) or too_old(article, newsletter, now):
+    if why := ran_before(article, sent) or too_old(article, newsletter, now):
         return why
     if max(article.published_at, article.first_seen_at) <= since:
         return f"known before the last edition closed ({since:%Y-%m-%d %H:%M} UTC)"
-    if (before := ran.get(story.id)) and not moved_on(article, story, before):
-        return f"its story ran in {before.words}, and nothing says that it has moved on since"
     return ""
+
+
+def told_before(article: Article, story: Story, before: Ran) -> str:
+    """That *story* ran in the newsletter, and that *article* does not take it on, or ''."""
+    if moved_on(article, story, before):
+        return ""
+    return f"its story ran in {before.words}, and nothing says that it has moved on since"
 
 
 def moved_on(article: Article, story: Story, before: Ran) -> bool:
@@ -119,43 +121,40 @@ def moved_on(article: Article, story: Story, before: Ran) -> bool:
     return is_new and 2 * len(newer) >= len({one.source for one in story.tellings})
 
 
-def sort_of(article: Article) -> Hashable:
-    """What sections ask of an article, its age and its categories apart: of two of one sort both fit or neither."""
-    return (
-        article.source, article.topics, article.region, article.language.partition("-")[0], article.kind,
-        article.rights, bool(article.image), bool(article.translated_from),
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a section asks of one trait of an article (``TRAITS``); *wrong* names it where it is not met."""
+
+    wrong: str
+    trait: str
+    is_met: Callable[[Any], bool]
+
+
+def conditions(section: Section) -> tuple[Condition, ...]:
+    """What *section* asks of an article, its age and its categories apart."""
+    topics, without = frozenset(section.topics), frozenset(section.without_topics)
+    asked = (
+        (section.words, Condition("words", "kind", lambda _: False)),
+        (section.sources, Condition("source", "source", lambda source: source in section.sources)),
+        (topics, Condition("topic", "topics", lambda told: not topics.isdisjoint(told))),
+        (without, Condition("topic", "topics", lambda told: without.isdisjoint(told[:1]))),
+        (section.regions, Condition("region", "region", lambda region: region in section.regions)),
+        (section.languages, Condition("language", "language", lambda code: code in section.languages)),
+        (section.kinds, Condition("kind", "kind", lambda kind: kind in section.kinds)),
+        (section.rights, Condition("rights", "rights", lambda rights: rights in section.rights)),
+        (section.with_picture, Condition("no picture we may show", "picture", bool)),
+        (section.with_picture, Condition("no picture we may show", "rights", lambda rights: rights is not Rights.EXCERPT)),
+        (section.translated is True, Condition("not a translation", "translated", bool)),
+        (section.translated is False, Condition("a translation", "translated", lambda is_one: not is_one)),
     )  # fmt: skip
+    return tuple(condition for is_asked, condition in asked if is_asked)
 
 
-def misfit(article: Article, section: Section, now: datetime) -> str:
-    """The first of the section's conditions that *article* does not meet, or ''."""
-    return (
-        wrong_sort(article, section) or wrong_category(article, section) or wrong_age(article, section, now)
-    )
-
-
-def wrong_sort(article: Article, section: Section) -> str:
-    """The first condition that no article of its sort (``sort_of``) meets, or ''."""
-    if section.words:
-        return "words"
-    if section.sources and article.source not in section.sources:
-        return "source"
-    if section.topics and not set(section.topics) & set(article.topics):
-        return "topic"
-    if set(section.without_topics) & set(article.topics[:1]):
-        return "topic"
-    if section.regions and article.region not in section.regions:
-        return "region"
-    if section.languages and article.language.partition("-")[0] not in section.languages:
-        return "language"
-    if section.kinds and article.kind not in section.kinds:
-        return "kind"
-    if section.rights and article.rights not in section.rights:
-        return "rights"
-    if section.with_picture and (article.image is None or article.rights is Rights.EXCERPT):
-        return "no picture we may show"
-    if section.translated is not None and bool(article.translated_from) is not section.translated:
-        return "not a translation" if section.translated else "a translation"
+def wrong_trait(article: Article, asked: Sequence[Condition]) -> str:
+    """The first of *asked* that *article* does not meet, or ''."""
+    for one in asked:
+        if not one.is_met(TRAITS[one.trait](article)):
+            return one.wrong
     return ""
 
 
@@ -174,9 +173,14 @@ def wrong_age(article: Article, section: Section, now: datetime) -> str:
     return "too old" if now - article.published_at > timedelta(hours=section.max_age_hours) else ""
 
 
-def why_nowhere(article: Article, newsletter: Newsletter, now: datetime) -> str:
-    """Why no section takes *article*, with what is known of it."""
-    why = Counter(misfit(article, section, now) for section in newsletter.sections)
+def why_nowhere(
+    article: Article, newsletter: Newsletter, asked: Mapping[str, Sequence[Condition]], now: datetime
+) -> str:
+    """Why no section takes *article*, with what is known of it; *asked* are the sections' conditions."""
+    why = {
+        wrong_trait(article, asked[one.id]) or wrong_category(article, one) or wrong_age(article, one, now)
+        for one in newsletter.sections
+    }
     facts = ", ".join(article.topics) or "no topic"
     return f"fits no section ({', '.join(sorted(why))}): {facts}; {article.language}; {article.kind}"
 
@@ -192,24 +196,39 @@ def at_cap(article: Article, section: Section, taken: Sequence[Article]) -> str:
     return next((f"already {cap} {what}" for cap, same, what in caps if cap and sum(same) >= cap), "")
 
 
-def repetition(article: Article, taken: Sequence[Article]) -> list[tuple[str, float]]:
-    """What *taken* has of *article*'s country, region, source, topic and affair already, in negative points."""
-    if not taken:
-        return []
-    topic = article.topics[:1]
-    counted = (
-        (sum(bool(article.country) and one.country == article.country for one in taken), 0.6, f"from {article.country}"),
-        (sum(one.region == article.region for one in taken), 0.3, f"from {article.region}"),
-        (sum(one.source == article.source for one in taken), 0.3, f"from {article.source_name or article.source}"),
-        (sum(bool(topic) and one.topics[:1] == topic for one in taken), 0.15, f"about {topic[0] if topic else ''}"),
-        (sum(_same_affair(article, one) for one in taken), 1.0, "between the same countries"),
-    )  # fmt: skip
-    return [(f"{times} {what} already", -each * min(times, 4)) for times, each, what in counted if times]
+class Taken:
+    """What an edition has taken by now, counted."""
+
+    def __init__(self) -> None:
+        self._countries: Counter[str] = Counter()
+        self._regions: Counter[str] = Counter()
+        self._sources: Counter[str] = Counter()
+        self._topics: Counter[tuple[str, ...]] = Counter()
+        self._affairs: list[Article] = []  # what is about more than one country
+
+    def add(self, article: Article) -> None:
+        """Count *article*, too."""
+        self._countries[article.country] += 1
+        self._regions[article.region] += 1
+        self._sources[article.source] += 1
+        self._topics[article.topics[:1]] += 1
+        if len(article.countries) > 1:
+            self._affairs.append(article)
+
+    def like(self, article: Article) -> list[tuple[int, float, str, str]]:
+        """What it has of *article*'s country, region, source, topic and affair: how often, the points off for each, and its words."""
+        topic = article.topics[:1]
+        counted = (
+            (self._countries[article.country] if article.country else 0, 0.6, "from", article.country),
+            (self._regions[article.region], 0.3, "from", article.region),
+            (self._sources[article.source], 0.3, "from", article.source_name or article.source),
+            (self._topics[topic] if topic else 0, 0.15, "about", topic[0] if topic else ""),
+            (sum(_same_affair(article, one) for one in self._affairs), 1.0, "between", "the same countries"),
+        )
+        return [one for one in counted if one[0]]
 
 
 def _same_affair(article: Article, other: Article) -> bool:
     """Whether both are about the same two countries at least, and one topic: two looks at one affair."""
-    if len(article.countries) < 2 or len(other.countries) < 2:
-        return False
     both = set(article.countries) & set(other.countries)
     return len(both) > 1 and not set(article.topics).isdisjoint(other.topics)

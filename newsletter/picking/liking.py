@@ -22,6 +22,7 @@ _PRIOR = 20.0
 
 _MOST, _LEAST = 2.0, 0.5
 _WORTH_SAYING = 1.1
+_PLAIN = {("region", str(Region.GLOBAL)), ("kind", str(Kind.NEWS))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,20 @@ class Liking:
         """Half of *weight* for each doubling, for topic, region, kind and paper of *article*; in words."""
         if not self.ratios:
             return []
-        found = [(self.ratios.get((what, value), 1.0), what, value) for what, value in _traits(article)]
+        found = [(self.worth(what, value, weight=weight), what, value) for what, value in _traits(article)]
         return [
             (
-                f"readers clicked {_named(what, value, article)} {ratio:.1f} times as often as usual",
-                0.5 * weight * math.log2(ratio),
+                f"readers clicked {_named(what, value, article)} {self.ratios[what, value]:.1f} times as often as usual",
+                worth,
             )
-            for ratio, what, value in found
-            if max(ratio, 1 / ratio) >= _WORTH_SAYING
+            for worth, what, value in found
+            if worth
         ]
+
+    def worth(self, what: str, value: str, *, weight: float) -> float:
+        """The points of one trait; none if it is clicked as usual, or is nothing special."""
+        ratio = 1.0 if (what, value) in _PLAIN else self.ratios.get((what, value), 1.0)
+        return 0.5 * weight * math.log2(ratio) if max(ratio, 1 / ratio) >= _WORTH_SAYING else 0.0
 
 
 def liking_of(reads: Iterable[Read]) -> Liking:
@@ -92,14 +98,11 @@ def usual_of(reads: Iterable[Read]) -> dict[tuple[date, int], float]:
     }
 
 
-def _traits(article: Article | Read) -> tuple[tuple[str, str], ...]:
+def _traits(article: Article | Read) -> list[tuple[str, str]]:
     """What may be liked about an article; plain news of everywhere is nothing special."""
-    return (
-        *(("topic", str(topic)) for topic in article.topics[:1]),
-        *((("region", str(article.region)),) if article.region is not Region.GLOBAL else ()),
-        *((("kind", str(article.kind)),) if article.kind is not Kind.NEWS else ()),
-        ("source", article.source),
-    )
+    found = [*(("topic", str(topic)) for topic in article.topics[:1])]
+    found += [("region", str(article.region)), ("kind", str(article.kind)), ("source", article.source)]
+    return [trait for trait in found if trait not in _PLAIN]
 
 
 def _named(what: str, value: str, article: Article) -> str:

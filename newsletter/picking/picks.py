@@ -98,20 +98,21 @@ def pick_articles(
     readers went for on earlier days; *pools* is what thin sections may fall back on, by its name. *ordered* are
     articles that are not on the list, but that *orders* are about.
     """
-    entries = {**newslist.entries, **{one.url: newslist.entry_beside(one) for one in ordered}}
+    changed = {one.url: newslist.entry_beside(one) for one in ordered}
     changes: list[SourceChange] = []
     for order in orders:
-        if order.verb == "edit" and (entry := entries.get(order.url)):
-            entries[order.url] = newslist.edited(entry, _edited(entry.article, order))
+        entry = changed.get(order.url) or newslist.entries.get(order.url)
+        if order.verb == "edit" and entry is not None:
+            changed[order.url] = newslist.edited(entry, _edited(entry.article, order))
             changes += _changes(entry.source, order)
     by_story: dict[str, list[Elsewhere]] = {}
     for one in elsewhere:
         by_story.setdefault(one.story, []).append(one)
     choice = Choice(
-        newsletter, newslist, tuple(entries[url] for url in sorted(entries)), _placed(orders), now=now, since=since, sent=sent or {},
-        ran=ran or {}, elsewhere=by_story, liking=liking or Liking(),
+        newsletter, newslist, changed, _placed(orders), now=now, since=since, sent=sent or {}, ran=ran or {},
+        elsewhere=by_story, liking=liking or Liking(),
     )  # fmt: skip
-    choice.consider()
+    choice.rank()
     choice.place_pinned()
     for quota in ("min", "max"):
         for section in newsletter.sections:
@@ -127,10 +128,10 @@ def pick_articles(
     return Picks(
         newsletter=newsletter.slug,
         picked=picked,
-        dropped=Drops(lambda: tuple(_drop(choice, entry) for entry in choice.entries if entry.article.url not in choice.used)),
+        dropped=Drops(lambda: tuple(_drop(choice, entry) for entry in choice.entries() if entry.article.url not in choice.used)),
         shortfalls=tuple(_shortfalls(choice, len(picked))),
         changes=tuple(sorted(changes, key=lambda one: one.url)),
-        waiting=tuple({order.url: order for order in orders if order.url and order.url not in entries}.values()),
+        waiting=tuple({order.url: order for order in orders if order.url and order.url not in newslist.entries and order.url not in changed}.values()),
         filled=tuple(filled),
     )  # fmt: skip
 
@@ -259,10 +260,10 @@ def _drop(choice: Choice, entry: Entry) -> Drop:
         why = (
             order.told
             if order
-            else choice.unfit(entry) or why_nowhere(article, choice.newsletter, choice.now)
+            else choice.unfit(entry) or why_nowhere(article, choice.newsletter, choice.asked, choice.now)
         )
         return Drop(article, (why,))
-    if better := choice.repeats.get(url):
+    if better := choice.better_placed(candidate):
         return _with(candidate.points, article, f"the same headline as a better placed story: {better}")
     if told := choice.told.get(candidate.story):
         where = next(_name(one) for one in choice.newsletter.sections if one.id == told.section)

@@ -12,17 +12,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from newsletter.about import gravest, matters_in
+import numpy as np
+
+from newsletter.about import gravest, matters_in, most_gravity
 from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
 from newsletter.catalogue import Newsletter, Publication, Section, Weights
+from newsletter.picking.columns import Columns, Floats
 from newsletter.picking.liking import Liking, Points
 
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
 _HARD = (Topic.POLITICS, Topic.CONFLICT, Topic.DIPLOMACY, Topic.CRIME, Topic.DISASTER)
-_IN_FULL = 1.0
+_COUNTRIES, _TYPICAL, _STANDFIRST, _PICTURE, _TRANSLATED, _SLOW, _IN_FULL = 0.4, 1.0, 0.5, 0.3, 0.5, -1.0, 1.0
 _SECOND_LEVELS = {"co", "com", "org", "net", "gov", "ac"}
 
 
@@ -41,22 +44,39 @@ class Story:
     countries: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Houses:
+    """Who stands behind the papers: *homes* are countries by source, *families* by source or host."""
+
+    homes: Mapping[str, str]
+    families: Mapping[str, str]
+
+
+def houses_of(publication: Publication) -> Houses:
+    """What *publication* declares of its sources."""
+    return Houses(
+        {source.id: source.country for source in publication.feeds if source.country},
+        {paper: family for family, papers in publication.families.items() for paper in papers},
+    )
+
+
 def stories_of(articles: Iterable[Article], publication: Publication) -> dict[str, Story]:
     """The stories *articles* tell, by id; an article not yet grouped is a story of its own."""
     told: dict[str, list[Article]] = {}
     for article in sorted(articles, key=lambda one: one.url):
         told.setdefault(article.story or article.url, []).append(article)
-    homes = {source.id: source.country for source in publication.feeds if source.country}
-    families = {paper: family for family, papers in publication.families.items() for paper in papers}
-    return {
-        story: Story(
-            id=story,
-            tellings=tuple(tellings),
-            papers=tuple(sorted({family_of(one, families) for one in tellings})),
-            countries=tuple(sorted({homes[one.source] for one in tellings if one.source in homes})),
-        )
-        for story, tellings in told.items()
-    }
+    houses = houses_of(publication)
+    return {story: story_of(story, tellings, houses) for story, tellings in told.items()}
+
+
+def story_of(story: str, tellings: Sequence[Article], houses: Houses) -> Story:
+    """What *tellings*, in the order of their URLs, say together."""
+    return Story(
+        id=story,
+        tellings=tuple(tellings),
+        papers=tuple(sorted({family_of(one, houses.families) for one in tellings})),
+        countries=tuple(sorted({houses.homes[one.source] for one in tellings if one.source in houses.homes})),
+    )
 
 
 def family_of(article: Article, families: Mapping[str, str]) -> str:
@@ -79,7 +99,7 @@ def story_points(story: Story, weights: Weights) -> Points:
     if papers > 1:
         points.append((f"{papers} papers carry it", weights.coverage * math.log2(papers)))
     if len(story.countries) > 1:
-        points.append((f"in {len(story.countries)} countries", 0.4 * math.log2(len(story.countries))))
+        points.append((f"in {len(story.countries)} countries", _COUNTRIES * math.log2(len(story.countries))))
     matter, gravity = gravest({matter for one in story.tellings for matter in matters_in(one.headline)})
     if gravity and weights.gravity:
         points.append((f"a matter of {matter.replace('-', ' ')}", gravity * weights.gravity))
@@ -101,19 +121,19 @@ def telling_points(article: Article, story: Story, weights: Weights, *, source_w
     if article.rights is not Rights.EXCERPT:
         points.append(("ours to print in full" if article.body else "ours", weights.ours))
     if article.standfirst:
-        points.append(("has a standfirst", 0.5))
+        points.append(("has a standfirst", _STANDFIRST))
     if article.image is not None:
-        points.append(("has a picture", 0.3))
+        points.append(("has a picture", _PICTURE))
     if article.translated_from:
         alone = len(story.papers) == 1
         points.append(
             (
                 "a translation nobody else has" if alone else "a translation",
-                weights.translated if alone else 0.5,
+                weights.translated if alone else _TRANSLATED,
             )
         )
     if article.kind in _SLOW_KINDS:
-        points.append((f"a {article.kind}", -1.0))
+        points.append((f"a {article.kind}", _SLOW))
     if article.paywalled and article.rights is Rights.EXCERPT:
         points.append(("behind a paywall", -0.5))
     if Flag.UNDATED in article.flags:
@@ -160,6 +180,52 @@ def most_section_points(section: Section, weights: Weights) -> float:
     return (weights.main_topic if section.topics else 0.0) + (_IN_FULL if section.full else 0.0)
 
 
+def carried(story: Story | None) -> tuple[int, int, int]:
+    """How many papers, countries and tellings a story has; None: one of each."""
+    return (len(story.papers), len(story.countries), len(story.tellings)) if story else (1, 1, 1)
+
+
+def most_points(columns: Columns, weights: Weights, source_weights: Mapping[str, float]) -> Floats:
+    """What ``telling_points`` and ``story_points`` give each article together at the most."""
+
+    def most_carried(one: tuple[int, int, int]) -> float:
+        papers, countries, tellings = one
+        most = weights.coverage * math.log2(papers) + _COUNTRIES * math.log2(max(1, countries))
+        return most + (_TYPICAL if tellings > 2 else 0.0)
+
+    most = columns.carried.weighed(most_carried) + weights.gravity * most_gravity()
+    for trait, worth in (
+        ("source", lambda one: 2.0 * (source_weights.get(one, 1.0) * weights.sources.get(one, 1.0) - 1.0)),
+        ("region", lambda one: 2.0 * (weights.regions.get(one, 1.0) - 1.0)),
+        ("topics", lambda one: 2.0 * (weights.topics.get(one[0], 1.0) - 1.0) if one else 0.0),
+        ("rights", lambda one: weights.ours if one is not Rights.EXCERPT else 0.0),
+        ("picture", lambda one: _PICTURE if one else 0.0),
+        ("translated", lambda one: max(weights.translated, _TRANSLATED) if one else 0.0),
+        ("kind", lambda one: _SLOW if one in _SLOW_KINDS else 0.0),
+    ):
+        most += columns.traits[trait].weighed(worth)
+    return most + _STANDFIRST * columns.has_standfirst
+
+
+def most_reader_points(
+    columns: Columns, newsletter: Newsletter, weights: Weights, *, now: datetime, liking: Liking
+) -> Floats:
+    """What ``reader_points`` give each article, but for rounding."""
+    traits = columns.traits
+    half_lives = traits["kind"].weighed(lambda kind: _half_life(kind, newsletter, weights))
+    points = weights.freshness * np.exp2(-columns.hours_old(now) / half_lives)
+    points += traits["language"].weighed(
+        lambda one: weights.language if one in newsletter.languages_preferred else 0.0
+    )
+    if weights.engagement and liking.ratios:
+        for trait in ("source", "region", "kind"):
+            points += traits[trait].weighed(partial(liking.worth, trait, weight=weights.engagement))
+        points += traits["topics"].weighed(
+            lambda one: liking.worth("topic", one[0], weight=weights.engagement) if one else 0.0
+        )
+    return points
+
+
 def total(points: Sequence[tuple[str, float]]) -> float:
     """The sum."""
     return sum(value for _, value in points)
@@ -172,20 +238,29 @@ def in_words(points: Sequence[tuple[str, float]]) -> list[str]:
 
 def _typical(article: Article, story: Story) -> float:
     """How much the headline has in common with the other tellings', in their language: 0 to 1."""
-    words = set(headline_key(article.headline).split())
+    words = _words(article.headline)
     others = [
-        set(headline_key(one.headline).split())
+        _words(one.headline)
         for one in story.tellings
         if one.url != article.url and one.language[:2] == article.language[:2]
     ]
     shares = [len(words & other) / (min(len(words), len(other)) or 1) for other in others]
-    return min(1.0, 2 * sum(shares) / len(shares)) if shares else 0.0
+    return min(_TYPICAL, 2 * sum(shares) / len(shares)) if shares else 0.0
+
+
+@lru_cache(maxsize=4_096)
+def _words(headline: str) -> frozenset[str]:
+    return frozenset(headline_key(headline).split())
 
 
 def _fresh(article: Article, newsletter: Newsletter, weights: Weights, age_hours: float) -> float:
-    usual = max(6.0, newsletter.window_hours / 3) * _HALF_LIFE.get(article.kind, 1.0)
-    half_life = weights.half_life_hours.get(article.kind, usual)
-    return weights.freshness * math.exp2(-age_hours / half_life)
+    return weights.freshness * math.exp2(-age_hours / _half_life(article.kind, newsletter, weights))
+
+
+def _half_life(kind: Kind, newsletter: Newsletter, weights: Weights) -> float:
+    """After how many hours a piece of that kind has lost half its freshness."""
+    usual = max(6.0, newsletter.window_hours / 3) * _HALF_LIFE.get(kind, 1.0)
+    return weights.half_life_hours.get(kind, usual)
 
 
 def _age(hours: float) -> str:

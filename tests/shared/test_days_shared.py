@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.builders import a_site, the_catalogue
 from tests.standin import StandIn
 
@@ -24,10 +23,7 @@ def newsletter(site: Path, *arguments: str, **more: str) -> tuple[int, Any]:
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith(("NEWSLETTER_", "SENDGRID_", "DATABASE_URL"))
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "newsletter.cli.main", *arguments, "--json"],
-        cwd=site, env={**clean, **more}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = processes.newsletter(*arguments, "--json", environment={**clean, **more}, folder=site)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 
