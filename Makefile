@@ -10,7 +10,7 @@ FEEDS ?=
 NOW ?= $(if $(FEEDS),,$(SAMPLE_NOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-browser test-magazine test-mails check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview gallery clean
+.PHONY: help run test test-shared test-browser test-magazine test-mails lint check format messages cover bench bench-delivery bench-events bench-kill bench-picks bench-preview bench-web preview gallery clean
 
 help:
 	@echo "make run       pick, make up and send all nine newsletters into outbox/ (FEEDS=... takes real feeds)"
@@ -33,9 +33,11 @@ $(BIN)/newsletter: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(BIN)/newsletter
-	@echo "Setting up the development tools (once)…"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+# What a target needs beyond the program. The program is only there before: putting in another extra renews it.
+EXTRAS := $(addprefix $(VENV)/.,dev browser magazine bench)
+$(EXTRAS): $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/newsletter
+	@echo "Setting up what [$*] needs (once)…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	@touch $@
 
 run: $(BIN)/newsletter
@@ -60,12 +62,10 @@ test: $(VENV)/.dev
 test-shared: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m shared
 
-test-browser: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]" && touch $(VENV)/.dev
+test-browser: $(VENV)/.dev $(VENV)/.browser
 	@$(BIN)/python -m pytest -q -n 2 -m browser tests/browser $(if $(JOURNEYS),-k "$(JOURNEYS)")
 
-test-magazine: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[magazine]" && touch $(VENV)/.dev
+test-magazine: $(VENV)/.dev $(VENV)/.magazine
 	@$(BIN)/python -m pytest -q -p no:xdist tests/magazine
 
 .node/.made: tests/mails/package.json
@@ -78,10 +78,12 @@ test-mails: $(VENV)/.dev .node/.made
 	@command -v spamassassin >/dev/null || { echo "SpamAssassin is needed: apt-get install spamassassin"; exit 1; }
 	@$(BIN)/python -m pytest -q -p no:xdist tests/mails
 
-check: $(VENV)/.dev
+lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check newsletter tests bench scheduler.py
 	@$(BIN)/ruff check newsletter tests bench scheduler.py
 	@$(BIN)/mypy
+
+check: lint
 	@$(BIN)/python -m pytest -q -p no:randomly tests/test_architecture.py
 
 format: $(VENV)/.dev
@@ -98,23 +100,19 @@ cover: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench
 
-bench-delivery: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+bench-delivery: $(VENV)/.dev $(VENV)/.bench
 	@$(BIN)/python -m bench.delivery
 
 bench-web: $(VENV)/.dev
 	@$(BIN)/python -m bench.web
 
-bench-preview: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[browser]" && touch $(VENV)/.dev
+bench-preview: $(VENV)/.dev $(VENV)/.browser
 	@$(BIN)/python -m bench.preview
 
-bench-picks: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+bench-picks: $(VENV)/.dev $(VENV)/.bench
 	@test -d ../shared/feeds && $(BIN)/python -m bench.picks || echo "The real days (../shared/feeds) are not here."
 
-bench-events: $(VENV)/.dev
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+bench-events: $(VENV)/.dev $(VENV)/.bench
 	@$(BIN)/python -m bench.events
 
 bench-kill: $(VENV)/.dev
