@@ -257,8 +257,9 @@ class Grouping:
         """An id a group: the one most of its members had, if no group has more of it; else a new one."""
         claims: list[tuple[int, int, str]] = []
         for members in self._members.values():
-            had = Counter(self._known[url] for one in members if (url := self._all.urls[one]) in self._known)
-            claims += [(-times, min(members), story) for story, times in had.items()]
+            had = [story for one in members if (story := self._known.get(self._all.urls[one]))]
+            times = Counter(had) if len(had) > 1 else dict.fromkeys(had, 1)  # most tell theirs alone
+            claims += [(-count, members[0], story) for story, count in times.items()]
         ids: dict[int, str] = {}
         taken: set[str] = set()
         for _, first, story in sorted(claims):

@@ -38,6 +38,7 @@ _FEW_NAMES = 8.0  # rarity below which the names, or the other words, of a telli
 _USUAL = 8.0  # rarity of a word used once in a day of all papers
 _MOST_RARITY = 8.0
 _PICTURE = 4.5  # one picture, of an agency or a library, is no proof by itself
+_DENSE = 16  # numbers a thing may have unused, so that counting into an array is less work than sorting
 _A_PICTURE_OF_ITS_OWN = 4  # tellings with one picture; more have a placeholder
 
 
@@ -270,6 +271,8 @@ def _weighed(weights: Mapping[str, float], evidence: Evidence) -> Weights:
 def _times(group: Numbers, thing: Numbers | None = None) -> Numbers:
     """How often each thing stands in its group."""
     key = group if thing is None else group * (np.int64(thing.max(initial=0)) + 1) + thing
+    if len(key) and key.max() < _DENSE * len(key):
+        return np.bincount(key)[key]
     _, which, times = np.unique(key, return_inverse=True, return_counts=True)
     found: Numbers = times[which]
     return found
