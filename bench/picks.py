@@ -252,7 +252,8 @@ def plot(costs: dict[str, list[tuple[int, float]]]) -> None:
 
     chart = pygal.XY(
         title="Seconds of one core against articles", x_title="articles", logarithmic=True,
-        xrange=(1_000, 60_000), width=800, height=500, js=[], disable_xml_declaration=True,
+        xrange=(1_500, 60_000), width=800, height=500, truncate_legend=-1, legend_at_bottom=True,
+        x_labels=sorted({size for points in costs.values() for size, _ in points}), js=[], disable_xml_declaration=True,
         value_formatter=lambda seconds: f"{seconds:.2f}", x_value_formatter=lambda articles: f"{articles:,.0f}",
     )  # fmt: skip
     for name, points in costs.items():
