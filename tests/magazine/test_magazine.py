@@ -21,6 +21,8 @@ from newsletter.audience.tokens import scope_of
 from newsletter.cli.main import app
 from newsletter.desk import Desk
 from newsletter.edition import Snapshot
+from newsletter.errors import SourceError
+from newsletter.feeds.pictures import prepare
 from newsletter.rendering.magazine.epub import make_epub
 from newsletter.rendering.magazine.pages import Issue
 from newsletter.rendering.magazine.pdf import make_pdf
@@ -56,6 +58,14 @@ def test_a_pdf_holds_its_fonts_and_is_the_same_again() -> None:
     assert made.startswith(b"%PDF-") and b"/MarkInfo" in objects and b"/Lang (en)" in objects
     assert {b"Serif", b"Sans"} <= set(re.findall(rb"Source-?(Serif|Sans)", objects))
     assert make_pdf(_issue()) == made
+
+
+def test_a_torn_picture_is_refused_after_a_pdf_too() -> None:
+    """WeasyPrint lets torn pictures pass; whoever collects in the same process does not."""
+    make_pdf(_issue())
+
+    with pytest.raises(SourceError, match="no picture"):
+        prepare(PICTURE[: len(PICTURE) // 2])
 
 
 @pytest.mark.parametrize("pictured", [True, False])
