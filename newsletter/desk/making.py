@@ -73,9 +73,7 @@ class Making(Looking):
     @cached_property
     def grouper(self) -> Grouper:
         """What groups articles into stories; it remembers the last time."""
-        from newsletter.desk.grouping import (
-            Grouper,  # its tables take a fifth of a second, which only a collect needs
-        )
+        from newsletter.desk.grouping import Grouper  # scipy: a fifth of a second, for a collect alone
 
         return Grouper(self.engine)
 
