@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -127,10 +127,24 @@ def run_worker(settings: Settings, *, name: str = "worker") -> None:
     desk = WorkerDesk.open(settings, clock=system_clock)
     desk.check_provider()
     begin(desk)
-    log.info("worker.started", worker=name, left_over=wake(desk))
     asyncio.run(_Worker(desk, name).run())
     desk.engine.dispose()
     log.info("worker.stopped", worker=name)
+
+
+@asynccontextmanager
+async def _opened(app: App) -> AsyncIterator[None]:
+    """
+    *app* with its connections, closed at the end also when told to stop while they are being opened.
+
+    The library's own context closes them only once they were open; a task of the pool that nothing ends would
+    then keep the process for ever.
+    """
+    try:
+        await app.open_async()
+        yield
+    finally:
+        await app.close_async()
 
 
 class _Worker:
@@ -146,6 +160,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in _ENDING:
             loop.add_signal_handler(number, self._end)
+        log.info("worker.started", worker=self.name, left_over=wake(self.desk))
         ending = asyncio.create_task(self.ended.wait())
         while not self.ended.is_set():
             serving = asyncio.create_task(self._serve())
@@ -169,7 +184,7 @@ class _Worker:
 
         drains, ticks = self._drains(), self._ticks()
         try:
-            async with drains.open_async(), ticks.open_async(), asyncio.TaskGroup() as group:
+            async with _opened(drains), _opened(ticks), asyncio.TaskGroup() as group:
                 group.create_task(self._listen(drains, DRAIN))
                 group.create_task(self._listen(ticks, TICK))
         except* (ConnectorException, Error, OSError) as errors:

@@ -453,6 +453,20 @@ def test_a_killed_workers_batches_are_uncertain_and_another_finishes(
     assert code == 0
 
 
+def test_a_worker_that_says_it_started_can_be_told_to_stop(
+    desk: Desk, standin: StandIn, start: Callable[[str], Process]
+) -> None:
+    """SIGTERM in the very moment in which its log says that it works: it ends in good order all the same."""
+    worker = start("one")
+    while "worker.started" not in worker.log.read_text():
+        pass
+
+    code = worker.end()
+
+    log = worker.log.read_text()
+    assert (code, "worker.stopped" in log, "Traceback" in log) == (0, True, False)
+
+
 def test_asked_to_stop_a_worker_hands_over(
     desk: Desk, standin: StandIn, start: Callable[[str], Process]
 ) -> None:
