@@ -30,7 +30,8 @@ from newsletter.feeds.normalise import first_words, publisher_name
 from newsletter.feeds.preambles import parted
 from newsletter.feeds.stored import load_articles
 from newsletter.settings import Settings
-from newsletter.store.session import reading
+from newsletter.store.grouped import store_stories
+from newsletter.store.session import reading, writing
 from newsletter.store.tables import SourceState
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
@@ -344,6 +345,17 @@ def test_a_folder_is_read_and_what_is_no_feed_is_told(engine: Engine, tmp_path: 
     with reading(engine) as session:
         states = {row.source: row.failures for row in session.exec(select(SourceState)).all()}
     assert states == {"a": 0, "deep-b": 1, "deep-c": 0}
+
+
+def test_an_update_leaves_an_article_in_its_story(engine: Engine, tmp_path: Path) -> None:
+    """What is told anew stays where the grouping put it, which no longer looks at what is some days old."""
+    collect_one(engine, tmp_path, rss(item()))
+    with writing(engine) as session:
+        store_stories(session, {"https://paper.example/politics/1": "a-story"})
+
+    report, articles = collect_one(engine, tmp_path, rss(item(title="A quiet river is counted twice")))
+
+    assert (report.updated, [one.story for one in articles]) == (1, ["a-story"])
 
 
 def test_the_owner_of_a_story_keeps_it(engine: Engine, tmp_path: Path) -> None:

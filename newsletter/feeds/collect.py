@@ -270,14 +270,15 @@ def _upsert(session: Session, articles: list[Article], *, now: datetime) -> tupl
     if inserts:
         session.execute(insert(ArticleRow), inserts)
     if updates:
-        names = [name for name in updates[0] if name not in ("row_id", "url")]
+        # Its story is the grouping's to change, which no longer looks at what is some days old.
+        names = [name for name in updates[0] if name not in ("row_id", "url", "story")]
         statement = (
             update(ArticleRow.__table__)  # type: ignore[attr-defined]
             .where(ArticleRow.__table__.c.id == bindparam("row_id"))  # type: ignore[attr-defined]
             .values({name: bindparam(name) for name in names})
         )
         session.connection().execute(
-            statement, [{k: v for k, v in row.items() if k != "url"} for row in updates]
+            statement, [{name: row[name] for name in ("row_id", *names)} for row in updates]
         )
     for start in range(0, len(seen), _CHUNK):
         session.execute(
