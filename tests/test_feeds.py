@@ -513,6 +513,16 @@ class _Site(BaseHTTPRequestHandler):
                     time.sleep(0.1)
             except OSError:
                 return
+        elif self.path == "/head":
+            try:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
+            except OSError:
+                return
+        elif self.path == "/accents":
+            self._answer(body, [("ETag", '"\xe9t\xe9"')])
         elif self.path == "/loop":
             self._redirect("/loop")
         elif self.path == "/away":
@@ -569,6 +579,18 @@ def test_a_feed_is_fetched_and_asked_for_again_only_if_changed(
     assert "gzip" in site.seen[0]["accept-encoding"] and "br" in site.seen[0]["accept-encoding"]  # type: ignore[attr-defined]
 
 
+def test_a_mark_that_cannot_be_said_back_stops_nothing(
+    engine: Engine, tmp_path: Path, site: ThreadingHTTPServer
+) -> None:
+    """An ETag beyond ASCII is left out of the next request, which reads the source as the first did."""
+    catalogue = a_catalogue(tmp_path, {"id": "src", "url": f"http://127.0.0.1:{site.server_port}/accents"})
+    allowed = Settings(NEWSLETTER_ALLOW_PRIVATE_SOURCES=True)  # type: ignore[call-arg]  # by its variable's name
+
+    reports = [collect(engine, catalogue, None, now=NOW, settings=allowed)[0] for _ in range(2)]
+
+    assert [(one.new, one.same, one.error) for one in reports] == [(1, 0, ""), (0, 1, "")]
+
+
 def test_private_addresses_are_not_read_unless_allowed(
     engine: Engine, tmp_path: Path, site: ThreadingHTTPServer
 ) -> None:
@@ -586,12 +608,13 @@ def test_private_addresses_are_not_read_unless_allowed(
     [
         ("/bomb", "larger than"),
         ("/slow", "seconds"),
+        ("/head", "seconds"),
         ("/loop", "redirects more than 5 times"),
         ("/gone", "answered 500"),
     ],
 )
 def test_a_bad_server_is_one_sentence(site: ThreadingHTTPServer, path: str, sentence: str) -> None:
-    """A gzip bomb, a dripping server, a loop of redirects, an error: each ends soon, in words."""
+    """A gzip bomb, a body or a head that drips, a loop of redirects, an error: each ends soon, in words."""
     began = time.monotonic()
 
     with (

@@ -9,10 +9,13 @@ otherwise). The same holds for every redirect.
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpcore
@@ -59,11 +62,58 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 
+class _Until(threading.local):
+    """When what this thread asks for must be there, as ``time.monotonic`` tells it."""
+
+    at = math.inf
+
+    def left(self, timeout: float | None) -> float:
+        """
+        How long the next step may take, at most *timeout*.
+
+        Raises:
+            httpcore.ReadTimeout: the time is over.
+        """
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the time is over")
+        return left if timeout is None else min(left, timeout)
+
+
+class _Timed(httpcore.NetworkStream):
+    """
+    A connection whose steps together take no longer than the thread that uses it may wait.
+
+    A time-out for each step bounds nothing: a server may send one byte of its headers at a time.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream, until: _Until) -> None:
+        self._stream, self._until = stream, until
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._until.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._until.left(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._until.left(timeout))
+        return _Timed(stream, self._until)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
+
+
 class _GuardedBackend(httpcore.NetworkBackend):
     """Connects only to addresses that were checked."""
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, until: _Until, *, allow_private: bool) -> None:
+        self._until, self._allow_private = until, allow_private
         self._plain = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -84,16 +134,19 @@ class _GuardedBackend(httpcore.NetworkBackend):
             raise httpcore.ConnectError(
                 "it leads to a private or local address, which is not read unless NEWSLETTER_ALLOW_PRIVATE_SOURCES is set"
             )
-        return self._plain.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        stream = self._plain.connect_tcp(
+            addresses[0], port, self._until.left(timeout), local_address, socket_options
+        )
+        return _Timed(stream, self._until)
 
 
 class _Transport(httpx.BaseTransport):
     """httpx over a pool whose connections are guarded."""
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, until: _Until, *, allow_private: bool) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(), max_connections=16, keepalive_expiry=5.0,
-            network_backend=_GuardedBackend(allow_private=allow_private),
+            network_backend=_GuardedBackend(until, allow_private=allow_private),
         )  # fmt: skip
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -150,8 +203,9 @@ class Fetcher:
     ) -> None:
         self._total_seconds = total_seconds
         self._max_bytes = max_bytes
+        self._until = _Until()
         self._client = httpx.Client(
-            transport=_Transport(allow_private=allow_private),
+            transport=_Transport(self._until, allow_private=allow_private),
             timeout=httpx.Timeout(total_seconds),
             follow_redirects=True,
             max_redirects=MAX_REDIRECTS,
@@ -171,25 +225,22 @@ class Fetcher:
 
     def fetch(self, url: str, *, etag: str = "", last_modified: str = "") -> Fetched:
         """
-        Read *url*, asking only for what changed since *etag* and *last_modified*.
+        Read *url*, redirects and all, asking only for what changed since *etag* and *last_modified*.
 
         Raises:
             SourceError: a sentence naming the source and what went wrong.
         """
-        headers = {}
-        if etag:
-            headers["If-None-Match"] = etag
-        if last_modified:
-            headers["If-Modified-Since"] = last_modified
-        deadline = time.monotonic() + self._total_seconds
+        # A server's own words: what is not ASCII cannot be said back to it in a header.
+        marks = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        headers = {name: mark for name, mark in marks.items() if mark and mark.isascii()}
         try:
-            with self._client.stream("GET", url, headers=headers) as answer:
+            with self._in_time(), self._client.stream("GET", url, headers=headers) as answer:
                 if answer.status_code == 304:
                     return Fetched(etag=etag, last_modified=last_modified, unchanged=True)
                 if answer.status_code != 200:
                     raise SourceError(f"{url} answered {answer.status_code}.", source=url)
                 return Fetched(
-                    data=self._read(answer, url, deadline),
+                    data=self._read(answer, url),
                     content_type=answer.headers.get("content-type", ""),
                     etag=answer.headers.get("etag", ""),
                     last_modified=answer.headers.get("last-modified", ""),
@@ -198,7 +249,7 @@ class Fetcher:
             raise SourceError(f"{url} redirects more than {MAX_REDIRECTS} times.", source=url) from error
         except httpx.TimeoutException as error:
             raise SourceError(
-                f"{url} did not answer within {self._total_seconds:g} seconds.", source=url
+                f"{url} was not read within {self._total_seconds:g} seconds.", source=url
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise SourceError(
@@ -213,7 +264,7 @@ class Fetcher:
             SourceError: nothing can answer there; says why.
         """
         try:
-            with self._client.stream("GET", url, headers={"Accept": "*/*"}) as answer:
+            with self._in_time(), self._client.stream("GET", url, headers={"Accept": "*/*"}) as answer:
                 length = answer.headers.get("content-length", "")
                 return Fetched(
                     status=answer.status_code, content_type=answer.headers.get("content-type", ""),
@@ -226,15 +277,22 @@ class Fetcher:
                 f"{url} cannot be reached: {str(error) or type(error).__name__}.", source=url
             ) from error
 
-    def _read(self, answer: httpx.Response, url: str, deadline: float) -> bytes:
-        """The decompressed body, as long as neither it nor the time grows too large."""
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """What this thread asks for meanwhile must be there in time, whatever it consists of."""
+        self._until.at = time.monotonic() + self._total_seconds
+        try:
+            yield
+        finally:
+            self._until.at = math.inf
+
+    def _read(self, answer: httpx.Response, url: str) -> bytes:
+        """The decompressed body, as long as it does not grow too large."""
         pieces: list[bytes] = []
         size = 0
         for piece in answer.iter_bytes():
             size += len(piece)
             if size > self._max_bytes or answer.num_bytes_downloaded > self._max_bytes:
                 raise SourceError(f"{url} is larger than {self._max_bytes // 1_048_576} MB.", source=url)
-            if time.monotonic() > deadline:
-                raise SourceError(f"{url} took longer than {self._total_seconds:g} seconds.", source=url)
             pieces.append(piece)
         return b"".join(pieces)
