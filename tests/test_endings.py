@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from newsletter.edition import EditionStatus
-from newsletter.errors import StoreError
+from newsletter.errors import NotFound, StoreError
 from newsletter.outbox.accounts import audit, why
 from newsletter.outbox.claim import Claim, claim, look
 from newsletter.outbox.doubt import settle_by_word
@@ -301,3 +301,48 @@ def test_what_was_claimed_and_never_sent_is_not_in_doubt(engine: Engine) -> None
     assert balance_of(engine, edition_id) == (20, 20, 0, 0, 0, 0)
     send_all(engine, Postman(size=5), edition_id)
     assert balance_of(engine, edition_id) == (20, 0, 20, 0, 0, 0)
+
+
+def test_what_was_claimed_beside_a_batch_that_cannot_be_parted_is_not_in_doubt(engine: Engine) -> None:
+    """The database fails while another edition's batch, too large by now, is parted: what was claimed waits again."""
+    add_readers(engine, 10, paying_every=99)
+    first = frozen(engine, NEWSLETTER, PUBLICATION, Postman(size=5))
+    with writing(engine) as session:
+        session.execute(update(EditionRow).values(edition_date=date(2026, 10, 1)))
+    large = frozen(engine, NEWSLETTER, PUBLICATION, Postman(size=10))
+
+    def fail(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "max(batch.seq)" in statement:
+            raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    event.listen(engine, "before_cursor_execute", fail)
+    mailings = [Mailing(NEWSLETTER, PUBLICATION, edition_id) for edition_id in (first, large)]
+    with pytest.raises(StoreError):
+        drain(a_clocked_sender(engine, Postman(size=5), Clock(), in_flight=2), mailings, now=NOW)
+    event.remove(engine, "before_cursor_execute", fail)
+
+    assert [state for state, _ in states(engine)] == ["pending"] * 3
+
+
+def test_whatever_fails_in_the_middle_what_is_known_is_written_down(engine: Engine) -> None:
+    """An error that is none of the database's: what was taken is submitted, the rest waits, nothing is in doubt."""
+    add_readers(engine, 20, paying_every=99)
+    edition_id = an_edition(engine)
+    freeze(engine, NEWSLETTER, PUBLICATION, edition_id, now=NOW, at=NOW, batch_size=5)
+    clock, asked = Clock(), itertools.count()
+    postman = Postman(size=5, before=lambda _: clock.sleep(2))
+
+    def more() -> tuple[Mailing, ...]:
+        if next(asked):
+            raise NotFound("Its folder is gone.")
+        return ()
+
+    with pytest.raises(NotFound):
+        drain(
+            a_clocked_sender(engine, postman, clock, in_flight=2), [Mailing(NEWSLETTER, PUBLICATION, edition_id)],
+            now=NOW, more=more,
+        )  # fmt: skip
+
+    taken = len(postman.envelopes)
+    assert taken > 0
+    assert sorted(state for state, _ in states(engine)) == ["pending"] * (4 - taken) + ["submitted"] * taken

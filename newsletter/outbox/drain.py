@@ -165,7 +165,7 @@ class _Drain:
             try:
                 while self._work(pool):
                     pass
-            except SQLAlchemyError:
+            except Exception:
                 self._save_what_is_known()
                 raise
         if self.refused_us:
@@ -191,7 +191,7 @@ class _Drain:
                 wait(self.flights, timeout=1.0, return_when=FIRST_COMPLETED)
                 return True
             return not stopping and self._rest()
-        self.unsent = self._settle_and_claim(done, turns)
+        self._settle_and_claim(done, turns)
         while self.unsent:
             edition, claimed = self.unsent[0]
             at, mailing = self.sender.clock(), edition.mailing
@@ -291,10 +291,12 @@ class _Drain:
 
     # --- the ledger -----------------------------------------------------------------------------
 
-    def _settle_and_claim(
-        self, done: Sequence[Future[Outcome]], turns: Sequence[_Edition]
-    ) -> list[tuple[_Edition, Claim]]:
-        """One transaction: a slot is free only when the outcome of its last batch is committed."""
+    def _settle_and_claim(self, done: Sequence[Future[Outcome]], turns: Sequence[_Edition]) -> None:
+        """
+        Settle what came back and claim what goes next (``unsent``).
+
+        One transaction: a slot is free only when the outcome of its last batch is committed.
+        """
         at = self.sender.clock()
         # By number, the order in which everybody locks batches.
         done = sorted(done, key=lambda future: self.flights[future].claim.batch_id)
@@ -326,6 +328,7 @@ class _Drain:
             to_close -= {edition.mailing.edition_id for edition, _ in claims}
             for edition_id in sorted(to_close):
                 close(session, edition_id, at=at)
+        self.unsent = claims  # from here on they are ours: whatever fails, nobody of them is in doubt
         for one in large.values():  # appends batches, too
             with writing(self.sender.engine) as session:
                 split_batch(session, one.batch_id, size=one.size, at=at)
@@ -348,7 +351,6 @@ class _Drain:
             if later is None and edition.in_flight:
                 # What is in flight may come back as refused; look again when it has landed.
                 edition.rests_until = at + timedelta(days=1)
-        return claims
 
     def _settle(self, session: Session, future: Future[Outcome], at: datetime) -> None:
         self._record(session, self.flights[future], future.result(), at)
@@ -401,13 +403,13 @@ class _Drain:
 
     def _save_what_is_known(self) -> None:
         """
-        The database failed in the middle: wait for what is in flight and try once more to write it down.
+        Something failed in the middle: wait for what is in flight and try (once more) to write it down.
 
         What was claimed and not handed over yet certainly went to nobody.
         """
         wait(self.flights)
         known = [(flight, future.result()) for future, flight in self.flights.items()]
-        never = Refused("The database failed before it could be handed over.")
+        never = Refused("Something failed here before it could be handed over.")
         known += [(_Flight(edition, claimed), never) for edition, claimed in self.unsent]
         for flight, outcome in known:
             try:
