@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from sqlmodel import select
 from starlette.applications import Starlette
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from newsletter.outbox.inbox import process
@@ -26,6 +28,7 @@ from newsletter.settings import Keys, Settings
 from newsletter.store.session import reading
 from newsletter.store.tables import Event
 from newsletter.web.app import create_app
+from newsletter.web.webhook import Webhook
 from tests.builders import ask, the_catalogue
 from tests.standin_events import NOWHERE, Taken, body_of, make_event, new_key, post_events, sign
 
@@ -258,3 +261,28 @@ def test_only_p256_keys_are_believed() -> None:
     headers = list(sign(private, b"[]", "1").values())
 
     assert verify(ring, headers[0], headers[1], b"[]") is False
+
+
+def test_one_failure_does_not_end_the_processing(engine: Engine, keys: Keys) -> None:
+    """Whatever goes wrong behind one answer: what comes next is processed, and what was left with it."""
+    looked = itertools.count()
+
+    def clock() -> datetime:
+        if next(looked) == 1:  # the first is of the answer, the second of what is done behind it
+            raise RuntimeError("nobody thought of it")
+        return NOW
+
+    webhook = Webhook(engine, keys, public_keys=PUBLIC, clock=clock)
+    app = Starlette(routes=[Route(PATH, webhook.receive, methods=["POST"])])
+
+    def posted(kind: str) -> None:
+        assert ask(app, "POST", PATH, **signed(body_of(events(kind)))).status_code == 204
+        for thread in threading.enumerate():
+            if thread.name == "inbox":
+                thread.join(10)
+
+    posted("processed")
+    posted("delivered")
+
+    with reading(engine) as session:
+        assert sorted(session.exec(select(Event.kind)).all()) == ["delivered", "processed"]

@@ -66,9 +66,7 @@ class Webhook:
                 self._has_more = False
             try:
                 process(self.engine, self.keys, clock=self.clock)
-            except (
-                SQLAlchemyError
-            ) as error:  # it stays in the inbox: the next request or the scheduler looks again
+            except Exception as error:  # it stays in the inbox: the next request or the scheduler looks again
                 log.error("inbox.stuck", error=type(error).__name__)
 
     async def receive(self, request: Request) -> Response:
