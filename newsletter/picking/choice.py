@@ -1,51 +1,37 @@
 """
 The choice itself: candidates are taken into sections one by one, each the one that adds most to those before it.
 
-What may run is looked at by what it can weigh for the newsletter at the most (``Choice.rank``), the most first.
-A section can add only so much to that (``most_section_points``), and repetition only takes away, so a search ends
-where nothing further down can be better, and only what came before that is ever weighed.
+Candidates come with what they can weigh for the newsletter at the most, the most first. A section can add only so
+much to that (``most_section_points``), and repetition only takes away, so a search ends where nothing further down
+can be better, and only what came before that is ever weighed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from operator import attrgetter
 
-import numpy as np
 from rapidfuzz import fuzz
 
 from newsletter.articles import Article, headline_key
-from newsletter.catalogue import Newsletter, Section
+from newsletter.catalogue import Section
+from newsletter.picking.candidates import ROUNDING, Candidate, Candidates
 from newsletter.picking.fitting import (
     SHORT_HEADLINE_WORDS,
     Elsewhere,
-    Ran,
     Taken,
     at_cap,
-    conditions,
     never_fits,
     ran_before,
-    told_before,
-    unfit,
-    wrong_age,
     wrong_category,
     wrong_trait,
 )
-from newsletter.picking.liking import Liking, Points
-from newsletter.picking.newslist import Entry, Newslist
+from newsletter.picking.liking import Points
 from newsletter.picking.orders import Order
 from newsletter.picking.pools import Reserve
-from newsletter.picking.weighing import (
-    in_words,
-    most_reader_points,
-    most_section_points,
-    reader_points,
-    section_points,
-    total,
-)
+from newsletter.picking.weighing import in_words, most_section_points, reader_points, section_points, total
 
 SAME_HEADLINE = 86.0
 """From this likeness (token sort ratio, 0–100) two headlines of one language tell the same story."""
@@ -57,7 +43,6 @@ MANY_SHARE = 0.2
 """From this share of common readers, a story that leads one newsletter does not run in the other."""
 
 _MOST_REPETITION, _MANY = 6.0, 4
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,152 +58,29 @@ class Pick:
     pool: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class Candidate:
-    """
-    An entry that may run in the sections *fits* names by id.
-
-    *own* are its points for this newsletter's readers, *score* what it weighs in any section.
-    """
-
-    entry: Entry
-    fits: frozenset[str]
-    own: Points
-    score: float
-
-    @property
-    def points(self) -> Points:
-        """What it weighs in any section."""
-        return [*self.own, *self.entry.points]
-
-    @property
-    def article(self) -> Article:
-        """As an editor left it."""
-        return self.entry.article
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return self.entry.article.url
-
-    @property
-    def story(self) -> str:
-        """The id of its story."""
-        return self.entry.story
-
-
 @dataclass
 class Choice:
     """
-    One newsletter's choice while it is made; ``pick_articles`` says what the arguments are.
-
-    *changed* are entries that editors edited, or that are beside the newslist, by URL. *placed* are the orders that
-    pin, move or drop, by URL, the last on each, in the order of giving.
+    One newsletter's choice while it is made, from *candidates*; *elsewhere* is what other newsletters tell, by story.
     """
 
-    newsletter: Newsletter
-    newslist: Newslist
-    changed: Mapping[str, Entry]
-    placed: Mapping[str, Order]
-    now: datetime
-    since: datetime
-    sent: Mapping[str, str]
-    ran: Mapping[str, Ran]
+    candidates: Candidates
     elsewhere: Mapping[str, Sequence[Elsewhere]]
-    liking: Liking
     taken: dict[str, list[Pick]] = field(default_factory=dict)  # section → picks
     told: dict[str, Pick] = field(default_factory=dict)  # story → its pick
     used: set[str] = field(default_factory=set)  # URLs
-    _candidates: dict[str, Candidate | None] = field(default_factory=dict)  # URL → ``candidate_of``
-    _ranked: dict[str, tuple[list[float], list[int]]] = field(default_factory=dict)  # section → ``rank``
     _known: dict[tuple[str, str], tuple[float, Points]] = field(default_factory=dict)  # ``_alone``
 
     def __post_init__(self) -> None:
+        self.newsletter, self.newslist = self.candidates.newsletter, self.candidates.newslist
         self.taken = {section.id: [] for section in self.newsletter.sections}
-        self.asked = {section.id: conditions(section) for section in self.newsletter.sections}
         self.head = next((section.id for section in self.newsletter.sections if not section.words), "")
-        self.oldest = self.now - timedelta(hours=self.newsletter.window_hours)
         self._counted = Taken()
-
-    def rank(self) -> None:
-        """
-        Find the rows of the newslist that each section may take, those first that can weigh most, with that weight.
-
-        Whether one may really run (``candidate_of``), and what it weighs, is found out when it is looked at.
-        """
-        newsletter, columns = self.newsletter, self.newslist.columns
-        most = self.newslist.most + most_reader_points(
-            columns, newsletter, self.newslist.weights, now=self.now, liking=self.liking
-        )
-        may_run = (columns.published > self.oldest.timestamp()) & (columns.published <= self.now.timestamp())
-        may_run &= columns.came > self.since.timestamp()
-        may_run &= columns.traits["kind"].where(lambda kind: kind not in newsletter.kinds_never)
-        rows = np.flatnonzero(may_run)
-        rows = rows[np.argsort(-most[rows], kind="stable")]
-        for section in newsletter.sections:
-            fits = np.ones(len(most), np.bool_)
-            for asked in self.asked[section.id]:
-                fits &= columns.traits[asked.trait].where(asked.is_met)
-            if section.max_age_hours is not None:
-                fits &= columns.hours_old(self.now) <= section.max_age_hours + _ROUNDING
-            mine = rows[fits[rows]]
-            self._ranked[section.id] = (most[mine] + _ROUNDING).tolist(), mine.tolist()
-
-    def entries(self) -> Iterator[Entry]:
-        """All that could be chosen, in the order of their URLs."""
-        if not self.changed:
-            return iter(self.newslist.rows)
-        entries = {**self.newslist.entries, **self.changed}
-        return (entries[url] for url in sorted(entries))
-
-    def candidate_of(self, url: str) -> Candidate | None:
-        """The candidate of that URL: what may run, or what an editor pinned."""
-        if url not in self._candidates:
-            entry = self.changed.get(url) or self.newslist.entries.get(url)
-            self._candidates[url] = self._considered(entry) if entry else None
-        return self._candidates[url]
-
-    def _considered(self, entry: Entry) -> Candidate | None:
-        """*entry* as a candidate, unless it may not run."""
-        order = self.placed.get(entry.article.url)
-        if order is not None:
-            return None if order.verb == "drop" else self._candidate(entry, self.fits(entry))
-        if entry.article.published_at <= self.oldest or not (fits := self.fits(entry)) or self.unfit(entry):
-            return None
-        return self._candidate(entry, fits)
-
-    def better_placed(self, candidate: Candidate) -> str:
-        """The URL of a candidate with the same headline that is placed, or weighs more; or ''."""
-        if candidate.url in self.placed or not candidate.fits:  # by an editor, or of a pool
-            return ""
-        headline = candidate.entry.headline
-        urls = {*self.newslist.by_headline.get(headline, ()), *self.changed}
-        others = [one for url in urls if (one := self.candidate_of(url)) and one.entry.headline == headline]
-        best = min(others, key=lambda one: (one.url not in self.placed, -one.score, one.url))
-        return best.url if best is not candidate else ""
-
-    def unfit(self, entry: Entry) -> str:
-        """Why no section may have it, or ''."""
-        why = unfit(entry.article, self.newsletter, now=self.now, since=self.since, sent=self.sent)
-        if not why and (before := self.ran.get(entry.story)):
-            return told_before(entry.article, self.newslist.story_of(entry), before)
-        return why
-
-    def fits(self, entry: Entry) -> frozenset[str]:
-        """The sections whose conditions an article meets."""
-        article = entry.article
-        return frozenset(
-            one.id
-            for one in self.newsletter.sections
-            if not wrong_trait(article, self.asked[one.id])
-            and not wrong_category(article, one)
-            and not wrong_age(article, one, self.now)
-        )
 
     def place_pinned(self) -> None:
         """Put what an editor pinned first, whatever the rules say."""
-        for url, order in self.placed.items():
-            if order.verb != "drop" and (candidate := self.candidate_of(url)):
+        for url, order in self.candidates.placed.items():
+            if order.verb != "drop" and (candidate := self.candidates.of(url)):
                 section = self._section_for(order, candidate)
                 pool = "" if url in self.newslist.entries else "earlier"
                 self.take(candidate, section, candidate.points, first=(order.told,), pinned=True, pool=pool)
@@ -230,27 +92,16 @@ class Choice:
         *thin*: also with what other newsletters tell the same readers.
         """
         while len(self.taken[section.id]) < quota:
-            best = self._best(self._coming(section), section, thin=thin)
+            best = self._best(self.candidates.coming(section), section, thin=thin)
             if best is None:
                 return
             self.take(best, section, self.points_in(best, section))
-
-    def _coming(self, section: Section) -> Iterator[tuple[float, Candidate]]:
-        """What *section* may take, with what it weighs at the most; the most first, after what an editor changed."""
-        for url in self.changed:
-            if (candidate := self.candidate_of(url)) and section.id in candidate.fits:
-                yield math.inf, candidate
-        rows = self.newslist.rows
-        for most, row in zip(*self._ranked[section.id], strict=True):
-            candidate = self.candidate_of(rows[row].source.url)
-            if candidate is not None and section.id in candidate.fits:
-                yield most, candidate
 
     def _best(
         self, coming: Iterable[tuple[float, Candidate]], section: Section, *, thin: bool
     ) -> Candidate | None:
         """What of *coming* adds most; of equals what weighs more by itself, then by URL."""
-        most_added = most_section_points(section, self.newslist.weights) + _ROUNDING
+        most_added = most_section_points(section, self.newslist.weights) + ROUNDING
         best: Candidate | None = None
         least = (math.inf, 0.0, "")
         for most, one in coming:
@@ -259,10 +110,14 @@ class Choice:
             if one.score + most_added < -least[0] or one.url in self.used or one.story in self.told:
                 continue
             alone, _ = self._alone(one, section)
-            if alone + _ROUNDING < -least[0]:
+            if alone + ROUNDING < -least[0]:
                 continue
             place = (-alone - sum(self._less(one)[1]), -alone, one.url)
-            if place < least and not self.better_placed(one) and not self.refused(one, section, thin=thin):
+            if (
+                place < least
+                and not self.candidates.better_placed(one)
+                and not self.refused(one, section, thin=thin)
+            ):
                 best, least = one, place
         return best
 
@@ -284,17 +139,17 @@ class Choice:
         """Whether *section* may not have it at all: no condition but age is waived, and nothing is told again."""
         article = reserve.article
         readers = {one for one in self.newsletter.audience.classes if one in section.classes}
-        order = self.placed.get(article.url)
+        order = self.candidates.placed.get(article.url)
         story = article.story or article.url
         return bool(
             not readers <= set(reserve.classes)
             or (order is not None and order.verb == "drop")
-            or self.candidate_of(article.url) is not None  # it is of the day, and had its chance
-            or never_fits(article, self.newsletter, self.now)
-            or ran_before(article, self.sent)
-            or story in self.ran
+            or self.candidates.of(article.url) is not None  # it is of the day, and had its chance
+            or never_fits(article, self.newsletter, self.candidates.now)
+            or ran_before(article, self.candidates.sent)
+            or story in self.candidates.ran
             or any(other.shared > FEW_SHARE for other in self.elsewhere.get(story, ()))
-            or wrong_trait(article, self.asked[section.id])
+            or wrong_trait(article, self.candidates.asked[section.id])
             or wrong_category(article, section)
         )
 
@@ -302,7 +157,11 @@ class Choice:
         """A candidate whose news is over: its entry is not weighed, for who else carried it and how grave it was."""
         entry = self.newslist.entry_beside(reserve.article)
         points = reader_points(
-            reserve.article, self.newsletter, self.newslist.weights, now=self.now, liking=self.liking
+            reserve.article,
+            self.newsletter,
+            self.newslist.weights,
+            now=self.candidates.now,
+            liking=self.candidates.liking,
         )
         points += [*reserve.points, *self.newslist.telling_points(entry)]
         return Candidate(entry, frozenset(), points, total(points))
@@ -363,14 +222,6 @@ class Choice:
                 return f"its story {how} {other.newsletter}, which {other.shared:.0%} of the readers get too"
         return ""
 
-    def _candidate(self, entry: Entry, fits: frozenset[str]) -> Candidate:
-        """An entry with its points that do not depend on the section."""
-        weights = self.newslist.weights
-        points = reader_points(entry.source, self.newsletter, weights, now=self.now, liking=self.liking)
-        if before := self.ran.get(entry.story):
-            points.append((f"updated: its story ran in {before.words} and has moved on", 0.0))
-        return Candidate(entry, fits, points, total(points) + self.newslist.weigh(entry).score)
-
     def _alone(self, candidate: Candidate, section: Section) -> tuple[float, Points]:
         """Its points in *section* with those that are the section's own, and their sum."""
         known = self._known.get((candidate.url, section.id))
@@ -406,7 +257,7 @@ class Choice:
     ) -> None:
         """Let it run in *section*; *first* are reasons that give no points."""
         article = candidate.article
-        if candidate.story in self.ran and not article.kicker:
+        if candidate.story in self.candidates.ran and not article.kicker:
             article = replace(article, kicker=self.newsletter.updated)
         pick = Pick(
             section=section.id,

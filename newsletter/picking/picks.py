@@ -18,7 +18,8 @@ from typing import Any, overload
 
 from newsletter.articles import Article
 from newsletter.catalogue import Newsletter, Section
-from newsletter.picking.choice import SAME_HEADLINE, Candidate, Choice, Pick
+from newsletter.picking.candidates import Candidate, Candidates
+from newsletter.picking.choice import SAME_HEADLINE, Choice, Pick
 from newsletter.picking.fitting import Elsewhere, Ran, why_nowhere
 from newsletter.picking.liking import Liking, Points
 from newsletter.picking.newslist import Entry, Newslist
@@ -108,11 +109,11 @@ def pick_articles(
     by_story: dict[str, list[Elsewhere]] = {}
     for one in elsewhere:
         by_story.setdefault(one.story, []).append(one)
-    choice = Choice(
+    candidates = Candidates(
         newsletter, newslist, changed, _placed(orders), now=now, since=since, sent=sent or {}, ran=ran or {},
-        elsewhere=by_story, liking=liking or Liking(),
+        liking=liking or Liking(),
     )  # fmt: skip
-    choice.rank()
+    choice = Choice(candidates, by_story)
     choice.place_pinned()
     for quota in ("min", "max"):
         for section in newsletter.sections:
@@ -128,7 +129,7 @@ def pick_articles(
     return Picks(
         newsletter=newsletter.slug,
         picked=picked,
-        dropped=Drops(lambda: tuple(_drop(choice, entry) for entry in choice.entries() if entry.article.url not in choice.used)),
+        dropped=Drops(lambda: tuple(_drop(choice, entry) for entry in candidates.entries() if entry.article.url not in choice.used)),
         shortfalls=tuple(_shortfalls(choice, len(picked))),
         changes=tuple(sorted(changes, key=lambda one: one.url)),
         waiting=tuple({order.url: order for order in orders if order.url and order.url not in newslist.entries and order.url not in changed}.values()),
@@ -162,7 +163,9 @@ def _changes(source: Article, order: Order) -> list[SourceChange]:
 def _in_order(choice: Choice, section: Section) -> list[Pick]:
     """Pinned stories first, then the day's by points, then those of pools; whatever an editor gave a place has it."""
     taken = choice.taken[section.id]
-    asked = {pick.article.url: choice.placed[pick.article.url].position for pick in taken if pick.pinned}
+    asked = {
+        pick.article.url: choice.candidates.placed[pick.article.url].position for pick in taken if pick.pinned
+    }
     free = [pick for pick in taken if not asked.get(pick.article.url)]
     ordered = [pick for pick in free if pick.pinned]
     ordered += sorted(
@@ -254,16 +257,18 @@ class Drops(Sequence[Drop]):
 def _drop(choice: Choice, entry: Entry) -> Drop:
     """Why *entry* does not run, as the choice stands at its end."""
     article, url = entry.article, entry.article.url
-    candidate = choice.candidate_of(url)
+    candidates = choice.candidates
+    candidate = candidates.of(url)
     if candidate is None:
-        order = choice.placed.get(url)
+        order = candidates.placed.get(url)
         why = (
             order.told
             if order
-            else choice.unfit(entry) or why_nowhere(article, choice.newsletter, choice.asked, choice.now)
+            else candidates.unfit(entry)
+            or why_nowhere(article, candidates.newsletter, candidates.asked, candidates.now)
         )
         return Drop(article, (why,))
-    if better := choice.better_placed(candidate):
+    if better := candidates.better_placed(candidate):
         return _with(candidate.points, article, f"the same headline as a better placed story: {better}")
     if told := choice.told.get(candidate.story):
         where = next(_name(one) for one in choice.newsletter.sections if one.id == told.section)
