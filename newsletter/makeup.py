@@ -44,8 +44,6 @@ _REGIONS = {
     Region.ASIA_SOUTH: "034", Region.ASIA_SOUTHEAST: "035", Region.ASIA_CENTRAL: "143", Region.EUROPE: "150",
     Region.MIDDLE_EAST: "145", Region.OCEANIA: "009",
 }  # fmt: skip
-# An address cannot hold an invisible joiner; a token in it is escaped instead (RFC 3986 allows none of these).
-_ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in '[]{}<>|"\\^` '})
 _INLINE = {"em", "i", "strong", "b", "a", "br"}
 _CLAUSE = re.compile(
     r"[,;:!?،؛]\s|\s[–—-]\s|\s(?=(?:and|but|before|after|as|while|because|et|mais|avant|après|und|aber|y|pero)\s)"

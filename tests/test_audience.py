@@ -20,7 +20,7 @@ from newsletter.audience.exports import export_subscribers
 from newsletter.audience.imports import ImportReport, import_subscribers
 from newsletter.audience.leaving import leave
 from newsletter.audience.segments import audience_query, segment_sizes
-from newsletter.audience.shapes import escaped
+from newsletter.audience.shapes import escaped, unescaped
 from newsletter.audience.subscribers import add, check_suppression_key, forget, show
 from newsletter.catalogue import Newsletter
 from newsletter.errors import ImportFileError, NotFound, SettingsError
@@ -275,10 +275,8 @@ def test_an_export_imports_again_unchanged(import_text: Import, engine: Engine) 
 @given(st.text(max_size=12))
 def test_no_exported_cell_is_a_formula(cell: str) -> None:
     """Whatever a name is, no spreadsheet computes it, and it comes back as it was."""
-    from newsletter.audience.shapes import _unescaped
-
     assert not escaped(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert _unescaped(escaped(cell)) == cell
+    assert unescaped(escaped(cell)) == cell
 
 
 @given(

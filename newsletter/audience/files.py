@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from _csv import Writer
 
 _BLOCK = 1 << 20
-_BOM = codecs.BOM_UTF8
 REJECTED_COLUMNS = ("line", "reason", "row")
 """
 What a file of rejected rows has besides their own columns; such a file can be mended and imported again.

@@ -133,9 +133,6 @@ def escaped(cell: str) -> str:
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
-_unescaped = unescaped  # its name before exports needed it, which tests still say
-
-
 # --- the shapes ---------------------------------------------------------------------------------
 
 

@@ -419,8 +419,6 @@ def main() -> None:
 
         typer.echo(safe(str(error)), err=True)
         raise SystemExit(1) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None
     except Exception as error:
         from sqlalchemy.exc import SQLAlchemyError
 

@@ -44,7 +44,6 @@ Beside = Annotated[
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The newsletter: the name of its folder.")]
-Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Newsletters; default all.")]
 MaybeSlug = Annotated[str, typer.Argument(metavar="[SLUG]", help="The newsletter; default all.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="The story's address.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from newsletter.articles import Image, Region, Rights, Topic
 from newsletter.edition import Item
-from newsletter.wording import FrontPage, Hello, Number, Question, Quote, ThisDay
+from newsletter.wording import FrontPage, Number, Question, Quote, ThisDay
 
 DAY = date(2026, 11, 20)
 PICTURE = (
@@ -85,7 +85,6 @@ def full_story(position: int = 1) -> Item:
     return replace(story(position), paragraphs=_PARAGRAPHS)
 
 
-HELLO = Hello(text="صباح الخير!", language="ar", country="EG", note="Arabic, Egypt")
 NUMBER = Number(
     figure="1,204", text="lamps stood on the quay on the last night without a timetable.", source="The Parallel",
     url="https://www.theparallel.example/sample/lamps",
