@@ -13,10 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -587,6 +589,36 @@ def test_asked_to_stop_it_finishes_what_is_in_flight(site: Path, standin: StandI
     editions = json.loads(done.stdout)["editions"]
     assert {row["status"] for row in editions} == {"submitted"}
     assert set(Counter((one.edition, one.reader) for one in standin.accepted).values()) == {1}
+
+
+def test_a_run_that_is_stopped_before_its_end_is_not_done(site: Path, standin: StandIn) -> None:
+    """SIGTERM while sources are read: whom nobody looked at is said, and the exit code says that something waits."""
+    asked, answers = threading.Event(), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            answers.wait(10)
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    process = processes.newsletter_command(
+        "run", "--from", f"http://127.0.0.1:{server.server_port}/", "--only", "weekend", "--only", "today", "--now", NOW,
+        environment={**_environment(standin), "NEWSLETTER_ALLOW_PRIVATE_SOURCES": "1"},
+    )  # fmt: skip
+    assert asked.wait(30)
+    process.send_signal(signal.SIGTERM)
+    answers.set()
+    said, complained = process.communicate(timeout=30)
+    server.shutdown()
+    server.server_close()
+
+    assert "Not due on" in said and process.poll() == 3
+    assert "Stopped before 1 newsletters were looked at" in complained
 
 
 def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> None:

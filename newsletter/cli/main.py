@@ -80,7 +80,12 @@ def run(
             show.sources(reports, summary=True)
         accounts = desk.run(now=moment, day=day, only=only or (), every=every, tell=tell)
     show_accounts.accounts(accounts, as_json=as_json)
-    _exit(any(account.waits for account in accounts))
+    left = len(only or desk.catalogue.newsletters) - len(accounts)
+    if left:
+        typer.echo(
+            f"Stopped before {left} newsletters were looked at; give the same command again.", err=True
+        )
+    _exit(bool(left) or any(account.waits for account in accounts))
 
 
 @app.command()
