@@ -618,7 +618,7 @@ def test_a_run_that_is_stopped_before_its_end_is_not_done(site: Path, standin: S
     server.server_close()
 
     assert "Not due on" in said and process.poll() == 3
-    assert "Stopped before 1 newsletters were looked at" in complained
+    assert "Stopped before today; give the same command again." in complained
 
 
 def test_five_runs_at_once_make_one_edition(site: Path, standin: StandIn) -> None:

@@ -80,11 +80,10 @@ def run(
             show.sources(reports, summary=True)
         accounts = desk.run(now=moment, day=day, only=only or (), every=every, tell=tell)
     show_accounts.accounts(accounts, as_json=as_json)
-    left = len(only or desk.catalogue.newsletters) - len(accounts)
+    seen = {account.newsletter for account in accounts}
+    left = [slug for slug in only or [one.slug for one in desk.catalogue.newsletters] if slug not in seen]
     if left:
-        typer.echo(
-            f"Stopped before {left} newsletters were looked at; give the same command again.", err=True
-        )
+        typer.echo(f"Stopped before {', '.join(left)}; give the same command again.", err=True)
     _exit(bool(left) or any(account.waits for account in accounts))
 
 
