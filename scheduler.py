@@ -24,7 +24,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from newsletter.catalogue import Newsletter, Publication, load_catalogue
 from newsletter.desk import Desk
-from newsletter.errors import NewsletterError
+from newsletter.errors import NewsletterError, StoreError
 from newsletter.outbox.ledger import is_dead, this_owner
 from newsletter.rota import Collecting, attend, begin, carry_on, coming, next_wake
 from newsletter.settings import load_settings
@@ -95,18 +95,23 @@ class Daily:
             log.info("scheduler.stopped")
 
     def _await_lease(self) -> None:
-        told = False
-        while not self.desk.stop.is_set() and not self._hold():
-            if not told:
-                log.info(
-                    "scheduler.standby", reason="another scheduler holds the lease; waiting to take over"
-                )
-                told = True
+        said = ""
+        while not self.desk.stop.is_set():
+            try:
+                if self._hold():
+                    return
+                why = "another scheduler holds the lease; waiting to take over"
+            except StoreError as error:  # whoever holds it meets the same, and goes on when it is back
+                why = str(error)
+            if why != said:
+                log.info("scheduler.standby", reason=why)
+                said = why
             if self.ending.wait(HEARTBEAT_SECONDS):
                 self.desk.stop.set()
 
     def _hold(self) -> bool:
-        return hold_lease(self.desk.engine, LEASE, self.owner, at=self.desk.clock(), is_dead=is_dead)
+        with spoken():
+            return hold_lease(self.desk.engine, LEASE, self.owner, at=self.desk.clock(), is_dead=is_dead)
 
     def _work(self) -> None:
         begin(self.desk)
@@ -151,7 +156,12 @@ class Daily:
             log.error("slot.stuck", newsletter=slug, reason=str(error))
 
     def _heartbeat(self) -> None:
-        if not self._hold():
+        try:
+            held = self._hold()
+        except StoreError as error:
+            log.error("heartbeat.stuck", reason=str(error))
+            return
+        if not held:
             log.error(
                 "scheduler.lease_lost", reason="another scheduler took over while this one did not answer"
             )

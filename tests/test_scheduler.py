@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from apscheduler.triggers.cron import CronTrigger
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, event
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
+from structlog.testing import capture_logs
 
 from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
@@ -25,7 +27,7 @@ from newsletter.store.lease import LAPSES_AFTER, hold_lease, release_lease
 from newsletter.store.session import reading, writing
 from newsletter.store.tables import EditionRow, Installation, Slot
 from newsletter.times import WEEKDAYS, due_at
-from scheduler import Wakes
+from scheduler import Daily, Ending, Wakes
 from tests.builders import ROOT, a_site, the_catalogue
 
 FRIDAY = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
@@ -303,6 +305,38 @@ def test_two_schedulers_one_works_the_other_takes_over(tmp_path: Path) -> None:
     assert processes[1].wait(timeout=30) == 0
     assert "scheduler.stopped" in logs[1].read_text()
     assert "Traceback" not in logs[0].read_text() + logs[1].read_text()
+
+
+class Later(Ending):
+    """Somebody who ends it after *rounds* looks."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether that is now."""
+        self.rounds -= 1
+        return self.rounds <= 0
+
+
+def test_a_standby_outlives_its_database(desk: Desk) -> None:
+    """While it cannot ask, it waits and says why, once; when it can again, it goes on waiting for its turn."""
+    hold_lease(desk.engine, "scheduler", "other|1|1.00", at=desk.clock(), is_dead=is_dead)
+    ending = Later(4)
+
+    def away(_connection: object) -> None:
+        if ending.rounds in (3, 2):
+            raise OperationalError("BEGIN", {}, Exception("unable to open database file"))
+
+    event.listen(desk.engine, "begin", away)
+    with capture_logs() as logs:
+        Daily(desk, ending).run()
+
+    told = [line["reason"] for line in logs if line["event"] == "scheduler.standby"]
+    assert [("lease" in reason, "database" in reason) for reason in told] == [
+        (True, False), (False, True), (True, False),
+    ]  # fmt: skip
+    assert logs[-1]["event"] == "scheduler.stopped"
 
 
 def _until(log: Path, word: str, *, seconds: float) -> None:
