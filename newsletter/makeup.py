@@ -422,7 +422,10 @@ def _front_page(page: FrontPage | None, locale: Locale) -> FrontPage | None:
 def _bit(headline: str) -> str:
     """The claim a headline opens with: what stands before its first comma, dash or second thought."""
     clause = _CLAUSE.split(headline, maxsplit=1)[0].strip(" .")
-    return clause if len(clause.split()) > 2 else headline
+    before_a_word = (
+        headline[len(clause) :].lstrip()[:1].isalpha()
+    )  # "Tributes pour in after …" says nothing yet
+    return clause if len(clause.split()) > (3 if before_a_word else 2) else headline
 
 
 def _for_all(newsletter: Newsletter, sections: Sequence[SectionMade]) -> list[Item]:

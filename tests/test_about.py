@@ -38,6 +38,22 @@ def test_topics_are_read_in_any_language(headline: str, topic: Topic) -> None:
     assert subject_of(headline, "").topics[0] is topic
 
 
+@pytest.mark.parametrize(
+    ("headline", "topic"),
+    [
+        ("Snowstorms wreak chaos in Romania", Topic.CULTURE),
+        ("Prime minister sacks Reconstruction Authority chief", Topic.CULTURE),
+        ("Las autoridades detienen a tres hombres", Topic.CULTURE),
+        ("Missile tests show improvement", Topic.CULTURE),
+        ("Troops near the Tigris River", Topic.ENVIRONMENT),
+        ("No DNA matches on glove, police say", Topic.SPORT),
+    ],
+)
+def test_a_word_that_only_begins_alike_is_no_topic(headline: str, topic: Topic) -> None:
+    """Romania is no novel (roman), an authority no author, a front at a river no nature, and DNA plays no matches."""
+    assert topic not in subject_of(headline, "").topics
+
+
 def test_what_a_source_declares_weighs_most() -> None:
     """A category beats the words of the headline, and the section of the address comes between."""
     about = subject_of(

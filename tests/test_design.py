@@ -109,6 +109,10 @@ def test_a_newsletter_in_another_language_is_a_setting(
             ("Two rivers agree to meet, after years", "The ferries of the south stop", "Snow falls late", "Lost parrot sings — badly"),
             "Two rivers agree to meet, Snow falls late, Lost parrot sings",
         ),
+        (
+            ("Two rivers agree to meet", "Tributes pour in after a poet dies at 84", "Ministers sign the river treaty", "A parrot sings"),
+            "Two rivers agree to meet, Ministers sign the river treaty, A parrot sings",
+        ),
         (("A" * 50, "B" * 50, "C" * 50), f"{'A' * 50}, {'C' * 50}"),
         (("A" * 100, "B" * 50, "C" * 50), "A" * 100),
         (("Bakers vote",), "Bakers vote"),

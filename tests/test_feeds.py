@@ -207,7 +207,7 @@ def test_an_own_source_keeps_body_picture_and_dateline(engine: Engine, tmp_path:
         "es",
     )
     assert (article.translator, article.paper) == ("Noor Castellanos", "La Gaceta del Sur")
-    assert article.topics == (Topic.POLITICS, Topic.ENVIRONMENT)
+    assert article.topics == (Topic.POLITICS,)
     assert article.categories == ("Politics",)
 
 
@@ -244,6 +244,25 @@ def test_headlines_are_plain_text_decoded_once(
 
     assert article.headline == expected
     assert (Flag.MOJIBAKE in article.flags) is ("Café" in expected)
+
+
+def test_paragraphs_stay_apart(engine: Engine, tmp_path: Path) -> None:
+    """Where a paragraph, a line or a point ends, words do not run together."""
+    told = "<p>It rained.</p><p>Roads closed.<br>Schools, too.</p><ul><li>One</li><li>Two</li></ul>"
+    _, (article,) = collect_one(
+        engine, tmp_path, rss(item(extra=f"<description><![CDATA[{told}]]></description>"))
+    )
+
+    assert article.standfirst == "It rained. Roads closed. Schools, too. One Two"
+
+
+def test_a_standfirst_that_repeats_the_headline_is_none(engine: Engine, tmp_path: Path) -> None:
+    """A feed without summaries that gives its headline twice is not told twice."""
+    _, (article,) = collect_one(
+        engine, tmp_path, rss(item(title="Rain at last", extra="<description>Rain at last.</description>"))
+    )
+
+    assert article.standfirst == ""
 
 
 def test_dates_that_cannot_be_are_told(engine: Engine, tmp_path: Path) -> None:
@@ -654,6 +673,11 @@ def test_a_document_is_never_taken_for_an_address() -> None:
         ("By Ada Lund and Bo RamDUBAI, Feb 17 (Reuters) - The group said no.", "DUBAI", "Reuters", "Ada Lund and Bo Ram", "The group said no."),
         ("Rain fell. The post Rain appeared first on The Valley.", "", "", "", "Rain fell."),
         ("Piove ancora... L'articolo Pioggia sembra essere il primo su La Valle.", "", "", "", "Piove ancora..."),
+        ("An old man died on Saturday (7) pushing a broken car.P... Leia mais no Massa News!", "", "", "", "An old man died on Saturday (7) pushing a broken car."),
+        ("According to the group ... Leia mais no Massa News!", "", "", "", "According to the group …"),
+        ("They met the U.S... Read more", "", "", "", "They met the U.S…"),
+        ("Read more books, says the minister.", "", "", "", "Read more books, says the minister."),
+        ("By Ada Lund DUBAI, Feb 17 (Reuters) - The group said no.", "DUBAI", "Reuters", "Ada Lund", "The group said no."),
         ("THE BIG READ (six minutes) - How a town forgot its name.", "", "", "", "THE BIG READ (six minutes) - How a town forgot its name."),
         ("[Update] The road is open again.", "", "", "", "[Update] The road is open again."),
     ],

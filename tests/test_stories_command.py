@@ -39,6 +39,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_old_stories_are_not_the_days(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched today but published long ago is no story of the last two days."""
+    old = ITEM.format(title="Old ferry sinks off Zanzibar, dozens missing", paper="{paper}").replace(
+        "2026", "2017"
+    )
+    for paper in ("harbour", "island"):
+        feed = a_feed("2017-11-19T20:00:00+00:00", range(1), paper=f"old-{paper}")
+        entry = old.format(paper=f"old-{paper}").replace("Old ferry", "Ferry")
+        (site / f"old-{paper}.rss").write_text(
+            feed.replace("</channel>", f"{entry}</channel>"), encoding="utf-8"
+        )
+    run(site, monkeypatch, "collect", "old-harbour.rss", "old-island.rss")
+
+    assert "old-harbour" not in run(site, monkeypatch, "stories", "list")
+    assert "old-harbour" in run(site, monkeypatch, "stories", "list", "--hours", "100000")
+
+
 def run(site: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int = 0) -> str:
     """Run a command in *site*; its output."""
     monkeypatch.chdir(site)
@@ -60,7 +77,7 @@ def test_stories_are_found_split_and_merged_by_a_word(site: Path, monkeypatch: p
     assert before[one] == before[other]
     assert "Ferry sinks off Zanzibar" in run(site, monkeypatch, "stories", "list")
 
-    assert "apart from 1" in run(site, monkeypatch, "stories", "split", other)
+    assert "apart from the other now" in run(site, monkeypatch, "stories", "split", other)
     apart = story_of()
     assert before[one] in (apart[one], apart[other]) and apart[one] != apart[other]
 

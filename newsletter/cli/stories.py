@@ -31,11 +31,17 @@ def stories_list(
 
     desk = open_desk()
     at = moment(now)
+    since = at - timedelta(hours=hours)
     with reading(desk.engine) as session:
-        articles = load_articles(session, since=at - timedelta(hours=hours), until=at)
+        articles = load_articles(session, since=since, until=at)
     told = stories_of((one for one in articles if one.story), desk.catalogue.publication)
     rows = sorted(
-        (one for one in told.values() if len(one.tellings) > 1), key=lambda one: (-len(one.papers), one.id)
+        (
+            one
+            for one in told.values()
+            if len(one.tellings) > 1 and any(article.published_at > since for article in one.tellings)
+        ),
+        key=lambda one: (-len(one.papers), one.id),
     )
     if as_json:
         print_json(
@@ -51,11 +57,17 @@ def stories_list(
         )  # fmt: skip
         return
     for one in rows:
-        out.print(f"{one.id}: {len(one.papers)} papers, {len(one.tellings)} articles", style="bold")
+        papers = f"{len(one.papers)} papers" if len(one.papers) > 1 else "one paper"
+        out.print(f"{one.id}: {papers}, {len(one.tellings)} articles", style="bold")
         for article in one.tellings:
             out.print(f"  {article.source_name or article.source}: {article.headline}", markup=False)
             out.print(f"    {article.url}", markup=False, style="dim")
-    out.print(f"{len(rows)} stories that more than one article tells", markup=False)
+    out.print(
+        f"{len(rows)} stories that more than one article tells"
+        if len(rows) != 1
+        else "One story that more than one article tells",
+        markup=False,
+    )
 
 
 @stories_app.command("merge")
@@ -71,4 +83,6 @@ def stories_split(url: Url, now: Now = None) -> None:
     """Say that an article does not belong to the others of its story."""
     desk = open_desk()
     others = desk.link_stories(url, "", now=moment(now))
-    typer.echo(f"It stands apart from {others} others now.")
+    typer.echo(
+        f"It stands apart from {others} others now." if others != 1 else "It stands apart from the other now."
+    )

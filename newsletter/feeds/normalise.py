@@ -33,6 +33,9 @@ _DROPPED_WITH_CONTENT = {"script", "style", "iframe", "object", "svg", "math", "
 # U+202D and U+202E turn a line's reading direction over: no text needs them, forgers do.
 _UNPRINTABLE = re.compile("[\u202d\u202e\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\ufeff]")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*?(/?)>")
+_BLOCK = re.compile(
+    r"</?(?:p|br|div|li|ul|ol|h[1-6]|blockquote|t[dhr]|d[dt]|figcaption|section)\b", re.IGNORECASE
+)
 _VOID = {"br", "img", "hr", "input", "meta", "link", "source", "wbr", "col", "area", "embed"}
 _SPACES = re.compile(r"\s+")
 _FIRST_IMAGE = re.compile(r"<img\b[^>]*?\bsrc\s*=\s*[\"']([^\"']+)[\"'][^>]*>", re.IGNORECASE)
@@ -98,6 +101,8 @@ def to_article(item: FeedItem, context: Context) -> Article:
     printable = source.rights is not Rights.EXCERPT
     content = _capped(item.content or (item.summary if item.summary_is_html and "<p" in item.summary else ""))
     standfirst = texts.plain(_capped(item.summary), is_html=item.summary_is_html)
+    if headline_key(standfirst) == headline_key(headline):  # told once is enough
+        standfirst = ""
     if not standfirst and content:
         standfirst = first_words(texts.plain(content, is_html=True), EXCERPT_WORDS)
     told = parted(standfirst)
@@ -173,6 +178,7 @@ class _Texts:
     def plain(self, text: str, *, is_html: bool) -> str:
         """Plain text on one line: markup gone, entities decoded once, characters mended."""
         if is_html and ("<" in text or "&" in text):
+            text = _BLOCK.sub(r" \g<0>", text)
             text = html.unescape(nh3.clean(text, tags=set(), clean_content_tags=_DROPPED_WITH_CONTENT))
         return _SPACES.sub(" ", self._mended(text)).strip()
 

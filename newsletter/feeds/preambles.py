@@ -26,6 +26,13 @@ _WAY_BACK = re.compile(
     r"(?:appeared first on|first appeared on|proviene da|sembra essere il primo su|est apparu en premier sur|"
     r"(?:se publicó|aparece) primero en|erschien zuerst auf|apareceu primeiro em) .{1,100}$"
 )
+# Cut off by its paper's software, with a link to the whole: "… enguiçado.P... Leia mais no Massa News!"
+_READ_ON = re.compile(
+    r"(?:\.{3}|…|\[…\]|\[\.{3}\])\s*(?:Leia mais|Saiba mais|Read more|Continue reading|Keep reading|Lire la suite|Leer más|"
+    r"Seguir leyendo|Weiterlesen|Mehr lesen|Leggi tutto|Continua a leggere|Читать далее|Подробнее|اقرأ المزيد)\b.{0,100}$",
+    re.IGNORECASE,
+)
+_RAG = re.compile(r"(?<=[^\W\d_A-Z]{3}[.!?])\s*\w{0,3}…$")  # … and a letter or two of the next sentence
 
 
 class Parted(NamedTuple):
@@ -39,7 +46,7 @@ class Parted(NamedTuple):
 
 def parted(text: str) -> Parted:
     """*text*, plain and on one line, without what agencies and blog software put around it."""
-    text = _WAY_BACK.sub("", text)
+    text = _RAG.sub("", _READ_ON.sub("…", _WAY_BACK.sub("", text)))
     found = _IN_BRACKETS.match(text) or _BEFORE_AGENCY.match(text)
     if found is None:
         return Parted(text)

@@ -14,6 +14,7 @@ from newsletter.about import matters_in
 from newsletter.articles import Article, Flag, Rights, headline_key
 from newsletter.catalogue import Newsletter, Section
 from newsletter.picking.columns import TRAITS
+from newsletter.picking.naming import country_named, region_named
 from newsletter.picking.weighing import Story
 
 SHORT_HEADLINE_WORDS = 4
@@ -190,7 +191,7 @@ def at_cap(article: Article, section: Section, taken: Sequence[Article]) -> str:
     topic = article.topics[0] if article.topics else None
     caps = (
         (section.per_source, [one.source == article.source for one in taken], f"from {article.source_name or article.source}"),
-        (section.per_country, [bool(article.country) and one.country == article.country for one in taken], f"from {article.country}"),
+        (section.per_country, [bool(article.country) and one.country == article.country for one in taken], f"from {country_named(article.country)}"),
         (section.per_topic, [topic is not None and one.topics[:1] == (topic,) for one in taken], f"about {topic}"),
     )  # fmt: skip
     return next((f"already {cap} {what}" for cap, same, what in caps if cap and sum(same) >= cap), "")
@@ -219,8 +220,13 @@ class Taken:
         """What it has of *article*'s country, region, source, topic and affair: how often, the points off for each, and its words."""
         topic = article.topics[:1]
         counted = (
-            (self._countries[article.country] if article.country else 0, 0.6, "from", article.country),
-            (self._regions[article.region], 0.3, "from", article.region),
+            (
+                self._countries[article.country] if article.country else 0,
+                0.6,
+                "from",
+                country_named(article.country),
+            ),
+            (self._regions[article.region], 0.3, "from", region_named(article.region)),
             (self._sources[article.source], 0.3, "from", article.source_name or article.source),
             (self._topics[topic] if topic else 0, 0.15, "about", topic[0] if topic else ""),
             (sum(_same_affair(article, one) for one in self._affairs), 1.0, "between", "the same countries"),

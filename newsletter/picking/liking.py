@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from newsletter.articles import Article, Kind, Region, Topic
+from newsletter.picking.naming import region_named
 
 Points = list[tuple[str, float]]
 
@@ -107,5 +108,5 @@ def _traits(article: Article | Read) -> list[tuple[str, str]]:
 
 def _named(what: str, value: str, article: Article) -> str:
     if what == "region":
-        return f"stories from {value}"
+        return f"stories from {region_named(article.region)}"
     return article.source_name or value if what == "source" else value

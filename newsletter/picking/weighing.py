@@ -21,6 +21,7 @@ from newsletter.articles import Article, Flag, Kind, Rights, Topic, headline_key
 from newsletter.catalogue import Newsletter, Publication, Section, Weights
 from newsletter.picking.columns import Columns, Floats
 from newsletter.picking.liking import Liking, Points
+from newsletter.picking.naming import language_named
 
 _SLOW_KINDS = {Kind.LIVE_BLOG, Kind.VIDEO, Kind.LISTICLE}
 _HALF_LIFE = {Kind.LIVE_BLOG: 0.5, Kind.SPORT_RESULT: 0.5, Kind.ANALYSIS: 1.5, Kind.OPINION: 1.5}
@@ -150,7 +151,7 @@ def reader_points(
     age_hours = max(0.0, (now - article.published_at) / timedelta(hours=1))
     points: Points = [(_age(age_hours), _fresh(article, newsletter, weights, age_hours))]
     if article.language.split("-")[0] in newsletter.languages_preferred:
-        points.append((f"in {article.language}", weights.language))
+        points.append((f"in {language_named(article.language)}", weights.language))
     if weights.engagement:
         points += liking.points(article, weights.engagement)
     return points
