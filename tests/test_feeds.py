@@ -680,6 +680,7 @@ def test_a_document_is_never_taken_for_an_address() -> None:
         ("By Ada Lund DUBAI, Feb 17 (Reuters) - The group said no.", "DUBAI", "Reuters", "Ada Lund", "The group said no."),
         ("THE BIG READ (six minutes) - How a town forgot its name.", "", "", "", "THE BIG READ (six minutes) - How a town forgot its name."),
         ("[Update] The road is open again.", "", "", "", "[Update] The road is open again."),
+        ("[Opinion] The war goes badly - says who?", "", "", "", "[Opinion] The war goes badly - says who?"),
     ],
 )  # fmt: skip
 def test_what_agencies_put_before_a_text_is_no_part_of_it(

@@ -9,7 +9,7 @@ _PLACE = r"[^\W\d_][\w .'’\-]{1,40}(?:, [^\W\d_][\w .'’\-]{1,30})?"
 _CAPITALS = r"[^\W\d_a-z][^\W\d_a-z.'’\-]{2}"
 _DASH = r"\s+[-–—]{1,2}\s+(?=\S)"
 # [Capital FM] Nairobi -- Pilots have warned of …
-_IN_BRACKETS = re.compile(rf"\[(?P<paper>[^\[\]]{{2,60}})\]\s+(?P<place>{_PLACE}?){_DASH}")
+_IN_BRACKETS = re.compile(rf"\[(?P<paper>[^\[\]]{{2,60}})\]\s+(?P<place>(?![a-z]){_PLACE})?\s+--\s+(?=\S)")
 # By Laila Bassam and Tala RamadanDUBAI, Feb 17 (Reuters) - Armed group Hezbollah …
 _BEFORE_AGENCY = re.compile(
     rf"(?:By (?P<byline>[^()]{{3,120}}?)\s*)?(?P<place>{_CAPITALS}[^()]{{0,60}}?)"
