@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,7 +34,6 @@ from newsletter.times import iso, system_clock
 from newsletter.watch.listening import Watch
 
 LEASE = "scheduler"
-ENDING = {signal.SIGTERM, signal.SIGINT}
 log = structlog.get_logger()
 
 
@@ -47,11 +48,33 @@ class Wakes(BaseTrigger):  # type: ignore[misc]  # the library has no types
         return next_wake(self.newsletter, self.publication, after=(previous_fire_time or now).astimezone(UTC))
 
 
+class Ending:
+    """
+    SIGTERM and SIGINT as something to wait for.
+
+    The kernel may hand a signal to any thread, also to one that a library made when it was imported, so blocking
+    them in ours is not enough; and a handler that sets an event the main thread waits on can deadlock.
+    Python's own handler writes a byte, whichever thread it runs in, and the main thread waits for that.
+    """
+
+    def __init__(self) -> None:
+        self._told, self._tell = socket.socketpair()
+        self._tell.setblocking(False)
+        signal.set_wakeup_fd(self._tell.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether a signal came, now, earlier or within *seconds* (without them: when one came)."""
+        return bool(select.select([self._told], [], [], seconds)[0])
+
+
 class Daily:
     """The running job: triggers, heartbeat and the wish to stop."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, ending: Ending) -> None:
         self.desk = desk
+        self.ending = ending
         self.owner = this_owner()
         self.collecting = Collecting()
         self.watch = Watch(desk)
@@ -79,7 +102,7 @@ class Daily:
                     "scheduler.standby", reason="another scheduler holds the lease; waiting to take over"
                 )
                 told = True
-            if signal.sigtimedwait(ENDING, HEARTBEAT_SECONDS):
+            if self.ending.wait(HEARTBEAT_SECONDS):
                 self.desk.stop.set()
 
     def _hold(self) -> bool:
@@ -95,7 +118,7 @@ class Daily:
         for newsletter in self.desk.catalogue.newsletters:
             self.scheduler.add_job(self._attend, args=[newsletter.slug], id=f"{newsletter.slug} at start")
         self.scheduler.add_job(carry_on, args=[self.desk], id="carry on at start")
-        signal.sigwait(ENDING)
+        self.ending.wait()
         self.desk.stop.set()
         log.info("scheduler.stopping", reason="finishing the batches in flight")
         # Taking the jobs out waits for the library's loop to be between two of them: shutting down while it
@@ -174,12 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if wanted.list:
             list_slots()
             return 0
-        # Signals are waited for, not handled: a handler that sets an event the main thread waits on can
-        # deadlock. Blocked before any thread is made, so that every thread leaves them to us.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        ending = Ending()
         desk = Desk.open(load_settings())
         desk.check_provider()
-        Daily(desk).run()
+        Daily(desk, ending).run()
     except NewsletterError as error:
         print(error, file=sys.stderr)
         return 1

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     sendgrid_sandbox: bool = Field(False, alias="SENDGRID_SANDBOX")
     smtp_url: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_SMTP_URL")
     smtp_return_path: str = Field("", alias="NEWSLETTER_SMTP_RETURN_PATH")
+    bounces: str = Field("", alias="NEWSLETTER_BOUNCES")
     alarm_smtp_url: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_ALARM_SMTP_URL")
     base_url: str = Field("http://127.0.0.1:8000", alias="NEWSLETTER_BASE_URL")
     secret_key: SecretStr = Field(SecretStr(""), alias="NEWSLETTER_SECRET_KEY")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import shutil
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert, null, select, text
+from sqlalchemy import Engine, create_engine, func, insert, null, select, text
 from sqlmodel import SQLModel
 
 from newsletter.errors import StateError, StoreError
@@ -87,8 +87,9 @@ def _a_schema() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[Engine]:
+def file(tmp_path: Path, migrated_file: Path) -> Iterator[Engine]:
     """A second database, an SQLite file."""
+    shutil.copy(migrated_file, tmp_path / "second.db")
     opened = open_store(f"sqlite:///{tmp_path}/second.db")
     yield opened
     opened.dispose()
@@ -568,10 +569,10 @@ def test_progress_is_told_of_every_table_twice(file: Engine, engine: Engine) -> 
     }
 
 
-def test_twenty_thousand_subscribers_take_seconds(file: Engine, engine: Engine) -> None:
-    """The time grows with the rows alone."""
+def test_many_rows_are_copied_in_pieces(file: Engine, engine: Engine) -> None:
+    """Thousands of readers, more than one piece holds, arrive whole."""
     subscriber, subscription = (SQLModel.metadata.tables[name] for name in ("subscriber", "subscription"))
-    readers = [_subscriber(number, id=number).model_dump() for number in range(1, 20_001)]
+    readers = [_subscriber(number, id=number).model_dump() for number in range(1, 4_001)]
     with writing(file) as session:
         session.execute(insert(subscriber), readers)
         session.execute(
@@ -582,9 +583,8 @@ def test_twenty_thousand_subscribers_take_seconds(file: Engine, engine: Engine) 
             ],
         )
 
-    begun = time.perf_counter()
     told = copy_store(file, engine, clock=_clock)
-    seconds = time.perf_counter() - begun
 
-    assert sum(one.rows for one in told) == 40_000
-    assert seconds < 60  # 3 to 8 on two cores; machines are noisy
+    assert sum(one.rows for one in told) == 8_000
+    with reading(engine) as session:
+        assert session.execute(select(func.count()).select_from(Subscription)).scalar_one() == 4_000

@@ -99,6 +99,13 @@ def test_a_fit_installation_has_no_findings(fit: Path, monkeypatch: pytest.Monke
         ({"SENDGRID_API_KEY": "sk-x"}, "provider", "error"),
         ({"SENDGRID_API_KEY": ""}, "provider", "error"),
         ({"NEWSLETTER_PROVIDER": "smtp", "NEWSLETTER_SMTP_URL": "relay"}, "provider", "error"),
+        (
+            {"NEWSLETTER_PROVIDER": "smtp", "NEWSLETTER_SMTP_URL": "smtp://relay.example"},
+            "bounces",
+            "warning",
+        ),
+        ({"NEWSLETTER_BOUNCES": "no/such/place"}, "bounces", "error"),
+        ({"NEWSLETTER_BOUNCES": "."}, "bounces", "ok"),
         ({"NEWSLETTER_ALARM_SMTP_URL": ""}, "alarms", "note"),
         ({"NEWSLETTER_ALARM_SMTP_URL": "http://x"}, "alarms", "error"),
         ({"DATABASE_URL": "sqlite:///no/such/folder/x.db"}, "database", "error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -270,7 +271,10 @@ def test_the_lease_is_held_by_one_and_taken_over(engine: Engine) -> None:
 
 
 def test_two_schedulers_one_works_the_other_takes_over(tmp_path: Path) -> None:
-    """The second says that it waits; kill -9 the first and the second begins; SIGTERM ends it in good order."""
+    """
+    The second says that it waits; kill -9 the first and the second begins; SIGTERM ends it in good order, also
+    when the kernel hands it to a thread that a library made at its import.
+    """
     site = a_site(tmp_path / "site")
     environment = {
         name: value
@@ -288,7 +292,13 @@ def test_two_schedulers_one_works_the_other_takes_over(tmp_path: Path) -> None:
     processes[0].send_signal(signal.SIGKILL)
     processes[0].wait()
     _until(logs[1], "scheduler.started", seconds=30)
-    processes[1].send_signal(signal.SIGTERM)
+    pid = processes[1].pid
+    threads = Path(f"/proc/{pid}/task")  # where there is none, the kernel chooses
+    if threads.is_dir():
+        thread = max(int(entry.name) for entry in threads.iterdir())
+        assert ctypes.CDLL(None).tgkill(pid, thread, signal.SIGTERM) == 0
+    else:
+        processes[1].send_signal(signal.SIGTERM)
 
     assert processes[1].wait(timeout=30) == 0
     assert "scheduler.stopped" in logs[1].read_text()

@@ -66,6 +66,12 @@ def is_scope_of(scope: bytes, slug: str) -> bool:
     return scope[:_SLUG_BYTES] == scope_of(slug)[:_SLUG_BYTES]
 
 
+def day_of(scope: bytes) -> date | None:
+    """The date of the edition that *scope* stands for, if it stands for one."""
+    ordinal = int.from_bytes(scope[_SLUG_BYTES:], "big")
+    return date.fromordinal(ordinal) if 0 < ordinal <= date.max.toordinal() else None
+
+
 def _key_id(key: bytes) -> int:
     return hashlib.blake2b(key, digest_size=1, person=b"nl-key-id").digest()[0]
 

@@ -33,6 +33,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _address(settings)
     yield from _keys(settings)
     yield from _provider(settings)
+    yield from _bounces(settings)
     yield _other_way(settings)
     yield from _catalogue(settings)
     yield from _beyond_provider(settings)
@@ -102,6 +103,24 @@ def _keys(settings: Settings) -> Iterator[Check]:
         "come from the environment" if own else "lie in the key file beside the database; back it up with it"
     )
     yield Check("keys", "ok", f"Keys {told}.")
+
+
+def _bounces(settings: Settings) -> Iterator[Check]:
+    """Whether somebody reads what comes back by mail, where it comes in no other way."""
+    from newsletter.providers.mailboxes import unread
+
+    if settings.bounces:
+        try:
+            next(iter(unread(Path(settings.bounces))), None)
+        except NewsletterError as error:
+            yield Check("bounces", "error", f"NEWSLETTER_BOUNCES: {error}")
+        else:
+            yield Check("bounces", "ok", f"What comes back is read from {settings.bounces}.")
+    elif settings.provider == "smtp":
+        yield Check(
+            "bounces", "warning",
+            "Nobody reads what comes back: addresses that do not exist any more are mailed for ever. Have the mail of NEWSLETTER_SMTP_RETURN_PATH delivered into a Maildir and name it in NEWSLETTER_BOUNCES.",
+        )  # fmt: skip
 
 
 def _other_way(settings: Settings) -> Check:

@@ -64,6 +64,47 @@ def events_process(
     )
 
 
+@events_app.command("bounces")
+def events_bounces(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SRC…]", help="Maildirs, mboxes, folders of .eml files, - for one mail on standard input; default NEWSLETTER_BOUNCES."),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Read the mails that came back to the return path: bounces and complaints. Scheduler and workers do so by themselves."""
+    import json
+    import sys
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from newsletter.outbox.returned import Taken, take, take_from
+
+    desk = open_desk()
+    wanted = sources or list(filter(None, [desk.settings.bounces]))
+    if not wanted:
+        raise typer.BadParameter("Name where they lie, or set NEWSLETTER_BOUNCES.", param_hint="SRC")
+    told = Taken()
+    for source in wanted:
+        if source == "-":
+            told += take(desk.engine, desk.keys, [sys.stdin.buffer.read()], at=desk.clock())
+        else:
+            told += take_from(desk.engine, desk.keys, Path(source), at=desk.clock())
+    if as_json:
+        typer.echo(json.dumps(asdict(told)))
+        return
+    typer.echo(
+        f"{told.read} mails read: {told.stored} reports stored, {told.known} known already, "
+        f"{told.suppressed} addresses suppressed."
+    )
+    if told.unproven:
+        typer.echo(
+            f"{told.unproven} reports are not on a mail that a reader has from here; nothing follows from them."
+        )
+    if told.others:
+        typer.echo(f"{told.others} are no reports; a person may want to read them.")
+
+
 @events_app.command("replay")
 def events_replay(
     edition: Annotated[str, typer.Option("--edition", metavar="NAME", help="Only of this edition: <slug>.<date>.<revision>.")] = "",

@@ -23,6 +23,7 @@ from sqlmodel import Session, col, func, select
 
 from newsletter.audience.reactions import react
 from newsletter.outbox.evidence import Evidence, record_within
+from newsletter.providers.returned import event_of, is_returned
 from newsletter.providers.sendgrid_events import read_elements, read_event
 from newsletter.settings import Keys
 from newsletter.store.session import reading, writing
@@ -186,7 +187,7 @@ def replay(engine: Engine, *, edition: str = "", at: datetime) -> tuple[int, int
                 if not row.raw:  # of an erased reader
                     continue
                 read += 1
-                event = read_event(row.raw)
+                event = event_of(row.raw) if is_returned(row.raw) else read_event(row.raw)
                 fresh = (event.link, event.client, event.is_machine)
                 if fresh != (row.link, row.client, row.is_machine):
                     row.link, row.client, row.is_machine = fresh

@@ -142,6 +142,11 @@ def has_odd(text: str) -> bool:
     return _ODD.search(text) is not None
 
 
+def identity_of(edition: str, reader: str, *more: str) -> str:
+    """The left half of the Message-ID of *reader*'s mail of *edition* (``<slug>.<date>.<revision>``)."""
+    return blake2b("\0".join((edition, reader, *more)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
 def build_message(envelope: Envelope, recipient: Recipient) -> EmailMessage:
     """
     Return the whole message for one reader.
@@ -228,10 +233,16 @@ class Letter:
 
     def _identity(self, recipient: Recipient) -> str:
         """The same for each attempt at one reader; new for each test, or mailboxes would hide the second."""
-        parts = [self._envelope.edition, recipient.reader]
-        if self._envelope.is_test:
-            parts += [self._envelope.variant, self._envelope.batch, self._envelope.dated_at.isoformat()]
-        return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+        envelope = self._envelope
+        if not envelope.is_test:
+            return identity_of(envelope.edition, recipient.reader)
+        return identity_of(
+            envelope.edition,
+            recipient.reader,
+            envelope.variant,
+            envelope.batch,
+            envelope.dated_at.isoformat(),
+        )
 
 
 def _is_fit(recipient: Recipient) -> bool:

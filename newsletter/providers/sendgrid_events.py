@@ -33,6 +33,7 @@ from newsletter.events import (
     link_of,
     without_token,
 )
+from newsletter.providers.redacting import storable, without_addresses
 
 SIGNATURE_HEADER = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -65,11 +66,6 @@ _TRUE = (True, 1, "true", "True", "1")
 
 _LONGEST_NAME = 200
 """A PostgreSQL index takes about 2,700 bytes; our own names and SendGrid's ids stay far below."""
-
-_DEEPEST = 8
-_REMOVED = "[address]"
-_ANY_ADDRESS = re.compile(r"""[^\s<>"'(),:;@\[\]=]{1,64}@[\w-]+(?:\.[\w-]+)+""")
-"""A local part has at most 64 characters (RFC 5321); the bound also keeps the search linear."""
 
 
 def verify(public_keys: str, signature: str | None, timestamp: str | None, body: bytes) -> bool:
@@ -166,9 +162,8 @@ def read_event(element: Any) -> ProviderEvent:
     if not isinstance(element, dict):
         element = {"element": element}
     told = element.get("email")
-    email = _storable(told).strip() if isinstance(told, str) else ""
-    rest = {name: value for name, value in element.items() if name != "email"}
-    raw: dict[str, Any] = _without(rest, _spellings(email), depth=0)
+    email = storable(told).strip() if isinstance(told, str) else ""
+    raw = without_addresses({name: value for name, value in element.items() if name != "email"}, email)
     kind = _kind(raw)
     edition = _name(raw, "nl_edition")
     url = _text(raw, "url")
@@ -237,49 +232,3 @@ def _moment(told: Any) -> datetime:
         return datetime.fromtimestamp(float(told), UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return NOT_TOLD
-
-
-def _spellings(email: str) -> tuple[str, ...]:
-    """How an address occurs in other fields: as it is, in a URL, in a return path (``ann=mail.example@…``)."""
-    local, _, domain = email.lower().rpartition("@")
-    if not local or not domain:
-        return ()  # no address: taking a plain word out everywhere would destroy the event
-    return (f"{local}@{domain}", f"{local}%40{domain}", f"{local}={domain}")
-
-
-def _without(value: Any, spellings: tuple[str, ...], *, depth: int, any_address: bool = True) -> Any:
-    """Return *value* without addresses, and without what a database cannot store."""
-    if isinstance(value, str):
-        return _clean(value, spellings, any_address=any_address)
-    if depth > _DEEPEST and isinstance(value, dict | list):
-        return "…"
-    if isinstance(value, dict):
-        return {
-            name if name.isidentifier() else _clean(name, spellings, any_address=True): _without(
-                one, spellings, depth=depth + 1, any_address=name != "url"
-            )
-            for name, one in value.items()
-        }
-    if isinstance(value, list):
-        return [_without(one, spellings, depth=depth + 1, any_address=any_address) for one in value]
-    return value
-
-
-def _clean(text: str, spellings: tuple[str, ...], *, any_address: bool) -> str:
-    """*any_address*: not in a URL that was clicked, where a name with an @ is somebody's public page."""
-    if text.isascii() and "@" not in text and "%" not in text and "=" not in text and "\0" not in text:
-        return text  # nearly all: no spelling of an address is without one of these
-    text = _storable(text)
-    lowered = text.lower()
-    for spelling in spellings:
-        if spelling in lowered:
-            text = re.sub(re.escape(spelling), _REMOVED, text, flags=re.IGNORECASE)
-            lowered = text.lower()
-    return _ANY_ADDRESS.sub(_REMOVED, text) if any_address and "@" in text else text
-
-
-def _storable(text: str) -> str:
-    """Without what JSON can say and PostgreSQL cannot store: NUL, and half of a surrogate pair."""
-    if text.isascii():
-        return text.replace("\0", "")
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -34,6 +34,7 @@ from newsletter.providers import (
     Verdict,
 )
 from newsletter.providers.message import Letter, ascii_address, fault, to_bytes
+from newsletter.providers.returned import NO_SUCH_ADDRESS
 from newsletter.providers.smtp_line import InDoubt, Line, Lost, Mail, Relay, Reply, ended, relay_of, text_of
 from newsletter.providers.wire import is_stale
 from newsletter.settings import Settings, is_loopback
@@ -56,7 +57,6 @@ DEFERRED = timedelta(minutes=5)
 TRIES = 6
 """So often a reader is deferred, over two and a half hours, before they fail."""
 
-_NO_SUCH_ADDRESS = re.compile(r"5\.1\.(1|2|3|6|10)\b")  # RFC 3463 3.2, RFC 7505
 _ABOUT_THE_READER = re.compile(r"5\.(1\.([0-69]|10)|2\.[0-4]|6\.7)\b")  # 5.1.7 and 5.1.8 are about the sender
 
 
@@ -218,7 +218,7 @@ class Smtp(SendsAtOnce):
                 raise _Over(Refused(f"{reply} Is the sender allowed to send there?", stop_run=True))
         if not is_for_now:
             about_reader = reply.step == "RCPT" and _ABOUT_THE_READER.match(reply.text)
-            gone = bool(about_reader and _NO_SUCH_ADDRESS.match(reply.text))
+            gone = bool(about_reader and NO_SUCH_ADDRESS.match(reply.text))
             return Refused(str(reply), unfit=True, gone=gone, recipients=(0,) if about_reader else ())
         if attempt >= TRIES:
             return Refused(f"{reply} That was the last of {TRIES} tries.", unfit=True, recipients=(0,))

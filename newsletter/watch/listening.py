@@ -7,12 +7,14 @@ Whoever is up (the scheduler, a worker; for alarms the pages, too) looks each mi
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
 from newsletter.desk import Desk
-from newsletter.errors import NewsletterError, StoreError
+from newsletter.errors import NewsletterError, SourceError, StoreError
 from newsletter.outbox.reconcile import reconcile
+from newsletter.outbox.returned import take_from
 from newsletter.reports.cohorts import keep_week
 from newsletter.store.session import spoken
 from newsletter.store.telling import claim
@@ -22,6 +24,7 @@ from newsletter.watch.digest import send_digest
 from newsletter.watch.sunset import take_care
 
 RECONCILED_EVERY = timedelta(hours=1)
+READ_EVERY = timedelta(minutes=5)
 LOOKED_EVERY = timedelta(minutes=5)
 COUNTED_EVERY = timedelta(days=1)
 CARED_EVERY = timedelta(days=1)
@@ -33,7 +36,8 @@ log = structlog.get_logger()
 def keep_listening(desk: Desk) -> None:
     """
     Once an hour bring the provider's lists and ours together, once a day count how alive readers are and look
-    after those without a sign of life, every five minutes look for alarms, on Mondays send the digest; whoever looks.
+    after those without a sign of life, every five minutes read the mails that came back and look for alarms, on
+    Mondays send the digest; whoever looks.
     """
     if claim(desk.engine, "reconcile", at=desk.clock(), lapses=RECONCILED_EVERY):
         try:
@@ -47,6 +51,11 @@ def keep_listening(desk: Desk) -> None:
                 suppressed=told.suppressed,
                 cleared=told.cleared,
             )
+    if desk.settings.bounces and claim(desk.engine, "bounces", at=desk.clock(), lapses=READ_EVERY):
+        try:
+            take_from(desk.engine, desk.keys, Path(desk.settings.bounces), at=desk.clock())
+        except SourceError as error:
+            log.error("bounces.not_read", reason=str(error))
     if claim(desk.engine, "cohorts", at=desk.clock(), lapses=COUNTED_EVERY):
         for newsletter in desk.catalogue.newsletters:
             keep_week(desk.engine, newsletter.slug, now=desk.clock())
