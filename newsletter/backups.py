@@ -53,7 +53,7 @@ def back_up(engine: Engine, file: Path, *, keys_file: Path | None, at: datetime,
     half = file.with_name(f"{file.name}.part")
     _remove(half)
     try:
-        target = open_store(f"sqlite:///{half}")
+        target = open_store(f"sqlite:///{half}", named=str(file))
         try:
             copied = copy_store(engine, target, progress=progress, while_sending=True)
             with writing(target) as session:

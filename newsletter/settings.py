@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from newsletter.errors import SettingsError
+from newsletter.faults import in_words, where
 
 
 class Settings(BaseSettings):
@@ -46,11 +47,25 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field("", alias="NEWSLETTER_TRUSTED_PROXIES")
     allow_private_sources: bool = Field(False, alias="NEWSLETTER_ALLOW_PRIVATE_SOURCES")
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_lasts(cls, value: str) -> str:
+        """What was sent to whom must outlive the command."""
+        kind, _, name = value.partition(":///")
+        if not value.strip() or (kind.startswith("sqlite") and name.partition("?")[0] in ("", ":memory:")):
+            raise ValueError(
+                "names no file, and what went out would be forgotten; write sqlite:///subscribers.db"
+            )
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _base_url_is_safe(cls, value: str) -> str:
         """Links carry tokens: a public host must be https; loopback may be plain for trying out."""
-        parts = urlsplit(value)
+        try:
+            parts, _ = urlsplit(value), urlsplit(value).port
+        except ValueError:
+            raise ValueError("must be an absolute http(s) URL, with a port up to 65535 if any") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an absolute http(s) URL")
         if parts.scheme == "http" and not is_loopback(parts.hostname):
@@ -125,12 +140,15 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        ]
+        lines = [f"{where(fault['loc'])} {in_words(fault)}" for fault in error.errors()]
         raise SettingsError(
             "The environment cannot be used. Mend it in .env or the shell: " + "; ".join(lines)
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError("The file .env is not UTF-8; save it as plain UTF-8 text.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"The file .env cannot be read ({error.strerror}); mend its permissions."
         ) from None
 
 

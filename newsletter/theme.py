@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+from newsletter.faults import like
+
+Colour = Annotated[str, like(r"#[0-9a-fA-F]{6}", "#14507a")]
 Face = Literal["serif", "sans"]
 
 
@@ -44,9 +46,9 @@ class Theme(BaseModel):
     display: Face = "serif"
     text: Face = "serif"
     headline_weight: Literal[300, 400, 500, 600, 700, 800] = 600
-    headline_spacing: Annotated[str, Field(pattern=r"^-?\d(\.\d)?px$")] = "-0.2px"
+    headline_spacing: Annotated[str, like(r"-?\d(\.\d)?px", "-0.2px")] = "-0.2px"
     lead_size: Annotated[int, Field(ge=24, le=48)] = 34
-    radius: Annotated[str, Field(pattern=r"^\d{1,2}px$")] = "0px"
+    radius: Annotated[str, like(r"\d{1,2}px", "4px")] = "0px"
 
     @property
     def pairs(self) -> tuple[tuple[str, str, str], ...]:

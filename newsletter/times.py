@@ -32,10 +32,18 @@ def parse_instant(text: str) -> datetime:
     Raises:
         ValueError: not ISO 8601, or without a zone.
     """
-    moment = datetime.fromisoformat(text.strip())
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} is not an instant; write for example 2026-02-18T02:20:00Z") from None
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone; write for example 2026-02-18T02:20:00Z")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(
+            f"{text!r} is beyond all calendars; write for example 2026-02-18T02:20:00Z"
+        ) from None
 
 
 def local_date(moment: datetime, zone: str) -> date:

@@ -18,6 +18,8 @@ from markdown_it import MarkdownIt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from newsletter.errors import WordingError
+from newsletter.faults import first as first_fault
+from newsletter.faults import like
 
 Block = Literal["number", "quote", "this_day", "quiz", "letter", "front_page"]
 """What a section with ``words = …`` is filled from."""
@@ -94,8 +96,8 @@ class Hello(_Value):
     """
 
     text: Annotated[str, Field(min_length=1, max_length=60)]
-    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
-    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    language: Annotated[str, like(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", "pt or pt-BR")]
+    country: Annotated[str, like(r"([A-Z]{2})?", "BR: the two capitals of the country")] = ""
     note: str = ""
 
 
@@ -110,9 +112,9 @@ class FrontPage(_Value):
     paper: Words
     headline: Words
     text: Words
-    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+    language: Annotated[str, like(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", "pt or pt-BR")]
     translation: str = ""
-    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    country: Annotated[str, like(r"([A-Z]{2})?", "BR: the two capitals of the country")] = ""
     picture: Link = ""
     alt: str = ""
     credit: str = ""
@@ -283,6 +285,5 @@ def _validated(data: Mapping[str, Any], *, where: str) -> Wording:
     try:
         return Wording.model_validate(data)
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in problem["loc"])
-        raise WordingError(f"{where}: {field}: {problem['msg']}.", file=where, field=field) from error
+        field, fault = first_fault(error)
+        raise WordingError(f"{where}: {field}: {fault}.", file=where, field=field) from error

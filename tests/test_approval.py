@@ -55,14 +55,14 @@ from tests.standin import StandIn
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ('approval = "maybe"', "approval: Input should be 'auto' or 'required'"),
+        ('approval = "maybe"', "approval: must be 'auto' or 'required'"),
         (
             'editors = ["the desk"]',
-            "editors.0: Value error, must be a plain address such as desk@example.org",
+            "editors.1: must be a plain address such as desk@example.org",
         ),
         ('approval = "required"\napproval_deadline_minutes = -60', "is not after the make-up"),
-        ("lead_minutes = 0", "lead_minutes: Input should be greater than or equal to 5"),
-        ('unapproved = "shrug"', "unapproved: Input should be 'hold', 'send' or 'skip'"),
+        ("lead_minutes = 0", "lead_minutes: must be at least 5"),
+        ('unapproved = "shrug"', "unapproved: must be 'hold', 'send' or 'skip'"),
     ],
 )
 def test_a_wrong_setting_is_named(line: str, says: str, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"about"}),
     frozenset({"catalogue"}),
     frozenset({"articles", "events", "theme", "tokens", "wording", "words"}),
-    frozenset({"times", "settings", "errors"}),
+    frozenset({"settings"}),
+    frozenset({"times", "errors", "faults"}),
 )
 SIDE_BY_SIDE = next(rooms for rooms in LEVELS if "feeds" in rooms)
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -150,6 +150,20 @@ def test_what_the_provider_cannot_do_is_found(fit: Path, monkeypatch: pytest.Mon
     assert (able.get("scheduled"), unable["scheduled"]) == (None, "warning")
 
 
+@pytest.mark.parametrize("by", ["opens", "clicks"])
+def test_a_subject_test_that_nobody_answers_is_found(
+    fit: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """SendGrid tells who opened and clicked, a relay and a mail folder never do."""
+    rewrite(fit, "today/newsletter.toml", "[schedule]", f'[subject_test]\nby = "{by}"\n[schedule]')
+
+    told = examined(monkeypatch)
+    relay = examined(monkeypatch, NEWSLETTER_PROVIDER="smtp", NEWSLETTER_SMTP_URL="smtp://u:p@relay.example")
+    folder = examined(monkeypatch, NEWSLETTER_PROVIDER="maildir")
+
+    assert [one.get("subject-test") for one in (told, relay, folder)] == [None, "warning", "warning"]
+
+
 def test_a_full_disk_is_found(fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than half a gigabyte."""
     usage = namedtuple("usage", "free")

@@ -364,7 +364,7 @@ def test_a_story_that_is_not_on_the_list_may_be_pinned(engine: Engine) -> None:
     [
         (
             'fallback = ["archive", "best-of"]',
-            "fallback.1: Input should be 'earlier', 'most-read', 'archive' or 'magazine'",
+            "fallback.2: must be 'earlier', 'most-read', 'archive' or 'magazine'",
         ),
         ('fallback = ["archive", "archive"]', "a pool stands in fallback twice"),
     ],
@@ -381,4 +381,4 @@ def test_a_pool_that_is_not_there_is_named(tmp_path: Path, written: str, said: s
     with pytest.raises(CatalogueError) as failed:
         load_catalogue(folder)
 
-    assert said in str(failed.value) and "planet/newsletter.toml: sections.0" in str(failed.value)
+    assert said in str(failed.value) and "planet/newsletter.toml: sections.1" in str(failed.value)

@@ -305,13 +305,13 @@ def test_neutralised_text_is_no_token(text: str) -> None:
             "today/newsletter.toml",
             "window_hours = 72",
             "windowhours = 72",
-            "today/newsletter.toml: window_hours",
+            "today/newsletter.toml: windowhours: is no name we know",
         ),
         (
             "today/newsletter.toml",
             'topics = ["culture"',
             'topics = ["cultur"',
-            "today/newsletter.toml: sections.6.topics",
+            "today/newsletter.toml: sections.7.topics.1: must be",
         ),
         (
             "publication.toml",

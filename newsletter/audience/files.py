@@ -6,6 +6,7 @@ import codecs
 import csv
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from _csv import Writer
 
 _BLOCK = 1 << 20
+_UNDECODED = re.compile("[\x00\udc80-\udcff]")  # by surrogateescape, as ``tables`` reads
+_OTHER = re.compile("[;\t|]")
 REJECTED_COLUMNS = ("line", "reason", "row")
 """
 What a file of rejected rows has besides their own columns; such a file can be mended and imported again.
@@ -160,10 +163,20 @@ def read_table(name: str, lines: Iterable[str], *, is_damaged: bool = False) -> 
     shape = next((one.name for one in SHAPES if one.needs <= columns), "")
     if not shape:
         raise ImportFileError(
-            f"{name}: the header is none we know. It has: {columns_told(header)}. Ours is email,name,plan,newsletters,"
+            f"{name}: the header is none we know. {_header_told(header)} Ours is email,name,plan,newsletters,"
             "language,country,timezone,status; exports of Mailchimp, Substack, Ghost and listmonk are known too."
         )
     return Table(name, shape, header, _records(source, reader, len(header), extra, is_damaged))
+
+
+def _header_told(header: tuple[str, ...]) -> str:
+    text = ",".join(header)
+    if _UNDECODED.search(text):
+        return "It is not UTF-8: save it as CSV in UTF-8."
+    told = f"It has: {columns_told(header)}."
+    return (
+        f"{told} Its columns must be parted by commas." if len(header) == 1 and _OTHER.search(text) else told
+    )
 
 
 class _Source:

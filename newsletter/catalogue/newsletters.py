@@ -18,9 +18,9 @@ from newsletter.catalogue.values import (
     CLASSES,
     Address,
     Ceilings,
-    Editor,
     Language,
     Line,
+    Mailbox,
     PlanClass,
     PlanEnds,
     Slug,
@@ -28,6 +28,7 @@ from newsletter.catalogue.values import (
     Weekday,
     Zone,
 )
+from newsletter.faults import like
 from newsletter.theme import Theme
 from newsletter.times import due_at
 from newsletter.wording import Block
@@ -209,7 +210,7 @@ class Newsletter(Value):
     thin_day: Literal["hold", "skip", "send"] = "hold"
     updated: Line = "Updated"
     approval: _Approval = "auto"
-    editors: tuple[Editor, ...] | None = None
+    editors: tuple[Mailbox, ...] | None = None
     lead_minutes: int = Field(60, ge=5, le=720)
     approval_deadline_minutes: int = Field(0, ge=-720, le=720)
     unapproved: Literal["hold", "send", "skip"] = "hold"
@@ -221,7 +222,9 @@ class Newsletter(Value):
     magazine: bool = False
     sunset: bool = True
     mode: Literal["direct", "scheduled"] = "direct"
-    deliver: Annotated[str, Field(pattern=r"^(at once|local ([01]\d|2[0-3]):[0-5]\d)$")] = "at once"
+    deliver: Annotated[str, like(r"at once|local ([01]\d|2[0-3]):[0-5]\d", "at once or local 06:30")] = (
+        "at once"
+    )
     pace: Ceilings = Ceilings()
     window: Window | None = None
     on_unknown: Literal["hold", "resend"] = "hold"

@@ -15,9 +15,9 @@ from newsletter.articles import Kind, Region, Rights, Topic
 from newsletter.catalogue.values import (
     Address,
     Ceilings,
-    Editor,
     Language,
     Line,
+    Mailbox,
     Origin,
     PlanClass,
     PlanEnds,
@@ -246,8 +246,8 @@ class Publication(Value):
     timezone: Zone
     language: str = "en"
     collect_every_minutes: int = Field(15, ge=1)
-    editors: tuple[Editor, ...] = ()
-    operators: tuple[Editor, ...] = ()
+    editors: tuple[Mailbox, ...] = ()
+    operators: tuple[Mailbox, ...] = ()
     keep_events_days: int = Field(400, ge=30)
     keep_pictures_days: int = Field(30, ge=7)
     sunset: Sunset | None = None
@@ -295,8 +295,8 @@ class Publication(Value):
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Publication:
-        for what, things in (("plans", self.plans), ("reminders", self.reminders)):
+        for what, things in (("feeds", self.feeds), ("plans", self.plans), ("reminders", self.reminders)):
             ids = [thing.id for thing in things]
-            if len(set(ids)) != len(ids):
-                raise ValueError(f"two {what} have the same id")
+            if twice := next((one for one in ids if ids.count(one) > 1), ""):
+                raise ValueError(f"two {what} have the same id, {twice}")
         return self

@@ -15,6 +15,7 @@ from newsletter.catalogue.newsletters import Newsletter
 from newsletter.catalogue.publication import Publication, Weights
 from newsletter.catalogue.values import Value
 from newsletter.errors import CatalogueError, NotFound
+from newsletter.faults import first as first_fault
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -91,9 +92,7 @@ def read_weights(path: Path, present: Weights) -> Weights:
     try:
         return Weights.model_validate({**before, **merged})
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise CatalogueError(f"{path}: {field}: {problem['msg']}.", file=str(path), field=field) from error
+        raise _fault_in(path, error) from error
 
 
 def _check_plans(publication: Publication, newsletter: Newsletter, path: Path) -> None:
@@ -135,12 +134,12 @@ def _read(path: Path, model: type[Model], *, theme: dict[str, Any], **given: Any
     try:
         return model.model_validate({**data, "theme": look, **given})
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        more = "" if error.error_count() == 1 else f" ({error.error_count() - 1} more)"
-        raise CatalogueError(
-            f"{path}: {field}: {problem['msg']}{more}.", file=str(path), field=field
-        ) from error
+        raise _fault_in(path, error) from error
+
+
+def _fault_in(path: Path, error: ValidationError) -> CatalogueError:
+    field, fault = first_fault(error)
+    return CatalogueError(f"{path}: {f'{field}: ' if field else ''}{fault}.", file=str(path), field=field)
 
 
 def _toml(path: Path) -> dict[str, Any]:

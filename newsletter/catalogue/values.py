@@ -13,6 +13,8 @@ from pydantic import (
     Field,
 )
 
+from newsletter.faults import like
+
 PlanClass = Literal["free", "paying"]
 CLASSES: tuple[PlanClass, ...] = ("free", "paying")
 
@@ -44,11 +46,16 @@ def _one_line(text: str) -> str:
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Line = Annotated[str, AfterValidator(_one_line)]
 # Who may show our form in a frame; nothing but scheme, host and port can get into the header.
-Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:\d{1,5})?$")]
+Origin = Annotated[
+    str,
+    like(r"https?://[a-z0-9.-]+(:\d{1,5})?", "https://www.example.org, in small letters and without a path"),
+]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 # A language of the pages, as a key of what is said in it.
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Language = Annotated[str, like(r"[a-z]{2,3}", "fr, in small letters")]
+Slug = Annotated[
+    str, like(r"[a-z0-9][a-z0-9-]{0,39}", "the-week: at most 40 small letters, digits and hyphens")
+]
 
 
 def _mailbox(text: str) -> str:
@@ -57,8 +64,8 @@ def _mailbox(text: str) -> str:
     return text
 
 
-Editor = Annotated[str, AfterValidator(_mailbox)]
-"""Where an editor of ours gets the mails of the desk."""
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+"""An address alone, without a name."""
 
 
 class Value(BaseModel):
@@ -71,7 +78,7 @@ class Address(Value):
     """A mailbox with its display name."""
 
     name: Line
-    email: Line
+    email: Mailbox
 
 
 class PlanEnds(Value):

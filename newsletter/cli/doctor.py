@@ -36,7 +36,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _bounces(settings)
     yield _other_way(settings)
     yield from _catalogue(settings)
-    yield from _scheduled(settings)
+    yield from _beyond_provider(settings)
     from newsletter.cli.store_checks import store_checks
 
     yield from store_checks(settings)
@@ -190,23 +190,28 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
 
 
-def _scheduled(settings: Settings) -> Iterator[Check]:
-    """Newsletters that are to be handed over ahead, by a provider that keeps nothing back."""
+def _beyond_provider(settings: Settings) -> Iterator[Check]:
+    """What newsletters ask of a provider that cannot do it: to keep mails back, to tell who opened them."""
     from newsletter.catalogue import load_catalogue
     from newsletter.providers import make_provider
 
     try:
-        slugs = [
-            one.slug for one in load_catalogue(settings.templates).newsletters if one.mode == "scheduled"
-        ]
-        can = bool(make_provider(settings).schedules_ahead)
+        newsletters = load_catalogue(settings.templates).newsletters
+        provider = make_provider(settings)
     except NewsletterError:
         return  # said already
-    if slugs and not can:
+    slugs = [one.slug for one in newsletters if one.mode == "scheduled"]
+    if slugs and not provider.schedules_ahead:
         yield Check(
             "scheduled", "warning",
             f"{', '.join(slugs)}: mode is scheduled, but the provider {settings.provider} keeps nothing back: they go at once, and a batch in doubt cannot be called back.",
         )  # fmt: skip
+    for one in newsletters:
+        if "subject_test" in one.model_fields_set and not provider.tells_opens:
+            yield Check(
+                "subject-test", "warning",
+                f"{one.slug}: subject_test goes by {one.subject_test.by}, of which the provider {settings.provider} tells nothing: the rest waits {one.subject_test.wait_minutes} minutes and gets the first subject, unless somebody decides (newsletter subjects {one.slug} --decide). Leave [subject_test] out, or send by a provider that tells.",
+            )  # fmt: skip
 
 
 def _zone_data() -> Check:

@@ -119,7 +119,7 @@ def words(
     now: Now = None,
     day: Day = None,
 ) -> None:  # fmt: skip
-    """Change the words of an edition: subject, greeting, intro, number, quote, quiz …"""
+    """Change the words of an edition: subject, greeting, intro, number, quote, quiz …; NAME= takes them away."""
     fields: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -127,6 +127,23 @@ def words(
             raise typer.BadParameter(f"{pair!r} is not NAME=TEXT; write for example greeting='Good morning.'")
         fields[name.strip()] = text
     _give("words", slug, "", now=now, day=day, fields=fields, reason=reason)
+    for name in (name for name, text in fields.items() if not text.strip()):
+        typer.echo(
+            f"{name} is empty, so {_emptied(name)}. To take that back: newsletter undo {slug}", err=True
+        )
+
+
+def _emptied(name: str) -> str:
+    """What an edition has where an editor's words were taken away."""
+    from newsletter.wording import LINES
+
+    if name in LINES:
+        return "what newsletter.toml says stands there"
+    if name.startswith("subject."):
+        return (
+            "it is not tried; where no words give any subject, those of newsletter.toml's [subject_test] are"
+        )
+    return "nothing stands there; a block without words is left out"
 
 
 def undo(slug: Slug, now: Now = None, day: Day = None) -> None:

@@ -74,6 +74,8 @@ def run(
     desk = _desk()
     desk.check_provider()
     moment = _now(now)
+    for slug in only or ():
+        _ = desk.catalogue[slug]  # a mistyped name is told before anything is read
     with signals.stopping(desk.stop), progress.telling() as tell:
         reports = desk.collect(source or None, now=moment, tell=tell)
         if not as_json:
@@ -164,7 +166,7 @@ def preview(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write <slug>/<variant>.html and .txt and exit.")] = None,
     png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Take pictures with Chromium, <slug>/<variant>-light.png and -dark.png, and exit.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text part and exit.")] = False,
-    port: Annotated[int, typer.Option("--port", help="First port to try.")] = 8025,
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="First port to try.")] = 8025,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -352,7 +354,7 @@ def segments(now: Now = None, as_json: Json = False) -> None:
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option("--port")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8000,
     host: Annotated[str, typer.Option("--host", help="Put a TLS proxy in front before you open this to the world.")] = "127.0.0.1",
 ) -> None:  # fmt: skip
     """Serve the readers' pages: leaving, preferences, view online."""
@@ -399,7 +401,7 @@ def db_copy(
     from newsletter.store.session import open_store
 
     source = open_store(load_settings().database_url)
-    target = open_store(to)
+    target = open_store(to, named="--to")
     try:
         with progress.counting() as count:
             rows = copy_store(source, target, progress=count)

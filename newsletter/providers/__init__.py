@@ -219,6 +219,8 @@ class Provider(Protocol):
     max_recipients: int
     schedules_ahead: timedelta
     """How long before their release it takes mails; zero: it sends at once and cannot cancel."""
+    tells_opens: bool
+    """Whether its events tell afterwards who opened and clicked."""
     signs_under: tuple[str, ...]
     """The DKIM selectors it signs with, unless others were chosen; none: nobody knows."""
 
@@ -274,10 +276,11 @@ class Provider(Protocol):
 
 
 class SendsAtOnce:
-    """What a provider answers that schedules nothing and keeps no lists of its own."""
+    """What a provider answers that schedules nothing, keeps no lists of its own and tells nothing afterwards."""
 
     name: str
     schedules_ahead = timedelta(0)
+    tells_opens = False
     signs_under: tuple[str, ...] = ()
 
     def reserve(self) -> str:

@@ -76,6 +76,7 @@ class SendGrid:
     name = "sendgrid"
     max_recipients = MAX_RECIPIENTS
     schedules_ahead = timedelta(hours=72)
+    tells_opens = True
     signs_under: tuple[str, ...] = ("s1", "s2")  # "Domain Authentication"
 
     def __init__(

@@ -25,9 +25,9 @@ _BUSY_TIMEOUT_MS = 30_000
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def open_store(url: str, *, migrate: bool = True) -> Engine:
+def open_store(url: str, *, migrate: bool = True, named: str = "DATABASE_URL") -> Engine:
     """
-    Open the database at *url* and bring its schema up to date.
+    Open the database at *url* and bring its schema up to date; *named* is where whoever mends it finds the address.
 
     Raises:
         StoreError: it cannot be opened, migrated, or was written by a newer version.
@@ -36,7 +36,7 @@ def open_store(url: str, *, migrate: bool = True) -> Engine:
         engine = create_engine(url, **_options(url))
     except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
         raise StoreError(
-            f"DATABASE_URL cannot be used ({type(error).__name__}); write sqlite:///subscribers.db "
+            f"{named} cannot be used ({type(error).__name__}); write sqlite:///subscribers.db "
             "or postgresql+psycopg://user@host/database (with the [postgres] extra installed)."
         ) from error
     if engine.dialect.name == "sqlite":
@@ -48,7 +48,7 @@ def open_store(url: str, *, migrate: bool = True) -> Engine:
                 _migrate(engine)
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(
-                f"The database cannot be opened or migrated: {_reason(error)}. Check DATABASE_URL, "
+                f"The database cannot be opened or migrated: {_reason(error)}. Check {named}, "
                 "that its folder is writable and that the disk is not full."
             ) from error
     return engine

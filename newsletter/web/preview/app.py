@@ -43,6 +43,7 @@ from newsletter.catalogue import Newsletter
 from newsletter.desk import Desk
 from newsletter.edition import PERSONAL_TAGS, EditionStatus, Rendered
 from newsletter.errors import NewsletterError, NotFound, OrderConflict, StateError
+from newsletter.faults import first as first_fault
 from newsletter.picking.picks import Order
 from newsletter.providers import Envelope, Recipient
 from newsletter.providers.message import build_message
@@ -496,6 +497,4 @@ def _read(model: type[Given], body: bytes) -> Given:
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise HTTPException(422, f"{field}: {problem['msg']}") from None
+        raise HTTPException(422, ": ".join(first_fault(error))) from None
