@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -150,6 +152,18 @@ def load_settings() -> Settings:
         raise SettingsError(
             f"The file .env cannot be read ({error.strerror}); mend its permissions."
         ) from None
+
+
+def unknown_names() -> dict[str, str]:
+    """The variables of the environment and ``.env`` that look like ours and are none: each with what may be meant."""
+    ours = [str(field.alias) for field in Settings.model_fields.values()]
+    given = {*os.environ, *dotenv_values(".env", interpolate=False)}
+    strange = sorted(
+        name
+        for name in given
+        if name.upper().startswith(("NEWSLETTER_", "SENDGRID_")) and name.upper() not in ours
+    )
+    return {name: next(iter(get_close_matches(name.upper(), ours, 1)), "") for name in strange}
 
 
 class Keys:

@@ -112,6 +112,7 @@ def test_a_fit_installation_has_no_findings(fit: Path, monkeypatch: pytest.Monke
         ({"DATABASE_URL": "sqlite:///fresh.db"}, "subscribers", "error"),
         ({"NEWSLETTER_SUPPRESSION_KEY": "another key than before"}, "database", "error"),
         ({"NEWSLETTER_PROVIDER": "pigeon"}, "settings", "error"),
+        ({"NEWSLETTER_PROVIDR": "smtp"}, "settings", "warning"),
     ],
 )
 def test_each_wrong_setting_is_found(
@@ -129,6 +130,20 @@ def test_each_wrong_setting_is_found(
         ("publication.toml", "editors =", "# editors =", "editors", "warning"),
         ("today/newsletter.toml", 'at = "06:30"', 'at = "02:30"', "schedule", "warning"),
         ("today/newsletter.toml", "subject =", "subjects =", "templates", "error"),
+        (
+            "today/newsletter.toml",
+            'without_sources = ["letter"',
+            'without_sources = ["gone"',
+            "rules",
+            "warning",
+        ),
+        (
+            "today/newsletter.toml",
+            'languages_preferred = ["en"]',
+            'languages_preferred = ["English"]',
+            "rules",
+            "warning",
+        ),
     ],
 )
 def test_each_wrong_file_is_found(

@@ -6,6 +6,7 @@ No network, unless it is asked to look online: at the sender's DNS records and t
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from urllib.parse import urlsplit
 from newsletter.catalogue import Catalogue
 from newsletter.cli.checks import Check
 from newsletter.errors import NewsletterError
-from newsletter.settings import Settings, is_loopback, load_keys, load_settings
+from newsletter.settings import Settings, is_loopback, load_keys, load_settings, unknown_names
 from newsletter.times import system_clock, zone_data
 
 _LOW_DISK_BYTES = 500_000_000
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # RFC 5646, as far as feeds and readers use it
 
 
 def examine(*, online: bool = False) -> tuple[Check, ...]:
@@ -30,6 +32,7 @@ def examine(*, online: bool = False) -> tuple[Check, ...]:
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
+    yield from _names()
     yield from _address(settings)
     yield from _keys(settings)
     yield from _provider(settings)
@@ -74,6 +77,13 @@ def _online(settings: Settings) -> Iterator[Check]:
             yield Check(
                 f"alarm-{name}", severity, message.replace("NEWSLETTER_SMTP_URL", "NEWSLETTER_ALARM_SMTP_URL")
             )
+
+
+def _names() -> Iterator[Check]:
+    """A mistyped variable is nobody's, and what it was to say stays as it was."""
+    for name, meant in unknown_names().items():
+        hint = f"is {meant} meant?" if meant else "take it out."
+        yield Check("settings", "warning", f"{name} is no setting and says nothing; {hint}")
 
 
 def _address(settings: Settings) -> Iterator[Check]:
@@ -178,6 +188,7 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
             "magazine", "note",
             f"{', '.join(slugs)} would have a magazine, but its libraries are missing: pip install -c constraints.txt -e \".[magazine]\"",
         )  # fmt: skip
+    yield from _rules(catalogue)
     yield from _readers_pages(catalogue)
     yield from _editors(catalogue)
     yield _zone_data()
@@ -188,6 +199,32 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
         yield Check("feeds", "error", "publication.toml names no feeds.")
     elif all(feed.url.startswith("samples/") for feed in catalogue.publication.feeds):
         yield Check("feeds", "warning", "All feeds are the samples; put yours into publication.toml.")
+
+
+def _rules(catalogue: Catalogue) -> Iterator[Check]:
+    """Rules that nothing can ever meet: feeds that are not there, languages that are no codes."""
+    feeds = {feed.id for feed in catalogue.publication.feeds}
+    for one in catalogue.newsletters:
+        named = {
+            *one.sources,
+            *one.without_sources,
+            *(source for part in one.sections for source in part.sources),
+        }
+        if gone := sorted(named - feeds):
+            yield Check(
+                "rules", "warning",
+                f"{one.slug} names sources that publication.toml has no feed of: {', '.join(gone)}.",
+            )  # fmt: skip
+        spoken = {
+            *one.audience.languages,
+            *one.languages_preferred,
+            *(tag for part in one.sections for tag in part.languages),
+        }
+        if odd := sorted(tag for tag in spoken if not _LANGUAGE.fullmatch(tag)):
+            yield Check(
+                "rules", "warning",
+                f"{one.slug} names languages by no code, so nothing and nobody is of them: {', '.join(odd)}; write en, not English.",
+            )  # fmt: skip
 
 
 def _beyond_provider(settings: Settings) -> Iterator[Check]:
