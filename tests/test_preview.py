@@ -425,6 +425,24 @@ def test_a_broken_rule_or_word_is_told_where_it_is(
     assert shown.fault is not None and words in shown.fault.message and shown.renderings
 
 
+def test_an_order_and_a_broken_rule_stand_beside_each_other(app: Starlette) -> None:
+    """The order counts by the last good rules, and what is wrong stays above it until it is mended."""
+    live: Live = app.state.preview.live
+    rules = "templates/today/newsletter.toml"
+    save(rules, ("min_stories = 8", "min_stories = 'many'"))
+    until(live, "today", lambda one: one.fault is not None)
+
+    answer = give(app, verb="words", fields={"greeting": "All the same."})
+
+    assert "min_stories" in answer.json()["fault"]["message"]
+    shown = until(
+        live, "today", lambda one: one.snapshot is not None and one.snapshot.greeting == "All the same."
+    )
+    assert shown.fault is not None
+    save(rules, ("min_stories = 'many'", "min_stories = 8"))
+    until(live, "today", lambda one: one.fault is None)
+
+
 def test_an_order_of_another_process_is_seen(app: Starlette, desk: Desk) -> None:
     """The database is looked at, too: an editor on another machine, a collector."""
     from newsletter.picking.picks import Order

@@ -97,6 +97,8 @@ class Live:
     _threads: list[threading.Thread] = field(default_factory=list)
     _seen: dict[str, tuple[object, ...]] = field(default_factory=dict)
     _stamps: dict[str, bytes] = field(default_factory=dict)
+    _unread: dict[str, Fault] = field(default_factory=dict)
+    """What is wrong with rules as they are saved, by newsletter; until it is mended the last good ones count."""
 
     # --- for the pages --------------------------------------------------------------------------
 
@@ -170,12 +172,12 @@ class Live:
         return task
 
     def _do(self, task: _Task) -> None:
-        if task.reload and not self._reload(task.slugs):
-            return
+        mended = self._reload(task.slugs) if task.reload else set()
+        slugs = {*task.slugs, *mended} if task.slugs else set()
         known = [newsletter.slug for newsletter in self.desk.catalogue.newsletters]
         for slug in set(self.shown) - set(known):
             del self.shown[slug]
-        wanted = [slug for slug in known if not task.slugs or slug in task.slugs]
+        wanted = [slug for slug in known if not slugs or slug in slugs]
         wanted.sort(key=lambda slug: slug != self.looked_at)  # what an editor looks at comes first
         for source in task.sources:
             try:
@@ -189,17 +191,21 @@ class Live:
         for slug in wanted:
             self._proof(slug)
 
-    def _reload(self, slugs: Sequence[str]) -> bool:
-        """Read rules and publication again; what cannot be read is told where it counts, and changes nothing."""
+    def _reload(self, slugs: Sequence[str]) -> set[str]:
+        """
+        Read rules and publication again; what cannot be read is told where it counts, and changes nothing.
+
+        Returns whom it may concern besides *slugs*: those whose fault is mended.
+        """
+        before = set(self._unread)
         try:
             self.desk.reload()
         except NewsletterError as error:
             fault = Fault(str(error), template=getattr(error, "file", ""))
-            for slug, one in list(self.shown.items()):
-                if not slugs or slug in slugs:
-                    self._show(replace(one, fault=fault))
-            return False
-        return True
+            self._unread |= {slug: fault for slug in self.shown if not slugs or slug in slugs}
+            return set()
+        self._unread.clear()
+        return before
 
     def _render(self, slug: str, *, whole: bool) -> None:
         newsletter, before = self.desk.catalogue[slug], self.shown.get(slug)
@@ -261,6 +267,7 @@ class Live:
 
     def _show(self, one: Shown) -> None:
         before = self.shown.get(one.newsletter)
+        one = replace(one, fault=one.fault or self._unread.get(one.newsletter))
         if before is not None and replace(one, version=before.version) == before:
             return
         with self._changed:
