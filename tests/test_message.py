@@ -286,7 +286,7 @@ def test_a_tag_nobody_fills_stops_the_run() -> None:
 @pytest.mark.parametrize("address", ["nobody", "desk@" + "ü" * 200 + ".example"])
 def test_a_sender_that_is_none_stops_the_run(address: str) -> None:
     """No reader is blamed for a sender or reply-to that cannot stand in a header."""
-    broken = Address(name="The Desk", email=address)
+    broken = Address.model_construct(name="The Desk", email=address)  # as no catalogue would let it pass
 
     for refused in (fault(an_envelope(sender=broken)), fault(an_envelope(reply_to=broken))):
         assert refused is not None
