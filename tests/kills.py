@@ -543,8 +543,9 @@ def run_once(
     for number in range(rounds):
         orders = [_order(dice, step, number, worker) for worker in range(workers)]
         before = {(batch.id, batch.attempt) for batch in place.in_state(BatchState.SUBMITTING)}
+        ready = [place.worker(*order) for order in orders]  # closes our connections: nobody hears meanwhile
         with place.hearing(dice) if hear_early else nullcontext():
-            ends = place.work([place.worker(*order) for order in orders])
+            ends = place.work(ready)
         killed = sum(end.was_killed for end in ends)
         kills += killed
         problems += [
