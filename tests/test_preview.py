@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,24 @@ DAY = date(2026, 11, 20)
 HOST = "http://127.0.0.1:8100"
 
 
+@pytest.fixture(scope="session")
+def site_collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples, collected once; tests take copies of its database."""
+    site = a_site(tmp_path_factory.mktemp("collected") / "site")
+    with chdir(site):
+        opened = Desk.open(load_settings(), clock=Moment(NOW))
+        opened.collect(None, now=NOW)
+        opened.engine.dispose()
+    return site
+
+
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(tmp_path: Path, site_collected: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """The samples, collected."""
     monkeypatch.chdir(a_site(tmp_path / "site"))
+    for name in ("subscribers.db", "subscribers.keys"):
+        shutil.copy(site_collected / name, name)
     opened = Desk.open(load_settings(), clock=Moment(NOW))
-    opened.collect(None, now=NOW)
     yield opened
     opened.engine.dispose()
 
@@ -54,7 +68,7 @@ def app(desk: Desk) -> Iterator[Starlette]:
     live.stop()
 
 
-def settled(live: Live, *, after: int = 0, seconds: float = 10) -> None:
+def settled(live: Live, *, after: int = 0, seconds: float = 60) -> None:
     """Wait until everything is made and proofed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -67,7 +81,7 @@ def settled(live: Live, *, after: int = 0, seconds: float = 10) -> None:
     raise AssertionError("the preview does not come to rest")
 
 
-def until(live: Live, slug: str, what: Any, *, seconds: float = 10) -> Shown:
+def until(live: Live, slug: str, what: Any, *, seconds: float = 60) -> Shown:
     """Wait until what is shown of a newsletter is so."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
