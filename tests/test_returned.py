@@ -20,6 +20,7 @@ from newsletter.events import EventKind, NoMore
 from newsletter.outbox.inbox import replay
 from newsletter.outbox.returned import Taken, take, take_from
 from newsletter.providers import Recipient
+from newsletter.providers.mailboxes import mark_read, unread
 from newsletter.providers.message import build_message, identity_of, to_bytes
 from newsletter.providers.returned import event_of, is_returned, read_returned
 from newsletter.settings import Keys, load_keys, load_settings
@@ -290,6 +291,31 @@ def test_a_maildir_is_read_once(engine: Engine, keys: Keys, tmp_path: Path) -> N
     assert first == Taken(read=2, stored=1, suppressed=1, others=1)
     assert again == Taken()
     assert sorted(message.get_flags() for message in mailbox.Maildir(tmp_path / "box")) == ["S", "S", "S"]
+
+
+def test_a_mail_that_trips_the_parser_stops_no_other(engine: Engine, keys: Keys) -> None:
+    """Parts in parts, thousands deep, as nobody sends them by mistake."""
+    readers(engine, keys, 1)
+    deep = "".join(
+        f"Content-Type: multipart/report; boundary=b{level}\n\n--b{level}\n" for level in range(5000)
+    )
+
+    taken = take(engine, keys, [deep.encode(), a_bounce(our_headers(keys, 1))], at=NOW)
+
+    assert taken == Taken(read=2, stored=1, others=1, suppressed=1)
+
+
+def test_two_may_read_one_maildir(engine: Engine, keys: Keys, tmp_path: Path) -> None:
+    """What another program has moved meanwhile is its own."""
+    readers(engine, keys, 1)
+    box = mailbox.Maildir(tmp_path / "box", create=True)
+    box.add(a_bounce(our_headers(keys, 1)))
+    (found,) = unread(tmp_path / "box")
+
+    mark_read(found)
+    mark_read(found)
+
+    assert take_from(engine, keys, tmp_path / "box", at=NOW) == Taken()
 
 
 def test_an_mbox_a_folder_and_one_file_are_read(engine: Engine, keys: Keys, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from newsletter.store.editions import edition_ref
 from newsletter.store.session import reading
 from newsletter.store.tables import EditionRow, Subscriber
 
-_AT_ONCE = 200
+_AT_ONCE = 50  # of at most a megabyte each
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from newsletter.errors import SourceError
 
-LARGEST_BYTES = 10_000_000
-"""What is larger is passed over: nobody reports on a mail with so much."""
+LARGEST_BYTES = 1_000_000
+"""What is larger is passed over: a report holds at most the mail it is about, and ours are a tenth of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ def unread(source: Path) -> Iterator[Found]:
             box = mailbox.mbox(source, create=False)
             try:
                 for key in box.iterkeys():
-                    yield Found(box.get_bytes(key))
+                    if len(raw := box.get_bytes(key)) <= LARGEST_BYTES:
+                        yield Found(raw)
             finally:
                 box.close()
         else:
@@ -50,12 +51,25 @@ def unread(source: Path) -> Iterator[Found]:
 
 
 def mark_read(found: Found) -> None:
-    """Move a message of a Maildir to those that were read; others stay as they are."""
+    """
+    Move a message of a Maildir to those that were read; others stay as they are.
+
+    Raises:
+        SourceError: it cannot be moved.
+    """
     path = found.path
     if path is None or path.parent.name not in ("new", "cur"):
         return
     name, _, flags = path.name.partition(":2,")
-    path.rename(path.parents[1] / "cur" / f"{name}:2,{''.join(sorted({*flags, 'S'}))}")
+    try:
+        path.rename(path.parents[1] / "cur" / f"{name}:2,{''.join(sorted({*flags, 'S'}))}")
+    except FileNotFoundError:
+        pass  # another program has moved it meanwhile
+    except OSError as error:
+        raise SourceError(
+            f"What was read in {path.parents[1]} cannot be marked ({error.strerror}): make it writable.",
+            source=str(path.parents[1]),
+        ) from None
 
 
 def _of_maildir(source: Path) -> Iterator[Found]:
@@ -68,8 +82,14 @@ def _of_maildir(source: Path) -> Iterator[Found]:
 
 def _of_files(paths: Iterator[Path] | list[Path]) -> Iterator[Found]:
     for path in paths:
-        if path.stat().st_size <= LARGEST_BYTES:
-            yield Found(path.read_bytes(), path)
+        try:
+            raw = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else b""
+        except FileNotFoundError:
+            if isinstance(paths, list):
+                raise
+            continue  # of a Maildir: another program has moved it meanwhile
+        if raw:
+            yield Found(raw, path)
 
 
 def _is_mbox(source: Path) -> bool:

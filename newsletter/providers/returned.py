@@ -56,6 +56,13 @@ class Returned:
 
 def read_returned(raw: bytes) -> Returned | None:
     """Read one message, whatever it is; None when it is no report, or brings no mail of ours back."""
+    try:
+        return _read(raw)
+    except (RecursionError, LookupError, TypeError, ValueError):  # made by somebody to trip the parser
+        return None
+
+
+def _read(raw: bytes) -> Returned | None:
     message = message_from_bytes(raw)
     if message.get_content_type() != "multipart/report":
         return None
